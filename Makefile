@@ -1,0 +1,54 @@
+# `make demo` and `make test` set up everything themselves: Python 3.11, make and the package registry are enough.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find src dicom_io models pipelines evaluation server proto -type f -not -path '*/__pycache__/*')
+DEMO_OUT ?= demo-out
+
+.PHONY: setup demo test test-fast serve lint format bench proto clean
+
+setup: $(VENV)/.installed
+
+# The locked dependencies; again only when the lock changes.
+$(VENV)/.dependencies: requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	touch $@
+
+# The project as a user has it: a real install of the built package, again when a source file changes.
+$(VENV)/.installed: $(VENV)/.dependencies pyproject.toml README.md LICENSE $(SOURCES)
+	rm -rf build *.egg-info
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	rm -rf build *.egg-info
+	touch $@
+
+demo: setup
+	$(BIN)/radserve infer "$$($(BIN)/python examples/demo_input.py)" --out $(DEMO_OUT) --indication "Cough and fever"
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not slow and not integration"
+
+serve: setup
+	$(BIN)/radserve serve
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/preprocess.py
+	$(BIN)/python benchmarks/serving.py
+
+format:
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: setup
+	PYTHON=$(CURDIR)/$(BIN)/python proto/generate.sh
+
+clean:
+	rm -rf $(VENV) build *.egg-info $(DEMO_OUT)

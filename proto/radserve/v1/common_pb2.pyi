@@ -1,0 +1,183 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CodedConcept(_message.Message):
+    __slots__ = ("value", "scheme", "meaning")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    SCHEME_FIELD_NUMBER: _ClassVar[int]
+    MEANING_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    scheme: str
+    meaning: str
+    def __init__(self, value: _Optional[str] = ..., scheme: _Optional[str] = ..., meaning: _Optional[str] = ...) -> None: ...
+
+class LaboratoryValue(_message.Message):
+    __slots__ = ("name", "value", "unit")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    unit: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., unit: _Optional[str] = ...) -> None: ...
+
+class ClinicalContext(_message.Message):
+    __slots__ = ("indication", "age_years", "sex", "laboratory_values", "prior_study_instance_uid")
+    INDICATION_FIELD_NUMBER: _ClassVar[int]
+    AGE_YEARS_FIELD_NUMBER: _ClassVar[int]
+    SEX_FIELD_NUMBER: _ClassVar[int]
+    LABORATORY_VALUES_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    indication: str
+    age_years: float
+    sex: str
+    laboratory_values: _containers.RepeatedCompositeFieldContainer[LaboratoryValue]
+    prior_study_instance_uid: str
+    def __init__(self, indication: _Optional[str] = ..., age_years: _Optional[float] = ..., sex: _Optional[str] = ..., laboratory_values: _Optional[_Iterable[_Union[LaboratoryValue, _Mapping]]] = ..., prior_study_instance_uid: _Optional[str] = ...) -> None: ...
+
+class PackReference(_message.Message):
+    __slots__ = ("name", "version", "model_version", "digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    model_version: int
+    digest: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., model_version: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class ResultWarning(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Point(_message.Message):
+    __slots__ = ("column", "row")
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    column: float
+    row: float
+    def __init__(self, column: _Optional[float] = ..., row: _Optional[float] = ...) -> None: ...
+
+class HeatMap(_message.Message):
+    __slots__ = ("rows", "columns", "values", "grid_to_source")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    GRID_TO_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    columns: int
+    values: _containers.RepeatedScalarFieldContainer[float]
+    grid_to_source: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, rows: _Optional[int] = ..., columns: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., grid_to_source: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Region(_message.Message):
+    __slots__ = ("series_instance_uid", "sop_instance_uid", "frame", "outline", "heat_map")
+    SERIES_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    SOP_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    OUTLINE_FIELD_NUMBER: _ClassVar[int]
+    HEAT_MAP_FIELD_NUMBER: _ClassVar[int]
+    series_instance_uid: str
+    sop_instance_uid: str
+    frame: int
+    outline: _containers.RepeatedCompositeFieldContainer[Point]
+    heat_map: HeatMap
+    def __init__(self, series_instance_uid: _Optional[str] = ..., sop_instance_uid: _Optional[str] = ..., frame: _Optional[int] = ..., outline: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., heat_map: _Optional[_Union[HeatMap, _Mapping]] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("label", "code", "site", "score", "probability", "threshold", "positive", "region", "tracking_identifier", "tracking_uid")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    TRACKING_IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    TRACKING_UID_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    code: CodedConcept
+    site: CodedConcept
+    score: float
+    probability: float
+    threshold: float
+    positive: bool
+    region: Region
+    tracking_identifier: str
+    tracking_uid: str
+    def __init__(self, label: _Optional[str] = ..., code: _Optional[_Union[CodedConcept, _Mapping]] = ..., site: _Optional[_Union[CodedConcept, _Mapping]] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., positive: _Optional[bool] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., tracking_identifier: _Optional[str] = ..., tracking_uid: _Optional[str] = ...) -> None: ...
+
+class ReportSection(_message.Message):
+    __slots__ = ("name", "text")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    text: str
+    def __init__(self, name: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("text", "sections", "status")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SECTIONS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    sections: _containers.RepeatedCompositeFieldContainer[ReportSection]
+    status: str
+    def __init__(self, text: _Optional[str] = ..., sections: _Optional[_Iterable[_Union[ReportSection, _Mapping]]] = ..., status: _Optional[str] = ...) -> None: ...
+
+class SeriesSummary(_message.Message):
+    __slots__ = ("series_instance_uid", "modality", "body_part", "instances", "analysed", "input_name")
+    SERIES_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
+    BODY_PART_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    ANALYSED_FIELD_NUMBER: _ClassVar[int]
+    INPUT_NAME_FIELD_NUMBER: _ClassVar[int]
+    series_instance_uid: str
+    modality: str
+    body_part: str
+    instances: int
+    analysed: bool
+    input_name: str
+    def __init__(self, series_instance_uid: _Optional[str] = ..., modality: _Optional[str] = ..., body_part: _Optional[str] = ..., instances: _Optional[int] = ..., analysed: _Optional[bool] = ..., input_name: _Optional[str] = ...) -> None: ...
+
+class StageTiming(_message.Message):
+    __slots__ = ("stage", "milliseconds")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    milliseconds: float
+    def __init__(self, stage: _Optional[str] = ..., milliseconds: _Optional[float] = ...) -> None: ...
+
+class StudyResult(_message.Message):
+    __slots__ = ("study_instance_uid", "series", "findings", "report", "pack", "context", "status", "warnings", "timings")
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    PACK_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    study_instance_uid: str
+    series: _containers.RepeatedCompositeFieldContainer[SeriesSummary]
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    report: Report
+    pack: PackReference
+    context: ClinicalContext
+    status: str
+    warnings: _containers.RepeatedCompositeFieldContainer[ResultWarning]
+    timings: _containers.RepeatedCompositeFieldContainer[StageTiming]
+    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Iterable[_Union[SeriesSummary, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., pack: _Optional[_Union[PackReference, _Mapping]] = ..., context: _Optional[_Union[ClinicalContext, _Mapping]] = ..., status: _Optional[str] = ..., warnings: _Optional[_Iterable[_Union[ResultWarning, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ...) -> None: ...

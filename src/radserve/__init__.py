@@ -1,0 +1,1 @@
+"""radserve: medical imaging inference on NVIDIA Triton."""

@@ -1,0 +1,230 @@
+"""What is concluded from a study: coded findings with a place, a draft report, the result or the failure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from radserve._checks import check_uid, check_unit_interval, invalid, read_only
+from radserve.errors import ErrorCode
+from radserve.geometry import SpatialTransform
+from radserve.references import InstanceRef, SourceContext
+
+
+@dataclass(frozen=True, slots=True)
+class CodedConcept:
+    """A code with its scheme designator (SCT, RADLEX, DCM ...) and meaning (PS3.3 section 8.8)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+    def __post_init__(self) -> None:
+        if not (self.value and self.scheme and self.meaning):
+            raise invalid("CodedConcept", (self.value, self.scheme, self.meaning), "value, scheme and meaning")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeatMap:
+    """How much each place spoke for a finding: `values` (rows, columns) float32 on a coarse grid.
+
+    `grid_to_source` maps grid indices (row, column) to those of the source frame. The values add up to the difference
+    of the image's similarity to the positive and to the negative prompts.
+    """
+
+    values: npt.NDArray[np.float32] = field(repr=False)
+    grid_to_source: SpatialTransform
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape != self.grid_to_source.prepared_shape:
+            raise invalid("HeatMap.values", self.values.shape, f"{self.grid_to_source.prepared_shape}")
+        object.__setattr__(self, "values", read_only(self.values.astype(np.float32)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """A place in one frame: `outline` (points, 2) float64, a closed polygon of (column, row) pixel coordinates.
+
+    Coordinates are those of SCOORD (PS3.3 C.18.6.1.1): the top left corner of the top left pixel is (0, 0), its centre
+    (0.5, 0.5). The first point is repeated as the last. `frame` counts from 1.
+    """
+
+    instance: InstanceRef
+    frame: int
+    outline: npt.NDArray[np.float64]
+    heat_map: HeatMap
+
+    def __post_init__(self) -> None:
+        outline = np.array(self.outline, dtype=np.float64)
+        if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 4 or (outline[0] != outline[-1]).any():
+            raise invalid("Region.outline", outline.shape, "a closed polygon of at least 3 (column, row) points")
+        if self.frame < 1:
+            raise invalid("Region.frame", self.frame, "at least 1")
+        object.__setattr__(self, "outline", read_only(outline))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """One question a pack answers about one series, answered on the frame that speaks most for it.
+
+    `score` is uncalibrated (softmax over the prompt pair), `probability` calibrated; higher means more likely.
+    `positive` is `probability >= threshold`. `region` is where the model looked; for a negative finding too.
+    """
+
+    label: str
+    code: CodedConcept
+    site: CodedConcept
+    score: float
+    probability: float
+    threshold: float
+    region: Region
+    tracking_identifier: str
+    tracking_uid: str
+
+    def __post_init__(self) -> None:
+        for name in ("score", "probability", "threshold"):
+            check_unit_interval(f"{self.label} {name}", getattr(self, name))
+        check_uid("tracking_uid", self.tracking_uid)
+
+    @property
+    def positive(self) -> bool:
+        return self.probability >= self.threshold
+
+
+class WarningCode(StrEnum):
+    """Why a result is to be read with care."""
+
+    OUTSIDE_INTENDED_USE = "OUTSIDE_INTENDED_USE"
+    INTENDED_USE_UNKNOWN = "INTENDED_USE_UNKNOWN"
+    CONTEXT_CONFLICT = "CONTEXT_CONFLICT"
+    REPORT_CONTRADICTS_FINDING = "REPORT_CONTRADICTS_FINDING"
+    REPORT_CUT = "REPORT_CUT"
+    PRIOR_NOT_COMPARED = "PRIOR_NOT_COMPARED"
+    SERIES_NOT_ANALYSED = "SERIES_NOT_ANALYSED"
+    FRAMES_SAMPLED = "FRAMES_SAMPLED"
+    PIXELS = "PIXELS"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultWarning:
+    """A plain sentence for the reader with a code for programs."""
+
+    code: WarningCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaboratoryValue:
+    """A laboratory value as the requester gave it."""
+
+    name: str
+    value: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClinicalContext:
+    """What the requester said of the patient. It stands in the draft word for word and is never silently dropped."""
+
+    indication: str = ""
+    age_years: float | None = None
+    sex: str = ""
+    laboratory_values: tuple[LaboratoryValue, ...] = ()
+    prior_study_instance_uid: str = ""
+
+    def __post_init__(self) -> None:
+        if self.age_years is not None and not 0 <= self.age_years < 200:
+            raise invalid("context age_years", self.age_years, "a number from 0 to 200")
+        if self.sex not in ("", "M", "F", "O"):
+            raise invalid("context sex", self.sex, "M, F, O (PS3.3 C.7.1.1) or nothing")
+        if self.prior_study_instance_uid:
+            check_uid("context prior_study_instance_uid", self.prior_study_instance_uid)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSection:
+    """A headed part of a report."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A structured report of a study. It is a draft: only a person's signature makes it more."""
+
+    sections: tuple[ReportSection, ...]
+    status: str = "draft"
+
+    def __post_init__(self) -> None:
+        if self.status != "draft":
+            raise invalid("Report.status", self.status, "'draft': nothing is final without a signature")
+
+    @property
+    def text(self) -> str:
+        """The whole report as plain text, a headed paragraph for each section."""
+        return "\n\n".join(f"{section.name.upper()}\n{section.text}" for section in self.sections) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class PackRef:
+    """Which pack made a result: name, version, Triton model version and the pipeline digest (sha256, hex)."""
+
+    name: str
+    version: str
+    model_version: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSummary:
+    """A series of the study as the result lists it: what it is and whether the pack analysed it."""
+
+    series_instance_uid: str
+    modality: str
+    body_part: str
+    instances: int
+    analysed: bool
+    input_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StudyResult:
+    """Everything concluded of one study by one pack. Always a draft."""
+
+    study_instance_uid: str
+    series: tuple[SeriesSummary, ...]
+    findings: tuple[Finding, ...]
+    report: Report | None
+    pack: PackRef
+    context: ClinicalContext
+    sources: tuple[SourceContext, ...] = field(repr=False)
+    timings_ms: tuple[tuple[str, float], ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_uid("study_instance_uid", self.study_instance_uid)
+        if not self.findings:
+            raise invalid("StudyResult.findings", "none", "at least one finding; a study without is a StudyFailure")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFailure:
+    """Why an input has no result. `reference` is the caller's own name for it (a file, a UID)."""
+
+    code: ErrorCode
+    message: str
+    reference: str = ""
+    study_instance_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file made from a result: its name in the result folder, media type and bytes."""
+
+    name: str
+    media_type: str
+    data: bytes = field(repr=False)

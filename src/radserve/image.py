@@ -1,0 +1,99 @@
+"""Pixels with what is needed to understand them: properties, geometry, provenance. They never travel alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radserve._checks import check_one_of, invalid, read_only
+from radserve.geometry import VolumeGeometry
+from radserve.references import AcquisitionContext, InstanceRef, SourceContext
+from radserve.voi import VoiTransform
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+
+
+@dataclass(frozen=True, slots=True)
+class PixelProperties:
+    """How the values of an image are to be read.
+
+    `photometric_interpretation` is MONOCHROME1 or MONOCHROME2: colour is reduced to luminance on decoding.
+    `bits_stored` is that of the stored values, before the modality LUT. `value_range` is the least and greatest
+    modality value that the stored bits can express. `voi` is the header's first VOI transform, if any.
+    `pixel_spacing_mm` is (row, column): Pixel Spacing, else Imager Pixel Spacing; None when neither is there.
+    """
+
+    photometric_interpretation: str
+    bits_stored: int
+    value_range: tuple[float, float]
+    voi: VoiTransform | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
+    units: str = ""
+
+    def __post_init__(self) -> None:
+        check_one_of("photometric_interpretation", self.photometric_interpretation, GREY)
+        if not 1 <= self.bits_stored <= 64:
+            raise invalid("bits_stored", self.bits_stored, "1 to 64")
+        if not self.value_range[0] < self.value_range[1]:
+            raise invalid("value_range", self.value_range, "(least, greatest) with least < greatest")
+        if self.pixel_spacing_mm is not None and not min(self.pixel_spacing_mm) > 0:
+            raise invalid("pixel_spacing_mm", self.pixel_spacing_mm, "two positive lengths (row, column)")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an array came from and what was done to it, in order. Plain words without patient data."""
+
+    transfer_syntax_uid: str
+    pixel_sha256: str
+    steps: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """One instance: `array` (frames, rows, columns) of modality values (after rescale, before VOI), read-only.
+
+    The dtype is the stored integer dtype where the modality LUT is the identity, else float32.
+    """
+
+    array: npt.NDArray[Any] = field(repr=False)
+    properties: PixelProperties
+    provenance: Provenance
+    context: AcquisitionContext
+    source: SourceContext
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3 or self.array.size == 0 or self.array.dtype.kind not in "uif":
+            got = (self.array.shape, str(self.array.dtype))
+            raise invalid("Image.array", got, "a non-empty (frames, rows, columns) array of real numbers")
+        object.__setattr__(self, "array", read_only(self.array))
+
+    @property
+    def instance(self) -> InstanceRef:
+        return self.source.instance
+
+    @property
+    def frames(self) -> int:
+        return int(self.array.shape[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """A regular stack of slices of a series: `array` (slices, rows, columns) of float32 modality values, read-only."""
+
+    array: npt.NDArray[np.float32] = field(repr=False)
+    geometry: VolumeGeometry
+    properties: PixelProperties
+    provenance: Provenance
+    context: AcquisitionContext
+    sources: tuple[SourceContext, ...]
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.geometry.shape or self.array.dtype != np.float32:
+            got = (self.array.shape, str(self.array.dtype))
+            raise invalid("Volume.array", got, f"float32 {self.geometry.shape} (slices, rows, columns)")
+        object.__setattr__(self, "array", read_only(self.array))

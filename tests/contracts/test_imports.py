@@ -1,0 +1,79 @@
+"""Dependencies flow one way (docs/architecture.md): each package is imported in a fresh process, then sys.modules is read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+package, exempt = sys.argv[1], sys.argv[2].split(",")
+root = importlib.import_module(package)
+names = [package]
+if len(sys.argv) > 3:  # the core: its own modules, not the packages below
+    names += [f"{package}.{each.name}" for each in pkgutil.iter_modules(root.__path__) if not each.ispkg]
+else:
+    names += [each.name for each in pkgutil.walk_packages(root.__path__, package + ".")]
+for name in names:
+    if not name.endswith("__main__") and not any(name == each or name.startswith(each + ".") for each in exempt if each):
+        importlib.import_module(name)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def modules_after_importing(package: str, *, exempt: str = "", shallow: bool = False) -> set[str]:
+    arguments = [package, exempt, *(["shallow"] if shallow else [])]
+    run = subprocess.run([sys.executable, "-c", IMPORT_ALL, *arguments], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return set(json.loads(run.stdout))
+
+
+@pytest.mark.parametrize(
+    ("package", "exempt", "forbidden"),
+    [
+        (
+            "radserve.dicom_io",
+            "",
+            ["torch", "monai", "tritonclient", "radserve.models", "radserve.pipelines", "radserve.server"],
+        ),
+        (
+            "radserve.models",
+            # train and export are tools of their own; the backend module runs inside Triton's own Python process
+            "radserve.models.train,radserve.models.export,radserve.models.triton.backend_model",
+            ["torch", "pydicom", "radserve.pipelines", "radserve.server", "radserve.dicom_io"],
+        ),
+        (
+            "radserve.pipelines",
+            "radserve.pipelines.preprocess.transforms",  # imported by the adapter at call time, in a worker
+            ["torch", "monai", "pydicom", "fastapi", "tritonclient", "radserve.server", "radserve.dicom_io"],
+        ),
+        ("radserve.evaluation", "", ["torch", "pydicom", "tritonclient", "radserve.server"]),
+        ("radserve.server", "", ["torch", "monai", "tensorrt"]),
+    ],
+)
+def test_a_package_does_not_import_what_it_must_not(package: str, exempt: str, forbidden: list[str]) -> None:
+    modules = modules_after_importing(package, exempt=exempt)
+    assert sorted(modules.intersection(forbidden)) == []
+
+
+def test_the_core_imports_the_standard_library_and_numpy_alone() -> None:
+    modules = modules_after_importing("radserve", shallow=True)
+    tops = {name.partition(".")[0] for name in modules}
+    baseline = {name.partition(".")[0] for name in modules_of_a_bare_interpreter()}
+    foreign = tops - baseline - set(sys.stdlib_module_names) - {"numpy", "radserve"}
+    assert sorted(name for name in foreign if not name.startswith(("_", "mtrand", "cython_runtime"))) == []
+    below = {name for name in modules if name.startswith("radserve.") and name.count(".") > 1}
+    assert below == set()
+
+
+def test_the_contract_would_see_a_forbidden_import() -> None:
+    assert "pydicom" in modules_after_importing("radserve.dicom_io")
+
+
+def modules_of_a_bare_interpreter() -> set[str]:
+    code = "import json, sys; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout))
