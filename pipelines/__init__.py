@@ -1,0 +1,1 @@
+"""The stages between pixels and a result: preprocess, classify, report, the study as a whole."""

@@ -1,0 +1,79 @@
+"""The structured draft: what was asked, what was done, what the model wrote, and what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from radserve.findings import ClinicalContext, Finding, PackRef, Report, ReportSection
+from radserve.references import AcquisitionContext
+
+WITHHELD = "Text withheld: it contradicted the model's own findings, which stand under Model findings."
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesDraft:
+    """What the decoder wrote of one series, by section, and the findings of that series."""
+
+    acquisition: AcquisitionContext
+    images: int
+    sections: tuple[tuple[str, str], ...]
+    findings: tuple[Finding, ...]
+    withheld: bool = False
+
+
+def compose_draft(context: ClinicalContext, drafts: Sequence[SeriesDraft], pack: PackRef) -> Report:
+    """Put the draft together: Indication, Technique, Comparison, the decoder's sections, Model findings, Notice.
+
+    Everything the requester said stands in Indication and Comparison, word for word.
+    """
+    written = dict.fromkeys(name for draft in drafts for name, _ in draft.sections)
+    sections = [
+        ReportSection("Indication", _indication(context)),
+        ReportSection("Technique", "\n".join(_technique(draft) for draft in drafts)),
+        ReportSection("Comparison", _comparison(context)),
+        *(ReportSection(name, _written(name, drafts)) for name in written),
+        ReportSection("Model findings", "\n".join(_measured(each) for draft in drafts for each in draft.findings)),
+        ReportSection(
+            "Notice",
+            f"Draft written by {pack.name} {pack.version} (pipeline {pack.digest[:12]}). Not verified by a person. "
+            "Research use only.",
+        ),
+    ]
+    return Report(tuple(sections))
+
+
+def _indication(context: ClinicalContext) -> str:
+    lines = [context.indication or "Not given."]
+    if context.age_years is not None:
+        lines.append(f"Age: {context.age_years:g} years.")
+    if context.sex:
+        lines.append(f"Sex: {context.sex}.")
+    lines += [f"{each.name}: {' '.join(filter(None, (each.value, each.unit)))}." for each in context.laboratory_values]
+    return "\n".join(lines)
+
+
+def _technique(draft: SeriesDraft) -> str:
+    acquisition = draft.acquisition
+    view = f"view {acquisition.view_position}" if acquisition.view_position else "view not stated"
+    body_part = acquisition.body_part or "body part not stated"
+    count = "1 image" if draft.images == 1 else f"{draft.images} images"
+    return f"{acquisition.modality}, {body_part}, {view}, {count}."
+
+
+def _comparison(context: ClinicalContext) -> str:
+    if not context.prior_study_instance_uid:
+        return "None."
+    return f"Prior study {context.prior_study_instance_uid} was named. No comparison was made."
+
+
+def _written(name: str, drafts: Sequence[SeriesDraft]) -> str:
+    texts = [WITHHELD if draft.withheld else dict(draft.sections).get(name, "") for draft in drafts]
+    if len(drafts) == 1:
+        return texts[0]
+    return "\n".join(f"Series {number}: {text}" for number, text in enumerate(texts, start=1) if text)
+
+
+def _measured(finding: Finding) -> str:
+    state = "positive" if finding.positive else "negative"
+    return f"{finding.label}: {state}, probability {finding.probability:.3f} (threshold {finding.threshold:.3f})."

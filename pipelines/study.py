@@ -1,0 +1,268 @@
+"""One study from stored instances to a result: the same code live and in a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+
+from radserve.errors import ErrorCode, RequestError
+from radserve.findings import ClinicalContext, Finding, ResultWarning, SeriesSummary, StudyResult, WarningCode
+from radserve.image import Image
+from radserve.models.pack import ModelPack, PackInput
+from radserve.models.tokenizer import PackTokenizer
+from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
+from radserve.pipelines.deadline import Deadline
+from radserve.pipelines.draft import SeriesDraft, compose_draft
+from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use, input_for
+from radserve.pipelines.prompts import PromptEmbeddings
+from radserve.pipelines.report import DecodedToken, contradicts, decode_report, split_sections
+from radserve.ports import InstanceSource, ModelRunner, Preprocessor
+from radserve.references import AcquisitionContext, InstanceRef, StudyRef
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisRequest:
+    """What to analyse: a study, or one series of it; what the requester says; whether a report is wanted."""
+
+    study: StudyRef
+    series_instance_uid: str = ""
+    context: ClinicalContext = field(default_factory=ClinicalContext)
+    report: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReportText:
+    """A piece of the report of one series, as the decoder writes it. Preliminary: the draft in the result counts."""
+
+    series_instance_uid: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """The end of an analysis: the result, and the images its findings stand on (for overlays)."""
+
+    result: StudyResult
+    images: tuple[Image, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisLimits:
+    """Bounds of one analysis."""
+
+    max_frames_per_instance: int = 64
+    max_instances: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _SeriesPlan:
+    """A series as found in the store, and the pack's input it fits, if any."""
+
+    series_instance_uid: str
+    acquisition: AcquisitionContext
+    instances: tuple[InstanceRef, ...]
+    use: PackInput | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SeriesOutcome:
+    plan: _SeriesPlan
+    findings: tuple[Finding, ...]
+    key_frame: EncodedFrame
+    images: tuple[Image, ...]
+    warnings: tuple[ResultWarning, ...]
+
+
+class _Stopwatch:
+    """Adds up the time of each stage of one analysis."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._stages: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._stages[name] = self._stages.get(name, 0.0) + (time.perf_counter() - started) * 1e3
+
+    def timings_ms(self) -> tuple[tuple[str, float], ...]:
+        total = (time.perf_counter() - self._started) * 1e3
+        return *((name, round(value, 3)) for name, value in self._stages.items()), ("total", round(total, 3))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StudyAnalyser:
+    """Runs one pack on studies. Holds no state of a study: many analyses may run at once."""
+
+    pack: ModelPack
+    tokenizer: PackTokenizer
+    prompts: PromptEmbeddings
+    source: InstanceSource
+    preprocessor: Preprocessor
+    runner: ModelRunner
+    policy: IntendedUsePolicy
+    limits: AnalysisLimits = AnalysisLimits()
+
+    async def analyse(self, request: AnalysisRequest, deadline: Deadline) -> AsyncIterator[ReportText | Analysis]:
+        """Yield the report's text as it is written, then the Analysis.
+
+        Raises RadserveError: STUDY_NOT_FOUND, SERIES_NOT_FOUND, NO_APPLICABLE_INPUT, OUTSIDE_INTENDED_USE (strict
+        sites), whatever decoding an instance raises, ModelError. One instance that cannot be read refuses the
+        study: a result that silently leaves out an image would be worse than none.
+        """
+        watch = _Stopwatch()
+        plans = await self._plan(request)
+        warnings = self._check(plans, request.context)
+        outcomes = [await self._classify(plan, plan.use, watch, deadline) for plan in plans if plan.use]
+        warnings += [warning for outcome in outcomes for warning in outcome.warnings]
+        drafts: list[SeriesDraft] = []
+        if request.report:
+            for outcome in outcomes:
+                written: list[str] = []
+                with watch.stage("report"):
+                    async for token in self._decode(outcome, deadline):
+                        written.append(token.text)
+                        yield ReportText(outcome.plan.series_instance_uid, token.text)
+                draft, problems = self._draft(outcome, written)
+                drafts.append(draft)
+                warnings += problems
+        images = tuple(image for outcome in outcomes for image in outcome.images)
+        yield Analysis(
+            StudyResult(
+                study_instance_uid=request.study.study_instance_uid,
+                series=tuple(_summary(plan) for plan in plans),
+                findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
+                report=compose_draft(request.context, drafts, self.pack.ref) if request.report else None,
+                pack=self.pack.ref,
+                context=request.context,
+                sources=tuple(image.source for image in images),
+                timings_ms=watch.timings_ms(),
+                warnings=tuple(dict.fromkeys(warnings)),
+            ),
+            images,
+        )
+
+    async def _plan(self, request: AnalysisRequest) -> list[_SeriesPlan]:
+        found = await self.source.list_instances(request.study)
+        plans = []
+        for uid, members in groupby(found, key=lambda pair: pair[0].series_instance_uid):
+            if request.series_instance_uid not in ("", uid):
+                continue
+            instances = list(members)
+            acquisition = instances[0][1]
+            refs = tuple(instance for instance, _ in instances)
+            plans.append(_SeriesPlan(uid, acquisition, refs, input_for(self.pack, acquisition)))
+        if not plans:
+            message = f"the study has no series {request.series_instance_uid}"
+            raise RequestError(ErrorCode.SERIES_NOT_FOUND, message)
+        analysed = [plan for plan in plans if plan.use]
+        if not analysed:
+            found_modalities = sorted({plan.acquisition.modality or "(none)" for plan in plans})
+            taken = sorted({modality for each in self.pack.inputs for modality in each.modalities})
+            message = f"pack {self.pack.name} takes modality {taken}; the study has {found_modalities}"
+            raise RequestError(ErrorCode.NO_APPLICABLE_INPUT, message)
+        count = sum(len(plan.instances) for plan in analysed)
+        if count > self.limits.max_instances:
+            message = f"got {count} images to analyse, expected at most {self.limits.max_instances}"
+            raise RequestError(ErrorCode.REQUEST_TOO_LARGE, message)
+        return plans
+
+    def _check(self, plans: Sequence[_SeriesPlan], context: ClinicalContext) -> list[ResultWarning]:
+        warnings: list[ResultWarning] = []
+        for plan in plans:
+            if plan.use is None:
+                message = (
+                    f"A series of modality {plan.acquisition.modality or '(none)'} was not analysed by this model."
+                )
+                warnings.append(ResultWarning(WarningCode.SERIES_NOT_ANALYSED, message))
+                continue
+            warnings += check_intended_use(plan.use, plan.acquisition, context, self.policy)
+            warnings += check_conflicts(plan.acquisition, context)
+        if context.prior_study_instance_uid:
+            message = "The prior study named in the request was not compared: this model reads one study."
+            warnings.append(ResultWarning(WarningCode.PRIOR_NOT_COMPARED, message))
+        return warnings
+
+    async def _classify(
+        self, plan: _SeriesPlan, use: PackInput, watch: _Stopwatch, deadline: Deadline
+    ) -> _SeriesOutcome:
+        encoded: list[EncodedFrame] = []
+        warnings: list[ResultWarning] = []
+        for instance in plan.instances:
+            deadline.remaining_s()
+            with watch.stage("decode"):
+                image = await self.source.read_image(instance)
+            frames = _sample(image.frames, self.limits.max_frames_per_instance)
+            warnings += _image_warnings(image, frames)
+            with watch.stage("preprocess"):
+                prepared = await self.preprocessor.prepare(image, use.name, frames)
+            with watch.stage("classify"):
+                encoding = encode_frames(self.pack, self.runner, instance, frames, prepared, deadline)
+                encoded += [frame async for frame in encoding]
+        found = [
+            find_label(self.pack, label, self.prompts.directions[label.name], encoded)
+            for label in self.pack.labels
+            if label.name in use.labels
+        ]
+        shown = dict.fromkeys(finding.region.instance for finding, _ in found)
+        with watch.stage("decode"):
+            # A long series is not held in memory: the few images that findings stand on are read again.
+            images = [image if each == image.instance else await self.source.read_image(each) for each in shown]
+        return _SeriesOutcome(plan, tuple(each for each, _ in found), found[0][1], tuple(images), tuple(warnings))
+
+    def _decode(self, outcome: _SeriesOutcome, deadline: Deadline) -> AsyncIterator[DecodedToken]:
+        return decode_report(self.pack, self.tokenizer, self.runner, outcome.key_frame, deadline)
+
+    def _draft(self, outcome: _SeriesOutcome, written: Sequence[str]) -> tuple[SeriesDraft, list[ResultWarning]]:
+        """The draft of one series; text that contradicts a finding is withheld, with a warning that says so."""
+        text = "".join(written)
+        labels = {label.name: label for label in self.pack.labels}
+        wrong = [each for each in outcome.findings if contradicts(text, labels[each.label], each.positive)]
+        warnings = [
+            ResultWarning(
+                WarningCode.REPORT_CONTRADICTS_FINDING,
+                f"The written text contradicted the finding {each.label!r} and was withheld from the draft.",
+            )
+            for each in wrong
+        ]
+        if len(written) >= self.pack.decoder.max_tokens:
+            message = f"The written text was cut at {self.pack.decoder.max_tokens} tokens."
+            warnings.append(ResultWarning(WarningCode.REPORT_CUT, message))
+        sections = split_sections(text, self.pack.decoder.sections)
+        plan = outcome.plan
+        draft = SeriesDraft(plan.acquisition, len(plan.instances), sections, outcome.findings, withheld=bool(wrong))
+        return draft, warnings
+
+
+def _sample(frames: int, most: int) -> list[int]:
+    """At most `most` of the frame indices 0 .. frames - 1, evenly spread, first and last among them."""
+    if frames <= most:
+        return list(range(frames))
+    return sorted({round(index) for index in np.linspace(0, frames - 1, most)})
+
+
+def _image_warnings(image: Image, analysed: Sequence[int]) -> list[ResultWarning]:
+    warnings = [ResultWarning(WarningCode.PIXELS, text) for text in image.provenance.warnings]
+    if len(analysed) < image.frames:
+        message = f"{len(analysed)} of the {image.frames} frames of an image were analysed, evenly spread."
+        warnings.append(ResultWarning(WarningCode.FRAMES_SAMPLED, message))
+    return warnings
+
+
+def _summary(plan: _SeriesPlan) -> SeriesSummary:
+    return SeriesSummary(
+        series_instance_uid=plan.series_instance_uid,
+        modality=plan.acquisition.modality,
+        body_part=plan.acquisition.body_part,
+        instances=len(plan.instances),
+        analysed=plan.use is not None,
+        input_name=plan.use.name if plan.use else "",
+    )
