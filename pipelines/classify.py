@@ -13,7 +13,8 @@ from radserve._checks import read_only
 from radserve.errors import ErrorCode, ModelError
 from radserve.findings import Finding, HeatMap
 from radserve.geometry import SpatialTransform
-from radserve.models.pack import ModelPack, PackLabel
+from radserve.models.pack import ModelPack
+from radserve.models.pack_types import PackLabel
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.regions import outline_region
 from radserve.ports import ModelRunner

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from radserve.errors import ErrorCode, RequestError
 from radserve.findings import ClinicalContext, ResultWarning, WarningCode
-from radserve.models.pack import ModelPack, PackInput
+from radserve.models.pack import ModelPack
+from radserve.models.pack_types import PackInput
 from radserve.references import AcquisitionContext
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class PromptEmbeddings:
         object.__setattr__(self, "directions", MappingProxyType(frozen))
 
 
-def ensemble(embeddings: npt.NDArray[np.floating]) -> FloatArray:
+def ensemble(embeddings: npt.NDArray[Any]) -> FloatArray:
     """The unit vector (E,) of the mean of the unit vectors of `embeddings` (prompts, E)."""
     wide = np.asarray(embeddings, dtype=np.float64)
     mean = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).mean(axis=0)

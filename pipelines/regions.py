@@ -10,7 +10,7 @@ from radserve.findings import HeatMap, Region
 from radserve.references import InstanceRef
 
 HALF_MAXIMUM = 0.5
-UPSAMPLING = 8  # grid cells are cut this fine before contouring, so that outlines are smooth
+UPSAMPLING = 9  # cells are cut this fine before contouring; odd, so that cell centres are among the points
 
 
 def outline_region(instance: InstanceRef, frame: int, heat_map: HeatMap) -> Region:
@@ -49,12 +49,13 @@ def _level_line(fine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         bottom, right = fine.shape[0] - 0.5, fine.shape[1] - 0.5
         return np.array([[-0.5, -0.5], [-0.5, right], [bottom, right], [bottom, -0.5], [-0.5, -0.5]])
     level = base + HALF_MAXIMUM * (top - base)
-    padded = np.pad(fine, 1, constant_values=base - (top - base))  # closes the lines that leave the image
+    # The edge goes on for a cell and then falls: lines close outside the image and are clipped to its border later.
+    padded = np.pad(np.pad(fine, 1, mode="edge"), 1, constant_values=base - (top - base))
     peak = np.unravel_index(int(np.argmax(padded)), padded.shape)
     lines = contour_generator(z=padded).lines(level)
     around = [np.asarray(line)[:, ::-1] for line in lines if _encloses(np.asarray(line)[:, ::-1], peak)]
     line = min(around, key=_area) if around else max((np.asarray(each)[:, ::-1] for each in lines), key=_area)
-    return np.asarray(np.vstack([line[:-1], line[:1]]) - 1.0)
+    return np.asarray(np.vstack([line[:-1], line[:1]]) - 2.0)
 
 
 def _area(line: npt.NDArray[np.float64]) -> float:

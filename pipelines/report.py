@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from radserve.errors import ErrorCode, ModelError
-from radserve.models.pack import ModelPack, PackLabel
+from radserve.models.pack import ModelPack
+from radserve.models.pack_types import PackLabel
 from radserve.models.tokenizer import PackTokenizer
 from radserve.pipelines.classify import EncodedFrame
 from radserve.pipelines.deadline import Deadline
@@ -37,7 +40,7 @@ async def decode_report(
     image_tokens = frame.image_tokens[np.newaxis]
     chosen = [tokenizer.start_id]
     for position in range(pack.decoder.max_tokens):
-        inputs = {
+        inputs: dict[str, npt.NDArray[Any]] = {
             "token": np.array([[chosen[-1]]], dtype=np.int64),
             "position": np.array([[position]], dtype=np.int64),
             "image_tokens": image_tokens,
@@ -67,11 +70,20 @@ def split_sections(text: str, names: Sequence[str]) -> tuple[tuple[str, str], ..
 
 
 def asserted_states(text: str, label: PackLabel) -> frozenset[bool]:
-    """What the text says of the label by the pack's own phrases: asserts (True), denies (False), both or nothing."""
+    """What the text says of the label by the pack's own phrases: asserts (True), denies (False), both or nothing.
+
+    Longer phrases count first and use up their words, so that "no pneumonia" does not assert "pneumonia".
+    """
     words = "".join(character if character.isalnum() else " " for character in text.lower()).split()
-    plain = f" {' '.join(words)} "
-    kinds = ((True, label.assertions.positive), (False, label.assertions.negative))
-    return frozenset(state for state, phrases in kinds if any(f" {phrase} " in plain for phrase in phrases))
+    left = f" {' '.join(words)} "
+    phrases = [(phrase, True) for phrase in label.assertions.positive]
+    phrases += [(phrase, False) for phrase in label.assertions.negative]
+    states = set()
+    for phrase, state in sorted(phrases, key=lambda each: -len(each[0])):
+        if f" {phrase} " in left:
+            states.add(state)
+            left = left.replace(f" {phrase} ", " | ")
+    return frozenset(states)
 
 
 def contradicts(text: str, label: PackLabel, positive: bool) -> bool:

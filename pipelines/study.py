@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,7 +13,8 @@ import numpy as np
 from radserve.errors import ErrorCode, RequestError
 from radserve.findings import ClinicalContext, Finding, ResultWarning, SeriesSummary, StudyResult, WarningCode
 from radserve.image import Image
-from radserve.models.pack import ModelPack, PackInput
+from radserve.models.pack import ModelPack
+from radserve.models.pack_types import PackInput
 from radserve.models.tokenizer import PackTokenizer
 from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
 from radserve.pipelines.deadline import Deadline
@@ -111,7 +112,9 @@ class StudyAnalyser:
     policy: IntendedUsePolicy
     limits: AnalysisLimits = AnalysisLimits()
 
-    async def analyse(self, request: AnalysisRequest, deadline: Deadline) -> AsyncIterator[ReportText | Analysis]:
+    async def analyse(
+        self, request: AnalysisRequest, deadline: Deadline
+    ) -> AsyncGenerator[ReportText | Analysis, None]:
         """Yield the report's text as it is written, then the Analysis.
 
         Raises RadserveError: STUDY_NOT_FOUND, SERIES_NOT_FOUND, NO_APPLICABLE_INPUT, OUTSIDE_INTENDED_USE (strict

@@ -1,4 +1,4 @@
-"""Dependencies flow one way (docs/architecture.md): each package is imported in a fresh process, then sys.modules is read."""
+"""Dependencies flow one way (docs/architecture.md): each package is imported in a fresh process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys
-package, exempt = sys.argv[1], sys.argv[2].split(",")
+package, exempt = sys.argv[1], [each for each in sys.argv[2].split(",") if each]
 root = importlib.import_module(package)
 names = [package]
 if len(sys.argv) > 3:  # the core: its own modules, not the packages below
@@ -18,7 +18,7 @@ if len(sys.argv) > 3:  # the core: its own modules, not the packages below
 else:
     names += [each.name for each in pkgutil.walk_packages(root.__path__, package + ".")]
 for name in names:
-    if not name.endswith("__main__") and not any(name == each or name.startswith(each + ".") for each in exempt if each):
+    if not name.endswith("__main__") and not any(f"{name}.".startswith(f"{each}.") for each in exempt):
         importlib.import_module(name)
 print(json.dumps(sorted(sys.modules)))
 """

@@ -71,7 +71,9 @@ def test_the_wheel_contains_every_module(wheel_names: set[str]) -> None:
 
 
 def test_the_wheel_contains_the_default_pack_the_api_and_the_type_marker(wheel_names: set[str]) -> None:
-    pack = {f"radserve/models/packs/cxr-bus-mini/{path.name}" for path in (ROOT / "models/packs/cxr-bus-mini").iterdir()}
+    pack = {
+        f"radserve/models/packs/cxr-bus-mini/{path.name}" for path in (ROOT / "models/packs/cxr-bus-mini").iterdir()
+    }
     assert len(pack) > 5
     wanted = {"radserve/py.typed", "radserve/v1/inference.proto", "radserve/v1/inference_pb2.pyi", *pack}
     assert wanted - wheel_names == set()

@@ -22,7 +22,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_is_a_stub_for_each_service_and_message_file(generated: Path) -> None:
-    assert STUBS == sorted(path.name for path in generated.iterdir())
+    assert sorted(path.name for path in generated.iterdir()) == STUBS
 
 
 @pytest.mark.parametrize("name", STUBS)

@@ -1,0 +1,1 @@
+"""The application: settings, the composition root, the gRPC services and the command line."""

@@ -1,0 +1,200 @@
+"""The composition root: here, and nowhere else, the parts are made and given to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from radserve.dicom_io.store import StoreLimits
+from radserve.errors import ErrorCode, RadserveError
+from radserve.models.catalogue import PackCatalogue
+from radserve.models.pack import ModelPack
+from radserve.models.triton.client import TritonRunner
+from radserve.models.triton.config import ServingOptions
+from radserve.models.triton.server import EmbeddedTriton, Supervision
+from radserve.pipelines.intended_use import IntendedUsePolicy
+from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor
+from radserve.pipelines.preprocess.chain import TransformSpec, chain_of
+from radserve.server.analysers import Analysers
+from radserve.server.artifacts import ArtifactWriter
+from radserve.server.rpc.inference_service import InferenceService
+from radserve.server.rpc.model_service import ModelService
+from radserve.server.rpc.study_service import StudyService
+from radserve.server.settings import MEBIBYTE, Settings
+from radserve.server.stores import Stores
+from radserve.v1 import (
+    inference_pb2,
+    inference_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    study_pb2,
+    study_pb2_grpc,
+)
+from radserve.workers import WorkerLimits, WorkerPool
+
+logger = logging.getLogger(__name__)
+
+SERVICES = (
+    study_pb2.DESCRIPTOR.services_by_name["StudyService"].full_name,
+    inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name,
+    model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+GRACE_SECONDS = 10.0
+HEALTH_SECONDS = 1.0
+PREPROCESS_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers: its address, and what operators and tests look at."""
+
+    address: str
+    runner: TritonRunner
+    triton: EmbeddedTriton | None
+    decoders: WorkerPool
+
+    async def wait_for_signal(self) -> None:
+        """Wait until the process is asked to end (SIGINT, SIGTERM)."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await stop.wait()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[RunningServer]:
+    """Start everything, serve until the block is left, then end in order: no new calls, calls in work, children.
+
+    Raises RadserveError when a part cannot start (MODEL_UNAVAILABLE, STORAGE_FULL, PACK_*).
+    """
+    async with AsyncExitStack() as stack:
+        catalogue = PackCatalogue(settings.pack_dirs)
+        packs = [catalogue.get(name) for name in catalogue.names()]
+        decoders = await stack.enter_async_context(_decoders(settings))
+        preprocessors = await stack.enter_async_context(_preprocessors(settings))
+        warming = asyncio.create_task(_warm(decoders, preprocessors))  # while Triton starts
+        stack.callback(warming.cancel)
+        stores = Stores(decoders, StoreLimits(max_instance_bytes=settings.max_instance_mib * MEBIBYTE))
+        store = await stack.enter_async_context(stores.opened(settings.data_dir / "studies"))
+        triton = await stack.enter_async_context(_embedded_triton(settings, packs))
+        runner = TritonRunner(triton.url if triton else settings.triton_url, packs)
+        stack.push_async_callback(runner.close)
+        analysers = Analysers(
+            catalogue,
+            store,
+            lambda pack: MonaiPreprocessor(_chains(pack), preprocessors),
+            runner,
+            IntendedUsePolicy(strict=settings.intended_use == "strict"),
+            settings.default_pack,
+        )
+        server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent_requests)
+        study_pb2_grpc.add_StudyServiceServicer_to_server(StudyService(store), server)
+        inference = InferenceService(stores, analysers, ArtifactWriter(decoders))
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
+        models = ModelService(catalogue, runner, settings.default_pack)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+        health = health_aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        if settings.loopback:
+            reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+        address = _bind(server, settings)
+        await server.start()
+        stack.push_async_callback(server.stop, GRACE_SECONDS)
+        await warming
+        await stack.enter_async_context(_watched(health, runner, packs))
+        logger.info("listening on %s", address)
+        yield RunningServer(address, runner, triton, decoders)
+
+
+def _decoders(settings: Settings) -> WorkerPool:
+    memory = settings.decode_memory_mib * MEBIBYTE
+    limits = WorkerLimits(memory_bytes=memory, cpu_seconds=settings.decode_cpu_s, wall_seconds=settings.decode_wall_s)
+    preload = ("radserve.dicom_io.decode", "radserve.dicom_io.write_sr", "radserve.dicom_io.overlay")
+    return WorkerPool(name="dicom", size=settings.decode_workers, limits=limits, preload=preload)
+
+
+def _preprocessors(settings: Settings) -> WorkerPool:
+    # No bound on the address space: torch maps far more than it uses, and the input is our own decoder's.
+    limits = WorkerLimits(memory_bytes=None, cpu_seconds=None, wall_seconds=PREPROCESS_SECONDS)
+    return WorkerPool(name="preprocess", size=settings.preprocess_workers, limits=limits, preload=(PRELOAD,))
+
+
+async def _warm(*pools: WorkerPool) -> None:
+    await asyncio.gather(*(pool.warm() for pool in pools))
+
+
+@asynccontextmanager
+async def _embedded_triton(settings: Settings, packs: list[ModelPack]) -> AsyncIterator[EmbeddedTriton | None]:
+    """The Triton child process, unless the settings name an outside one."""
+    if settings.triton_url:
+        yield None
+        return
+    options = ServingOptions(instances=settings.triton_instances)
+    supervision = Supervision(start_timeout_s=settings.triton_start_timeout_s)
+    log_folder = settings.data_dir / "logs"
+    async with EmbeddedTriton(packs, log_folder=log_folder, options=options, supervision=supervision) as triton:
+        yield triton
+
+
+def _chains(pack: ModelPack) -> dict[str, tuple[TransformSpec, ...]]:
+    return {use.name: chain_of((step.transform, step.arguments) for step in use.preprocess) for use in pack.inputs}
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent sharing
+    ]
+
+
+def _bind(server: grpc.aio.Server, settings: Settings) -> str:
+    wanted = f"{settings.host}:{settings.port}"
+    try:
+        port = server.add_insecure_port(wanted)
+    except RuntimeError:
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"cannot listen on {wanted}: is the port taken?") from None
+    return f"{settings.host}:{port}"
+
+
+@asynccontextmanager
+async def _watched(
+    health: health_aio.HealthServicer, runner: TritonRunner, packs: list[ModelPack]
+) -> AsyncIterator[None]:
+    """Keep grpc.health.v1 true: serving while every graph of every pack answers."""
+
+    async def report() -> None:
+        graphs = [model for pack in packs for model in pack.models]
+        ready = bool(graphs) and all([await runner.is_ready(graph) for graph in graphs])
+        serving = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *SERVICES):
+            await health.set(service, serving)
+
+    async def keep_reporting() -> None:
+        while True:
+            await asyncio.sleep(HEALTH_SECONDS)
+            try:
+                await report()
+            except Exception as error:  # the watch must outlive whatever it sees
+                logger.warning("health watch: %s", type(error).__name__)
+
+    await report()
+    task = asyncio.create_task(keep_reporting())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await health.enter_graceful_shutdown()

@@ -1,0 +1,38 @@
+"""The files of a result: JSON, report text, PNG overlays, DICOM SR."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from radserve.dicom_io.overlay import render_overlay
+from radserve.dicom_io.write_sr import write_sr
+from radserve.findings import Artifact, StudyResult
+from radserve.image import Image
+from radserve.server.result_json import result_to_json, to_bytes
+from radserve.workers import WorkerPool
+
+
+class ArtifactWriter:
+    """The ReportWriter of the server. DICOM headers are foreign bytes, so what reads them runs in the sandbox."""
+
+    def __init__(self, workers: WorkerPool) -> None:
+        self._workers = workers
+
+    async def write(self, result: StudyResult, images: Sequence[Image]) -> tuple[Artifact, ...]:
+        """Return sr.dcm, overlay-*.png, report.txt and result.json; raises what the writers raise."""
+        structured_report, overlays = await asyncio.gather(
+            self._workers.run(write_sr, result), asyncio.gather(*(self._overlays(image, result) for image in images))
+        )
+        pictures = [Artifact(name, "image/png", data) for each in overlays for name, data in each]
+        text = result.report.text if result.report else ""
+        return (
+            Artifact("sr.dcm", "application/dicom", structured_report),
+            *pictures,
+            Artifact("report.txt", "text/plain; charset=utf-8", text.encode()),
+            Artifact("result.json", "application/json", to_bytes(result_to_json(result))),
+        )
+
+    async def _overlays(self, image: Image, result: StudyResult) -> list[tuple[str, bytes]]:
+        shown = [each for each in result.findings if each.region.instance == image.instance]
+        return await self._workers.run(render_overlay, image, shown)

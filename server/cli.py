@@ -1,0 +1,217 @@
+"""The command line: radserve serve | infer | models | doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from radserve.errors import RadserveError
+from radserve.findings import ClinicalContext, LaboratoryValue
+from radserve.models.catalogue import PackCatalogue
+from radserve.models.triton.config import Backend, ServingOptions
+from radserve.models.triton.repository import write_repository
+from radserve.server.doctor import examine
+from radserve.server.infer import InferOutcome, InferRequest, failures_table, infer
+from radserve.server.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Imaging inference on NVIDIA Triton.")
+models_app = typer.Typer(no_args_is_help=True, help="The model packs of this installation.")
+app.add_typer(models_app, name="models")
+
+PackDirs = Annotated[list[Path] | None, typer.Option("--pack-dir", help="A folder with further packs; repeatable.")]
+
+
+def main() -> None:
+    """Entry point of the `radserve` command; every expected error ends in one line and exit code 1."""
+    try:
+        app()
+    except RadserveError as error:
+        _stderr().print(f"[bold red]{error.code}[/]: ", end="")
+        _stderr().out(error.client_message)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="gRPC port; 0 takes a free one.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where studies and logs are kept.")] = None,
+    triton: Annotated[str | None, typer.Option(help="HOST:PORT of an outside Triton.")] = None,
+    pack_dir: PackDirs = None,
+) -> None:
+    """Start the server. Every setting can also come from RADSERVE_* variables (docs/operations.md)."""
+    settings = _settings(host=host, port=port, data_dir=data_dir, triton_url=triton, pack_dirs=pack_dir)
+    _log_to_console(settings.log_level)
+    asyncio.run(_serve(settings))
+
+
+@app.command("infer")
+def infer_command(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, folders, .zip files or DICOMDIRs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    pack: Annotated[str, typer.Option(help="Model pack; empty means the server's default.")] = "",
+    server: Annotated[str, typer.Option(help="HOST:PORT of a running server; an embedded one without.")] = "",
+    triton: Annotated[str | None, typer.Option(help="Outside Triton for the embedded server.")] = None,
+    indication: Annotated[str, typer.Option(help="Why the study was made.")] = "",
+    age: Annotated[float | None, typer.Option(help="The patient's age in years.")] = None,
+    sex: Annotated[str, typer.Option(help="M, F or O.")] = "",
+    lab: Annotated[list[str] | None, typer.Option(help="NAME=VALUE[ UNIT]; repeatable.")] = None,
+    prior: Annotated[str, typer.Option(help="Study Instance UID of a prior study.")] = "",
+    pack_dir: PackDirs = None,
+) -> None:
+    """Analyse DICOM input and write results: exit code 0 all have a result, 2 some were refused, 1 a fault of ours."""
+    context = ClinicalContext(indication, age, sex, tuple(_lab(text) for text in lab or ()), prior)
+    request = InferRequest(tuple(paths), out, pack, context)
+    settings = _settings(port=0, triton_url=triton, pack_dirs=pack_dir)
+    _log_to_console("WARNING")
+    outcome = asyncio.run(_infer(request, server, settings))
+    _report(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@models_app.command("list")
+def models_list(pack_dir: PackDirs = None) -> None:
+    """List the packs, the broken ones with their cause."""
+    catalogue = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs)
+    table = Table("pack", "version", "licence", "labels", "digest")
+    for name in catalogue.names():
+        pack = catalogue.get(name)
+        labels = ", ".join(label.name for label in pack.labels)
+        table.add_row(name, pack.version, pack.licence, labels, pack.digest[:12])
+    for name, error in catalogue.broken.items():
+        table.add_row(name, "broken", "", error.client_message, "")
+    _stdout().print(table)
+
+
+@models_app.command("show")
+def models_show(name: str, pack_dir: PackDirs = None) -> None:
+    """Show what a pack is and what it is for, and its model card."""
+    pack = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs).get(name)
+    console = _stdout()
+    console.out(f"{pack.name} {pack.version} (digest {pack.digest})\n{pack.description}\n")
+    for use in pack.inputs:
+        ages = use.intended_use.age_years
+        limits = f"age {ages[0]:g} to {ages[1]:g} years" if ages else "any age"
+        body_parts = " or ".join(use.body_parts) or "any body part"
+        console.out(f"{use.name}: {' or '.join(use.modalities)} of {body_parts}, {limits}: {', '.join(use.labels)}")
+    console.out("\n" + (pack.folder / "MODEL_CARD.md").read_text(encoding="utf-8"))
+
+
+@models_app.command("verify")
+def models_verify(name: str, pack_dir: PackDirs = None) -> None:
+    """Check every hash of a pack; exit code 1 with the file named when one is wrong."""
+    pack = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs).verify(name)
+    _stdout().out(f"{pack.name} {pack.version} is intact: digest {pack.digest}")
+
+
+@models_app.command("repository")
+def models_repository(
+    name: str,
+    out: Annotated[Path, typer.Option(help="Folder for the Triton model repository.")],
+    backend: Annotated[str, typer.Option(help="python or onnxruntime.")] = "onnxruntime",
+    instances: Annotated[int, typer.Option(help="Instances of each graph.")] = 1,
+    pack_dir: PackDirs = None,
+) -> None:
+    """Write the Triton model repository of a pack, for an outside Triton (`radserve serve --triton HOST:PORT`)."""
+    pack = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs).get(name)
+    options = ServingOptions(backend=cast(Backend, backend), instances=instances)
+    for model in write_repository([pack], out, options):
+        _stdout().out(f"{out / model.name} version {model.version}")
+
+
+@app.command()
+def doctor(
+    triton: Annotated[str | None, typer.Option(help="HOST:PORT of an outside Triton to ask.")] = None,
+) -> None:
+    """Say what is installed and whether it works; exit code 1 with the cause named when something does not."""
+    checks = asyncio.run(examine(_settings(triton_url=triton)))
+    table = Table("check", "state", "what was found")
+    for check in checks:
+        table.add_row(check.name, {True: "ok", False: "FAILED", None: "absent"}[check.ok], check.found)
+    _stdout().print(table)
+    failed = [check for check in checks if check.ok is False]
+    for check in failed:
+        _stderr().out(f"{check.name}: {check.found}")
+    raise typer.Exit(1 if failed else 0)
+
+
+async def _serve(settings: Settings) -> None:
+    from radserve.server.app import running
+
+    async with running(settings) as server:
+        _stdout().out(f"radserve listens on {server.address}")
+        await server.wait_for_signal()
+
+
+async def _infer(request: InferRequest, server: str, settings: Settings) -> InferOutcome:
+    from radserve.server.app import running
+    from radserve.server.client import RadserveClient
+
+    console = _stdout()
+    if server:
+        async with RadserveClient(server) as client:
+            return await infer(request, client, console)
+    with tempfile.TemporaryDirectory(prefix="radserve-infer-") as folder:
+        embedded = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "data_dir": Path(folder)})
+        with console.status("Starting the embedded server"):
+            starting = running(embedded)
+            started = await starting.__aenter__()
+        try:
+            async with RadserveClient(started.address) as client:
+                return await infer(request, client, console)
+        finally:
+            await starting.__aexit__(None, None, None)
+
+
+def _report(outcome: InferOutcome) -> None:
+    console = _stdout()
+    for paths in list(outcome.written.values())[:20]:
+        for path in paths:
+            console.out(str(path), highlight=False)
+    if len(outcome.written) > 20:
+        console.out(f"... and the folders of {len(outcome.written) - 20} more studies")
+    if outcome.failures:
+        console.print(failures_table(outcome.failures))
+    console.out(f"{len(outcome.written)} studies with a result, {len(outcome.failures)} refused")
+
+
+def _settings(**given: object) -> Settings:
+    values = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        causes = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise typer.BadParameter("; ".join(causes)) from None
+
+
+def _lab(text: str) -> LaboratoryValue:
+    name, equals, rest = text.partition("=")
+    value, _, unit = rest.strip().partition(" ")
+    if not (name.strip() and equals and value):
+        raise typer.BadParameter(f"got {text!r}, expected NAME=VALUE or 'NAME=VALUE UNIT'", param_hint="--lab")
+    return LaboratoryValue(name.strip(), value, unit.strip())
+
+
+def _log_to_console(level: str) -> None:
+    logging.basicConfig(
+        level=level, format="%(name)s: %(message)s", handlers=[RichHandler(console=_stderr(), show_path=False)]
+    )
+
+
+def _stdout() -> Console:
+    return Console(soft_wrap=False)
+
+
+def _stderr() -> Console:
+    return Console(stderr=True)

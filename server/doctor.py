@@ -1,0 +1,130 @@
+"""`radserve doctor`: what is installed, and whether it works."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from radserve.errors import RadserveError
+from radserve.models.catalogue import PackCatalogue
+from radserve.models.pack import ModelPack
+from radserve.models.triton.client import TritonRunner
+from radserve.models.triton.server import EmbeddedTriton
+from radserve.server.settings import Settings
+
+NEEDED = (
+    "grpcio",
+    "highdicom",
+    "imagecodecs",
+    "monai",
+    "numpy",
+    "onnxruntime",
+    "pydicom",
+    "pylibjpeg",
+    "torch",
+    "tritonclient",
+)
+READY_SECONDS = 10.0
+OPTIONAL = ("nvidia-pytriton", "onnxruntime-gpu", "tensorrt-cu13", "open-clip-torch", "pydicom-data")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: it works (True), is broken (False), or is optional and not there (None)."""
+
+    name: str
+    ok: bool | None
+    found: str
+
+
+async def examine(settings: Settings) -> list[Check]:
+    """Look at everything; never raises for what it finds."""
+    catalogue = PackCatalogue(settings.pack_dirs)
+    return [
+        Check("python", platform.python_version_tuple()[:2] == ("3", "11"), platform.python_version()),
+        *_packages(),
+        _numpy(),
+        _providers(),
+        *_decoders(),
+        *_packs(catalogue, settings.default_pack),
+        _data_dir(settings.data_dir),
+        await _triton(settings, catalogue),
+    ]
+
+
+def _packages() -> Iterator[Check]:
+    for name in (*NEEDED, *OPTIONAL):
+        try:
+            yield Check(name, True, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            optional = name in OPTIONAL
+            yield Check(name, None if optional else False, "not installed" + (" (optional)" if optional else ""))
+
+
+def _numpy() -> Check:
+    version = metadata.version("numpy")
+    fits = int(version.partition(".")[0]) < 2
+    return Check(
+        "numpy for the embedded Triton", fits, version if fits else f"{version}: its Python backend needs 1.26"
+    )
+
+
+def _providers() -> Check:
+    import onnxruntime
+
+    return Check("ONNX Runtime providers", True, ", ".join(onnxruntime.get_available_providers()))
+
+
+def _decoders() -> Iterator[Check]:
+    from radserve.dicom_io.decode import SUPPORTED_TRANSFER_SYNTAXES, missing_codecs
+
+    missing = missing_codecs()
+    found = f"{len(SUPPORTED_TRANSFER_SYNTAXES)} transfer syntaxes"
+    yield Check("DICOM decoders", not missing, f"missing: {', '.join(missing)}" if missing else found)
+
+
+def _packs(catalogue: PackCatalogue, default: str) -> Iterator[Check]:
+    for name in catalogue.names():
+        pack = catalogue.get(name)
+        yield Check(f"pack {name}", True, f"{pack.version}, digest {pack.digest[:12]}")
+    for name, error in catalogue.broken.items():
+        yield Check(f"pack {name}", False, f"{error.code}: {error.client_message}")
+    if default not in (*catalogue.names(), *catalogue.broken):
+        yield Check("default pack", False, f"{default!r} is not among the packs")
+
+
+def _data_dir(folder: Path) -> Check:
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    return Check(
+        "data folder", os.access(nearest, os.W_OK), "writable" if os.access(nearest, os.W_OK) else "not writable"
+    )
+
+
+async def _triton(settings: Settings, catalogue: PackCatalogue) -> Check:
+    """Start the embedded Triton (or ask the outside one) and see that every graph answers."""
+    packs = [catalogue.get(name) for name in catalogue.names()]
+    name = f"Triton at {settings.triton_url}" if settings.triton_url else "embedded Triton"
+    try:
+        if settings.triton_url:
+            return Check(name, True, await _ask(settings.triton_url, packs))
+        with tempfile.TemporaryDirectory(prefix="radserve-doctor-") as folder:
+            async with EmbeddedTriton(packs, log_folder=Path(folder)) as triton:
+                return Check(name, True, await _ask(triton.url, packs))
+    except RadserveError as error:
+        return Check(name, False, f"{error.code}: {error.client_message}")
+
+
+async def _ask(url: str, packs: Sequence[ModelPack]) -> str:
+    """The server's version, once every graph of the packs is ready there."""
+    runner = TritonRunner(url, packs)
+    try:
+        await runner.wait_ready([model for pack in packs for model in pack.models], READY_SECONDS)
+        server = await runner.server_metadata()
+        return f"{server.name} {server.version}, {sum(len(pack.models) for pack in packs)} graphs ready"
+    finally:
+        await runner.close()

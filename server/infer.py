@@ -1,0 +1,190 @@
+"""`radserve infer`: files in, a folder of results out, through the server's own API."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from radserve.dicom_io.files import FoundFile, discover
+from radserve.errors import ErrorCode, RadserveError
+from radserve.findings import Artifact, ClinicalContext, StudyFailure
+from radserve.references import StudyRef
+from radserve.server.client import RadserveClient, TextPiece
+from radserve.server.result_json import failure_to_json, to_bytes
+from radserve.v1 import common_pb2
+
+IMPORT_BATCH = 100
+STUDIES_AT_ONCE = 4
+
+OURS = frozenset(
+    {
+        ErrorCode.INTERNAL,
+        ErrorCode.MODEL_UNAVAILABLE,
+        ErrorCode.MODEL_OUTPUT_INVALID,
+        ErrorCode.PACK_HASH_MISMATCH,
+        ErrorCode.PACK_INVALID,
+        ErrorCode.SERVER_UNREACHABLE,
+        ErrorCode.STORAGE_FULL,
+    }
+)
+"""Codes that are a fault on our side, not of the input: they make the exit code 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """What the user asked for on the command line."""
+
+    paths: tuple[Path, ...]
+    out: Path
+    pack: str = ""
+    context: ClinicalContext = field(default_factory=ClinicalContext)
+
+
+@dataclass(slots=True)
+class InferOutcome:
+    """What came of it: the folders written, and what was refused."""
+
+    written: dict[str, list[Path]] = field(default_factory=dict)
+    failures: list[StudyFailure] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every study has a result, 1 on a fault of ours, 2 when some input was refused."""
+        if any(failure.code in OURS for failure in self.failures):
+            return 1
+        return 2 if self.failures else 0
+
+
+async def infer(request: InferRequest, client: RadserveClient, console: Console) -> InferOutcome:
+    """Import every file, analyse every study, write every result; refusals are collected, the rest goes on."""
+    outcome = InferOutcome()
+    request.out.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        studies = await _import_all(request, client, outcome, progress)
+        stream_text = len(studies) == 1
+        task = progress.add_task("Analysing studies", total=len(studies), visible=not stream_text)
+        slots = asyncio.Semaphore(STUDIES_AT_ONCE)
+
+        async def one(uid: str, files: list[str]) -> None:
+            async with slots:
+                try:
+                    await _analyse(request, client, uid, outcome, console, stream_text=stream_text)
+                except RadserveError as error:
+                    outcome.failures.append(StudyFailure(error.code, error.client_message, files[0], uid))
+                progress.advance(task)
+
+        await asyncio.gather(*(one(uid, files) for uid, files in studies.items()))
+    _write_failures(request.out / "failures.json", outcome.failures)
+    return outcome
+
+
+async def _import_all(
+    request: InferRequest, client: RadserveClient, outcome: InferOutcome, progress: Progress
+) -> dict[str, list[str]]:
+    """Import what is found; return the files of each study, in the order of their first file."""
+    studies: dict[str, list[str]] = defaultdict(list)
+    task = progress.add_task("Importing DICOM", total=None)
+    for batch in _batches(discover(request.paths), IMPORT_BATCH):
+        outcome.failures += [found for found in batch if isinstance(found, StudyFailure)]
+        files = [found for found in batch if isinstance(found, FoundFile)]
+        for imported in await client.import_files(files) if files else ():
+            if imported.error:
+                error = imported.error
+                outcome.failures.append(StudyFailure(error.code, error.client_message, imported.reference))
+            else:
+                # The UID becomes a folder name: what a server says is checked before it does.
+                study = StudyRef(imported.study_instance_uid)
+                studies[study.study_instance_uid].append(imported.reference)
+        progress.advance(task, len(batch))
+    progress.remove_task(task)
+    return studies
+
+
+def _batches(found: Iterable[FoundFile | StudyFailure], size: int) -> Iterable[Sequence[FoundFile | StudyFailure]]:
+    iterator = iter(found)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+async def _analyse(
+    request: InferRequest,
+    client: RadserveClient,
+    uid: str,
+    outcome: InferOutcome,
+    console: Console,
+    *,
+    stream_text: bool,
+) -> None:
+    artifacts: list[Artifact] = []
+    result: common_pb2.StudyResult | None = None
+    async for event in client.analyse(uid, request.pack, request.context):
+        if isinstance(event, TextPiece):
+            if stream_text:
+                console.out(event.text, end="", highlight=False)
+        elif isinstance(event, Artifact):
+            artifacts.append(event)
+        else:
+            result = event
+    if stream_text:
+        console.out("\n")
+    if result is None:
+        raise RadserveError(ErrorCode.INTERNAL, "the server ended the analysis without a result")
+    outcome.written[uid] = _write(request.out / uid, artifacts)
+    if stream_text:
+        console.print(findings_table(result))
+
+
+def _write(folder: Path, artifacts: Sequence[Artifact]) -> list[Path]:
+    """Write the artifacts; result.json comes last, so that a folder that has one is complete."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob("overlay-*.png"):
+            stale.unlink()
+        paths = []
+        for artifact in sorted(artifacts, key=lambda each: (each.name == "result.json", each.name)):
+            path = folder / Path(artifact.name).name
+            path.write_bytes(artifact.data)
+            paths.append(path)
+    except OSError as error:
+        message = f"results cannot be written: {error.strerror or 'I/O error'}"
+        raise RadserveError(ErrorCode.STORAGE_FULL, message) from None
+    return paths
+
+
+def _write_failures(path: Path, failures: Sequence[StudyFailure]) -> None:
+    if failures:
+        path.write_bytes(to_bytes([failure_to_json(each) for each in failures]))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def findings_table(result: common_pb2.StudyResult) -> Table:
+    """The findings of one study and its warnings, for people."""
+    table = Table(title="Findings (draft, not verified by a person)", caption_justify="left")
+    for column in ("finding", "code", "score", "probability", "threshold", ""):
+        table.add_column(column)
+    for each in result.findings:
+        numbers = (f"{each.score:.4f}", f"{each.probability:.4f}", f"{each.threshold:.4f}")
+        state = "positive" if each.positive else "negative"
+        table.add_row(each.label, f"{each.code.scheme} {each.code.value}", *numbers, state)
+    table.caption = "\n".join(f"Warning: {warning.message}" for warning in result.warnings)
+    return table
+
+
+def failures_table(failures: Sequence[StudyFailure]) -> Table:
+    """What was refused, for people."""
+    table = Table(title="Refused")
+    for column in ("code", "input", "cause"):
+        table.add_column(column, overflow="fold")
+    for each in failures:
+        table.add_row(each.code.value, each.reference or each.study_instance_uid, each.message)
+    return table

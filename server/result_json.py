@@ -1,0 +1,94 @@
+"""Results and failures as JSON: the form of result.json and failures.json (docs/result.schema.json)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from radserve.findings import Finding, Region, Report, StudyFailure, StudyResult
+
+SCHEMA_VERSION = "1.0"
+
+
+def result_to_json(result: StudyResult) -> dict[str, Any]:
+    """Return a result as plain dicts, lists, strings and numbers; the sources' headers stay out.
+
+    Outlines are (column, row) and heat maps (row, column), as in `Region` and `HeatMap`. `report` is None where none
+    was asked for.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "draft",
+        "study_instance_uid": result.study_instance_uid,
+        "series": [asdict(series) for series in result.series],
+        "findings": [_finding(finding) for finding in result.findings],
+        "report": _report(result.report) if result.report else None,
+        "pack": asdict(result.pack),
+        "context": asdict(result.context)
+        | {"laboratory_values": [asdict(v) for v in result.context.laboratory_values]},
+        "timings_ms": dict(result.timings_ms),
+        "warnings": [{"code": warning.code.value, "message": warning.message} for warning in result.warnings],
+    }
+
+
+def failure_to_json(failure: StudyFailure) -> dict[str, Any]:
+    """Return a failure as an entry of failures.json; `file` is the caller's own name for the input."""
+    return {
+        "code": failure.code.value,
+        "message": failure.message,
+        "file": failure.reference,
+        "study_instance_uid": failure.study_instance_uid,
+    }
+
+
+def to_bytes(value: Any) -> bytes:
+    """Return JSON as UTF-8 with sorted keys and a last line end: the same value gives the same bytes.
+
+    Raises ValueError for NaN and infinities, which JSON does not have.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    # Lone surrogates stand for the bytes of odd file names; "\udcff" is what JSON has for them.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "label": finding.label,
+        "code": asdict(finding.code),
+        "site": asdict(finding.site),
+        "score": float(finding.score),
+        "probability": float(finding.probability),
+        "threshold": float(finding.threshold),
+        "positive": bool(finding.positive),
+        "region": _region(finding.region),
+        "tracking_identifier": finding.tracking_identifier,
+        "tracking_uid": finding.tracking_uid,
+    }
+
+
+def _region(region: Region) -> dict[str, Any]:
+    heat_map = region.heat_map
+    return {
+        "series_instance_uid": region.instance.series_instance_uid,
+        "sop_instance_uid": region.instance.sop_instance_uid,
+        "frame": region.frame,
+        "outline": region.outline.tolist(),
+        "heat_map": {
+            "values": [[_shortest(value) for value in row] for row in heat_map.values],
+            "grid_to_source": heat_map.grid_to_source.matrix.tolist(),
+        },
+    }
+
+
+def _report(report: Report) -> dict[str, Any]:
+    return {
+        "text": report.text,
+        "sections": [asdict(section) for section in report.sections],
+        "status": report.status,
+    }
+
+
+def _shortest(value: Any) -> float:
+    """The shortest decimal that reads back as the same float32."""
+    return float(str(value))

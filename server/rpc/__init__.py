@@ -1,0 +1,1 @@
+"""The gRPC services: protobuf in and out; nothing of protobuf goes further in."""

@@ -1,0 +1,161 @@
+"""Between the core's values and the messages of radserve.v1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from radserve.findings import (
+    ClinicalContext,
+    CodedConcept,
+    Finding,
+    LaboratoryValue,
+    PackRef,
+    Region,
+    Report,
+    SeriesSummary,
+    StudyResult,
+)
+from radserve.models.pack import ModelPack
+from radserve.models.pack_types import PackInput
+from radserve.references import AcquisitionContext, InstanceRef
+from radserve.v1 import common_pb2, model_pb2, study_pb2
+
+
+def context_from_message(message: common_pb2.ClinicalContext) -> ClinicalContext:
+    """Raises RadserveError INVALID_ARGUMENT for a value that cannot be (age, sex, UID)."""
+    return ClinicalContext(
+        indication=message.indication,
+        age_years=message.age_years if message.HasField("age_years") else None,
+        sex=message.sex,
+        laboratory_values=tuple(
+            LaboratoryValue(each.name, each.value, each.unit) for each in message.laboratory_values
+        ),
+        prior_study_instance_uid=message.prior_study_instance_uid,
+    )
+
+
+def context_to_message(context: ClinicalContext) -> common_pb2.ClinicalContext:
+    return common_pb2.ClinicalContext(
+        indication=context.indication,
+        age_years=context.age_years,
+        sex=context.sex,
+        laboratory_values=[
+            common_pb2.LaboratoryValue(name=each.name, value=each.value, unit=each.unit)
+            for each in context.laboratory_values
+        ],
+        prior_study_instance_uid=context.prior_study_instance_uid,
+    )
+
+
+def _concept(concept: CodedConcept) -> common_pb2.CodedConcept:
+    return common_pb2.CodedConcept(value=concept.value, scheme=concept.scheme, meaning=concept.meaning)
+
+
+def _pack(pack: PackRef) -> common_pb2.PackReference:
+    return common_pb2.PackReference(
+        name=pack.name, version=pack.version, model_version=pack.model_version, digest=pack.digest
+    )
+
+
+def _region(region: Region) -> common_pb2.Region:
+    rows, columns = region.heat_map.values.shape
+    return common_pb2.Region(
+        series_instance_uid=region.instance.series_instance_uid,
+        sop_instance_uid=region.instance.sop_instance_uid,
+        frame=region.frame,
+        outline=[common_pb2.Point(column=column, row=row) for column, row in region.outline.tolist()],
+        heat_map=common_pb2.HeatMap(
+            rows=rows,
+            columns=columns,
+            values=region.heat_map.values.ravel().tolist(),
+            grid_to_source=region.heat_map.grid_to_source.matrix.ravel().tolist(),
+        ),
+    )
+
+
+def _finding(finding: Finding) -> common_pb2.Finding:
+    return common_pb2.Finding(
+        label=finding.label,
+        code=_concept(finding.code),
+        site=_concept(finding.site),
+        score=finding.score,
+        probability=finding.probability,
+        threshold=finding.threshold,
+        positive=finding.positive,
+        region=_region(finding.region),
+        tracking_identifier=finding.tracking_identifier,
+        tracking_uid=finding.tracking_uid,
+    )
+
+
+def _report(report: Report) -> common_pb2.Report:
+    sections = [common_pb2.ReportSection(name=each.name, text=each.text) for each in report.sections]
+    return common_pb2.Report(text=report.text, sections=sections, status=report.status)
+
+
+def _series_summary(series: SeriesSummary) -> common_pb2.SeriesSummary:
+    return common_pb2.SeriesSummary(
+        series_instance_uid=series.series_instance_uid,
+        modality=series.modality,
+        body_part=series.body_part,
+        instances=series.instances,
+        analysed=series.analysed,
+        input_name=series.input_name,
+    )
+
+
+def result_to_message(result: StudyResult) -> common_pb2.StudyResult:
+    return common_pb2.StudyResult(
+        study_instance_uid=result.study_instance_uid,
+        series=[_series_summary(each) for each in result.series],
+        findings=[_finding(each) for each in result.findings],
+        report=_report(result.report) if result.report else None,
+        pack=_pack(result.pack),
+        context=context_to_message(result.context),
+        status="draft",
+        warnings=[common_pb2.ResultWarning(code=each.code, message=each.message) for each in result.warnings],
+        timings=[common_pb2.StageTiming(stage=stage, milliseconds=ms) for stage, ms in result.timings_ms],
+    )
+
+
+def study_to_message(
+    study_instance_uid: str, instances: Sequence[tuple[InstanceRef, AcquisitionContext]]
+) -> study_pb2.Study:
+    """A study with its series in the order in which they are first met."""
+    series: dict[str, study_pb2.Series] = {}
+    for instance, acquisition in instances:
+        uid = instance.series_instance_uid
+        message = series.setdefault(
+            uid,
+            study_pb2.Series(series_instance_uid=uid, modality=acquisition.modality, body_part=acquisition.body_part),
+        )
+        message.instances.add(sop_instance_uid=instance.sop_instance_uid, sop_class_uid=instance.sop_class_uid)
+    return study_pb2.Study(study_instance_uid=study_instance_uid, series=series.values())
+
+
+def _pack_input(use: PackInput) -> model_pb2.PackInput:
+    least, greatest = use.intended_use.age_years or (None, None)
+    return model_pb2.PackInput(
+        name=use.name,
+        modalities=use.modalities,
+        body_parts=use.body_parts,
+        views=use.intended_use.views,
+        least_age_years=least,
+        greatest_age_years=greatest,
+        labels=use.labels,
+    )
+
+
+def pack_to_message(pack: ModelPack, *, ready: bool) -> model_pb2.Model:
+    return model_pb2.Model(
+        pack=_pack(pack.ref),
+        description=pack.description,
+        licence=pack.licence,
+        risk_tier=pack.risk_tier,
+        inputs=[_pack_input(each) for each in pack.inputs],
+        labels=[
+            model_pb2.PackLabel(name=each.name, code=_concept(each.code), threshold=each.threshold)
+            for each in pack.labels
+        ],
+        ready=ready,
+    )

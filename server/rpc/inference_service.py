@@ -1,0 +1,150 @@
+"""InferenceService: findings, streamed report text and result files of a study."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from radserve.dicom_io.store import StudyStore
+from radserve.errors import ErrorCode, RequestError
+from radserve.findings import Artifact
+from radserve.pipelines.deadline import Deadline
+from radserve.pipelines.study import Analysis, AnalysisRequest, ReportText, StudyAnalyser
+from radserve.ports import ReportWriter
+from radserve.references import StudyRef
+from radserve.server.analysers import Analysers
+from radserve.server.rpc.convert import context_from_message, result_to_message
+from radserve.server.rpc.errors import Context, answered, streamed
+from radserve.server.stores import Stores
+from radserve.v1 import inference_pb2, inference_pb2_grpc
+
+ARTIFACT_CHUNK = 1 << 20
+
+
+class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
+    """Serves radserve.v1.InferenceService."""
+
+    def __init__(self, stores: Stores, analysers: Analysers, writer: ReportWriter) -> None:
+        self._stores = stores
+        self._analysers = analysers
+        self._writer = writer
+
+    async def ClassifyLesions(
+        self, request: inference_pb2.ClassifyLesionsRequest, context: Context
+    ) -> inference_pb2.ClassifyLesionsResponse:
+        return await answered("ClassifyLesions", context, self._classify(request, _deadline(context)))
+
+    async def GenerateReport(
+        self, request: inference_pb2.GenerateReportRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.GenerateReportResponse]:
+        answers = streamed("GenerateReport", context, self._generate(request, _deadline(context)))
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
+
+    async def AnalyseStudy(
+        self, request: inference_pb2.AnalyseStudyRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.AnalyseStudyResponse]:
+        answers = streamed("AnalyseStudy", context, self._analyse_study(request, _deadline(context)))
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
+
+    async def _classify(
+        self, request: inference_pb2.ClassifyLesionsRequest, deadline: Deadline
+    ) -> inference_pb2.ClassifyLesionsResponse:
+        async with aclosing(self._analyse(request.input, deadline, report=False)) as events:
+            async for event in events:
+                if isinstance(event, Analysis):
+                    return inference_pb2.ClassifyLesionsResponse(result=result_to_message(event.result))
+        raise RequestError(ErrorCode.INTERNAL, "the analysis ended without a result")
+
+    async def _generate(
+        self, request: inference_pb2.GenerateReportRequest, deadline: Deadline
+    ) -> AsyncGenerator[inference_pb2.GenerateReportResponse, None]:
+        async with aclosing(self._analyse(request.input, deadline, report=True)) as events:
+            async for event in events:
+                if isinstance(event, ReportText):
+                    yield inference_pb2.GenerateReportResponse(piece=_piece(event))
+                else:
+                    yield inference_pb2.GenerateReportResponse(result=result_to_message(event.result))
+
+    async def _analyse_study(
+        self, request: inference_pb2.AnalyseStudyRequest, deadline: Deadline
+    ) -> AsyncGenerator[inference_pb2.AnalyseStudyResponse, None]:
+        async with aclosing(self._analyse(request.input, deadline, report=True)) as events:
+            async for event in events:
+                if isinstance(event, ReportText):
+                    yield inference_pb2.AnalyseStudyResponse(piece=_piece(event))
+                    continue
+                yield inference_pb2.AnalyseStudyResponse(result=result_to_message(event.result))
+                for artifact in await self._writer.write(event.result, event.images):
+                    for chunk in _chunks(artifact):
+                        yield inference_pb2.AnalyseStudyResponse(artifact=chunk)
+
+    async def _analyse(
+        self, message: inference_pb2.AnalysisInput, deadline: Deadline, *, report: bool
+    ) -> AsyncGenerator[ReportText | Analysis, None]:
+        analyser = await self._analysers.get(message.pack)
+        async with self._opened(message, analyser) as (study_analyser, study, series_instance_uid):
+            clinical = context_from_message(message.context)
+            request = AnalysisRequest(study, series_instance_uid, clinical, report)
+            async with aclosing(study_analyser.analyse(request, deadline)) as events:
+                async for event in events:
+                    yield event
+
+    @asynccontextmanager
+    async def _opened(
+        self, message: inference_pb2.AnalysisInput, analyser: StudyAnalyser
+    ) -> AsyncIterator[tuple[StudyAnalyser, StudyRef, str]]:
+        """The analyser over the store that holds the input, the study, and the series where one is asked for."""
+        match message.WhichOneof("source"):
+            case "study_instance_uid":
+                yield analyser, StudyRef(message.study_instance_uid), ""
+            case "series":
+                yield analyser, StudyRef(message.series.study_instance_uid), message.series.series_instance_uid
+            case "inline":
+                with tempfile.TemporaryDirectory(prefix="radserve-inline-") as folder:
+                    async with self._stores.opened(Path(folder)) as store:
+                        study = await _keep(message.inline, store)
+                        yield replace(analyser, source=store), study, ""
+            case _:
+                message_text = "the request names no study, no series and no inline instances"
+                raise RequestError(ErrorCode.INVALID_ARGUMENT, message_text)
+
+
+async def _keep(message: inference_pb2.InlineInstances, store: StudyStore) -> StudyRef:
+    """Put inline instances into a store for the time of the call; raises what refuses one of them."""
+    studies = set()
+    for data in message.instances:
+        async with store.receive() as incoming:
+            incoming.write(data)
+            studies.add((await incoming.commit()).header.instance.study_instance_uid)
+    if len(studies) != 1:
+        text = f"inline instances: got {len(studies)} studies, expected 1"
+        raise RequestError(ErrorCode.INVALID_ARGUMENT, text)
+    return StudyRef(studies.pop())
+
+
+def _deadline(context: Context) -> Deadline:
+    return Deadline.after(context.time_remaining())
+
+
+def _piece(event: ReportText) -> inference_pb2.ReportPiece:
+    return inference_pb2.ReportPiece(series_instance_uid=event.series_instance_uid, text=event.text)
+
+
+def _chunks(artifact: Artifact) -> list[inference_pb2.ArtifactChunk]:
+    starts = range(0, max(1, len(artifact.data)), ARTIFACT_CHUNK)
+    return [
+        inference_pb2.ArtifactChunk(
+            name=artifact.name,
+            media_type=artifact.media_type,
+            data=artifact.data[start : start + ARTIFACT_CHUNK],
+            last=start == starts[-1],
+        )
+        for start in starts
+    ]

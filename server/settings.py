@@ -1,0 +1,47 @@
+"""The site's settings. The environment is read here and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEBIBYTE = 1 << 20
+
+
+class Settings(BaseSettings):
+    """Frozen; built once and passed on. Each field may be set as RADSERVE_<NAME> in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="RADSERVE_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8500, ge=0, le=65535, description="gRPC port; 0 takes a free one")
+    data_dir: Path = Field(Path("radserve-data"), description="where studies and logs are kept")
+    pack_dirs: tuple[Path, ...] = Field((), description="folders with further model packs, as a JSON list")
+    default_pack: str = Field("cxr-bus-mini", description="the pack of requests that name none")
+    triton_url: str = Field("", description="HOST:PORT of an outside Triton; empty starts the embedded one")
+    triton_instances: int = Field(2, ge=1, description="instances of each graph in the embedded Triton")
+    triton_start_timeout_s: float = Field(120.0, gt=0, description="how long the embedded Triton may take to start")
+    decode_workers: int = Field(2, ge=1, description="sandboxed processes that parse, decode and write DICOM")
+    decode_memory_mib: int = Field(2048, ge=256, description="address space of a sandboxed process")
+    decode_cpu_s: float = Field(30.0, gt=0, description="processor time of one task in the sandbox")
+    decode_wall_s: float = Field(60.0, gt=0, description="time of one task in the sandbox")
+    preprocess_workers: int = Field(1, ge=1, description="processes that run MONAI")
+    max_instance_mib: int = Field(512, ge=1, description="largest DICOM instance that is taken")
+    max_message_mib: int = Field(64, ge=4, description="largest gRPC message, which bounds inline requests")
+    max_concurrent_requests: int = Field(64, ge=1, description="requests in work at once; more are told to come back")
+    intended_use: Literal["warn", "strict"] = Field(
+        "warn", description="outside a pack's intended use: a result with a warning, or a refusal"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def max_message_bytes(self) -> int:
+        return self.max_message_mib * MEBIBYTE

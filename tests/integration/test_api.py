@@ -1,0 +1,245 @@
+"""The gRPC API over the real server and the real Triton."""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from radserve.v1 import common_pb2, inference_pb2, model_pb2, study_pb2
+from tests.support.dicoms import cr, ct, part10, us
+from tests.support.server import CALL_SECONDS, LiveServer, reason_of
+
+
+def radiograph(study: str, seed: int = 0, **tags: object) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (64, 48)).astype(np.uint8)
+    return part10(cr(pixels, study=study, PatientAge="003Y", BodyPartExamined="CHEST", ViewPosition="PA", **tags))
+
+
+def stored(server: LiveServer, study: str, **tags: object) -> str:
+    (outcome,) = server.send(radiograph(study, **tags))
+    assert not outcome.HasField("error"), outcome.error
+    return str(outcome.study_instance_uid)
+
+
+def test_instances_are_imported_in_chunks_and_each_has_its_outcome(server: LiveServer) -> None:
+    good, other = radiograph("import", instance="1"), radiograph("import", instance="2", seed=1)
+    outcomes = server.send(good, b"this is no DICOM file" * 20, other, good, chunk=100)
+    assert [outcome.reference for outcome in outcomes] == ["0", "1", "2", "3"]
+    assert [outcome.error.code for outcome in outcomes] == ["", "NOT_DICOM", "", ""]
+    assert [outcome.duplicate for outcome in outcomes] == [False, False, False, True]
+    study = server.studies.GetStudy(
+        study_pb2.GetStudyRequest(study_instance_uid=outcomes[0].study_instance_uid), timeout=CALL_SECONDS
+    ).study
+    assert len(study.series[0].instances) == 2
+    assert study.series[0].modality == "CR"
+
+
+def test_an_acknowledged_instance_is_on_disk_as_it_was_sent(server: LiveServer) -> None:
+    data = radiograph("on disk")
+    (outcome,) = server.send(data)
+    path = server.settings.data_dir / "studies" / outcome.study_instance_uid / outcome.series_instance_uid
+    assert (path / f"{outcome.sop_instance_uid}.dcm").read_bytes() == data
+
+
+def test_other_bytes_under_a_known_uid_are_refused_and_nothing_is_overwritten(server: LiveServer) -> None:
+    first, second = radiograph("conflict", seed=1), radiograph("conflict", seed=2)
+    assert not server.send(first)[0].HasField("error")
+    (outcome,) = server.send(second)
+    assert outcome.error.code == "UID_CONFLICT"
+
+
+def test_studies_are_listed_in_pages(server: LiveServer) -> None:
+    wanted = {stored(server, f"page {number}") for number in range(5)}
+    found: list[str] = []
+    token = ""
+    while True:
+        page = server.studies.ListStudies(
+            study_pb2.ListStudiesRequest(page_size=2, page_token=token), timeout=CALL_SECONDS
+        )
+        assert len(page.study_instance_uids) <= 2
+        found += page.study_instance_uids
+        token = page.next_page_token
+        if not token:
+            break
+    assert wanted <= set(found)
+    assert found == sorted(set(found))
+
+
+def test_lesions_are_classified_with_code_probability_and_place(server: LiveServer) -> None:
+    result = server.classify(stored(server, "classify"))
+    (finding,) = result.findings
+    assert (finding.label, finding.code.scheme, finding.code.value) == ("Pneumonia", "SCT", "233604007")
+    assert 0 <= finding.probability <= 1
+    assert finding.positive == (finding.probability >= finding.threshold)
+    assert len(finding.region.heat_map.values) == 49
+    assert all(0 <= point.column <= 48 and 0 <= point.row <= 64 for point in finding.region.outline)
+    assert result.status == "draft"
+    assert len(result.pack.digest) == 64
+    assert not result.HasField("report")
+
+
+def test_ultrasound_is_read_as_breast(server: LiveServer) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (60, 80)).astype(np.uint8)
+    (outcome,) = server.send(part10(us(pixels, study="us", BodyPartExamined="BREAST")))
+    result = server.classify(outcome.study_instance_uid)
+    assert [finding.label for finding in result.findings] == ["Malignant breast lesion"]
+
+
+def test_report_text_streams_and_ends_with_the_draft(server: LiveServer) -> None:
+    answers = list(server.report(stored(server, "report")))
+    pieces = [answer.piece.text for answer in answers if answer.HasField("piece")]
+    assert len(pieces) > 5
+    assert answers[-1].HasField("result")
+    report = answers[-1].result.report
+    assert report.status == "draft"
+    assert "".join(pieces).startswith("Findings:")
+    assert [section.name for section in report.sections][:3] == ["Indication", "Technique", "Comparison"]
+
+
+def test_inline_instances_give_the_same_findings_and_are_not_kept(server: LiveServer) -> None:
+    data = radiograph("kept", seed=5)
+    (outcome,) = server.send(data)
+    by_uid = server.classify(outcome.study_instance_uid)
+    inline = inference_pb2.ClassifyLesionsRequest(
+        input=inference_pb2.AnalysisInput(inline=inference_pb2.InlineInstances(instances=[radiograph("kept", seed=5)]))
+    )
+    by_value = server.inference.ClassifyLesions(inline, timeout=CALL_SECONDS).result
+    assert by_value.findings == by_uid.findings
+    inline.input.inline.instances[0] = radiograph("inline only")
+    uid = server.inference.ClassifyLesions(inline, timeout=CALL_SECONDS).result.study_instance_uid
+    with pytest.raises(grpc.RpcError) as caught:
+        server.classify(uid)
+    assert reason_of(caught.value) == "STUDY_NOT_FOUND"
+
+
+def test_clinical_context_comes_back_and_stands_in_the_draft(server: LiveServer) -> None:
+    context = common_pb2.ClinicalContext(
+        indication="Fever for three days",
+        age_years=4,
+        sex="M",
+        laboratory_values=[common_pb2.LaboratoryValue(name="CRP", value="120", unit="mg/L")],
+        prior_study_instance_uid="1.2.3.4",
+    )
+    result = list(server.report(stored(server, "context"), context=context))[-1].result
+    assert result.context == context
+    for given in ("Fever for three days", "4 years", "Sex: M", "CRP: 120 mg/L", "1.2.3.4"):
+        assert given in result.report.text
+
+
+def test_outside_the_intended_use_a_result_comes_with_a_plain_warning(server: LiveServer) -> None:
+    pixels = np.zeros((40, 40), np.uint8) + np.arange(40, dtype=np.uint8)
+    (outcome,) = server.send(part10(cr(pixels, study="no age", PatientAge=None, PatientBirthDate=None)))
+    warnings = server.classify(outcome.study_instance_uid).warnings
+    assert any("age is unknown" in warning.message for warning in warnings)
+
+
+def test_models_are_listed_with_what_they_are_for(server: LiveServer) -> None:
+    answer = server.models.ListModels(model_pb2.ListModelsRequest(), timeout=CALL_SECONDS)
+    assert answer.default_pack == "cxr-bus-mini"
+    (model,) = [each for each in answer.models if each.pack.name == "cxr-bus-mini"]
+    assert model.ready
+    assert {label.name for label in model.labels} == {"Pneumonia", "Malignant breast lesion"}
+    assert {modality for each in model.inputs for modality in each.modalities} == {"CR", "DX", "US"}
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "status"),
+    [
+        ({"study_instance_uid": "1.2.3.999"}, "STUDY_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
+        ({"study_instance_uid": "../../etc"}, "INVALID_ARGUMENT", grpc.StatusCode.INVALID_ARGUMENT),
+        ({}, "INVALID_ARGUMENT", grpc.StatusCode.INVALID_ARGUMENT),
+        ({"study_instance_uid": "1.2.3", "pack": "no-such-pack"}, "UNKNOWN_PACK", grpc.StatusCode.NOT_FOUND),
+        (
+            {"inline": inference_pb2.InlineInstances(instances=[b"nonsense" * 30])},
+            "NOT_DICOM",
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        ({"inline": inference_pb2.InlineInstances()}, "INVALID_ARGUMENT", grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_what_cannot_be_served_is_a_rich_error(
+    server: LiveServer, source: dict, code: str, status: grpc.StatusCode
+) -> None:
+    request = inference_pb2.ClassifyLesionsRequest(input=inference_pb2.AnalysisInput(**source))
+    with pytest.raises(grpc.RpcError) as caught:
+        server.inference.ClassifyLesions(request, timeout=CALL_SECONDS)
+    assert reason_of(caught.value) == code
+    assert caught.value.code() is status
+
+
+def test_a_context_that_cannot_be_is_refused(server: LiveServer) -> None:
+    with pytest.raises(grpc.RpcError, match="age_years: got -3"):
+        server.classify(stored(server, "odd"), context=common_pb2.ClinicalContext(age_years=-3))
+
+
+def test_a_modality_no_input_takes_is_refused_naming_both(server: LiveServer) -> None:
+    (outcome,) = server.send(part10(ct(np.zeros((8, 8), np.int16), study="ct")))
+    with pytest.raises(grpc.RpcError) as caught:
+        server.classify(outcome.study_instance_uid)
+    assert reason_of(caught.value) == "NO_APPLICABLE_INPUT"
+    assert "'CT'" in caught.value.details()
+
+
+def test_a_chunk_before_its_start_is_refused(server: LiveServer) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        server.studies.ImportInstances(iter([study_pb2.ImportInstancesRequest(chunk=b"x")]), timeout=CALL_SECONDS)
+    assert reason_of(caught.value) == "INVALID_ARGUMENT"
+
+
+def test_a_deadline_that_is_too_short_ends_the_call(server: LiveServer) -> None:
+    study = stored(server, "deadline")
+    request = inference_pb2.GenerateReportRequest(input=inference_pb2.AnalysisInput(study_instance_uid=study))
+    with pytest.raises(grpc.RpcError) as caught:
+        list(server.inference.GenerateReport(request, timeout=0.02))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def decoder_steps(server: LiveServer) -> int:
+    triton = server.server.triton
+    assert triton is not None
+    (decoder,) = [model for model in triton.models if model.name == "cxr-bus-mini--decoder_step"]
+    return server.wait_for(server.server.runner.statistics(decoder)).inference_count
+
+
+def test_the_first_piece_arrives_before_the_last_is_computed(server: LiveServer) -> None:
+    study = stored(server, "first piece")
+    before = decoder_steps(server)
+    stream = server.report(study)
+    next(iter(stream))
+    at_first = decoder_steps(server) - before
+    rest = sum(answer.HasField("piece") for answer in stream)
+    assert decoder_steps(server) - before >= rest + 1
+    assert at_first < rest + 1
+
+
+def test_cancelling_stops_the_decoder_within_a_step(server: LiveServer) -> None:
+    study = stored(server, "cancel")
+    stream = server.report(study)
+    next(iter(stream))
+    stream.cancel()
+    time.sleep(0.5)
+    after_cancel = decoder_steps(server)
+    time.sleep(1.0)
+    assert decoder_steps(server) == after_cancel
+    whole = len(list(server.report(study)))
+    assert decoder_steps(server) - after_cancel >= whole - 1  # the count would have shown a decoder that went on
+
+
+def test_health_says_serving_for_each_service(server: LiveServer) -> None:
+    health = health_pb2_grpc.HealthStub(server.channel)
+    for service in ("", "radserve.v1.StudyService", "radserve.v1.InferenceService", "radserve.v1.ModelService"):
+        answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=CALL_SECONDS)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_names_the_services_on_loopback(server: LiveServer) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(server.channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    (answer,) = list(stub.ServerReflectionInfo(iter([request]), timeout=CALL_SECONDS))
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"radserve.v1.StudyService", "radserve.v1.InferenceService", "grpc.health.v1.Health"} <= names

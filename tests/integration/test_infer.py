@@ -1,0 +1,257 @@
+"""`radserve infer` as its user runs it: a process of its own, real files, a folder of results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import jsonschema
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image as PillowImage
+from pydicom.data import get_testdata_file
+
+from tests.support.dicoms import cr, part10
+from tests.support.packs import make_tiny_pack
+from tests.support.server import LiveServer
+
+RADSERVE = Path(sys.executable).parent / "radserve"
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "result.schema.json").read_text())
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its exit code, what it printed, and the folder it wrote."""
+
+    code: int
+    printed: str
+    out: Path
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """The code of each refused input, by the last part of its name."""
+        path = self.out / "failures.json"
+        entries = json.loads(path.read_text()) if path.exists() else []
+        assert all(entry["message"] for entry in entries)
+        return {Path(entry["file"]).name: entry["code"] for entry in entries}
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        found = [json.loads(path.read_text()) for path in sorted(self.out.glob("*/result.json"))]
+        for result in found:
+            jsonschema.validate(result, SCHEMA)
+        return found
+
+
+def infer(out: Path, *arguments: str | Path, server: LiveServer | None = None) -> Run:
+    command = [str(RADSERVE), "infer", *map(str, arguments), "--out", str(out)]
+    if server:
+        command += ["--server", server.address]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert "Traceback" not in run.stderr + run.stdout, run.stderr
+    return Run(run.returncode, run.stdout + run.stderr, out)
+
+
+def real(name: str) -> Path:
+    path = get_testdata_file(name)
+    assert path is not None, f"{name} is missing: install pydicom-data"
+    return Path(path)
+
+
+def radiograph(**tags: Any) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 4096, (80, 60)).astype(np.uint16)
+    return part10(cr(pixels, BitsStored=12, HighBit=11, BodyPartExamined="CHEST", **tags))
+
+
+@pytest.fixture(scope="module")
+def rg1(server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The real radiograph through an embedded server of its own, as `make demo` does it."""
+    return infer(tmp_path_factory.mktemp("rg1"), real("RG1_UNCR.dcm"), "--indication", "Cough")
+
+
+def test_a_real_radiograph_gives_every_result_file(rg1: Run) -> None:
+    assert rg1.code == 0, rg1.printed
+    (folder,) = [path for path in rg1.out.iterdir() if path.is_dir()]
+    names = {path.name for path in folder.iterdir()}
+    assert {"result.json", "report.txt", "sr.dcm"} <= names
+    assert any(name.startswith("overlay-") and name.endswith(".png") for name in names)
+    for name in names:
+        assert name in rg1.printed.replace("\n", "")
+    (result,) = rg1.results
+    assert folder.name == result["study_instance_uid"]
+    assert [finding["label"] for finding in result["findings"]] == ["Pneumonia"]
+    assert result["report"]["status"] == "draft"
+    assert "Cough" in result["report"]["text"]
+    assert result["report"]["text"] == (folder / "report.txt").read_text()
+    assert any("1 to 5 years" in warning["message"] for warning in result["warnings"])  # an adult
+    assert result["timings_ms"]["total"] > 0
+
+
+def test_the_region_lies_in_the_source_and_the_overlay_can_be_opened(rg1: Run) -> None:
+    (result,) = rg1.results
+    outline = np.array(result["findings"][0]["region"]["outline"])
+    assert outline.min() >= 0
+    assert outline[:, 0].max() <= 1841
+    assert outline[:, 1].max() <= 1955
+    (overlay,) = rg1.out.glob("*/overlay-*.png")
+    with PillowImage.open(overlay) as picture:
+        assert max(picture.size) <= 1024
+
+
+def test_the_sr_is_accepted_by_dciodvfy_and_says_what_the_json_says(rg1: Run) -> None:
+    (path,) = rg1.out.glob("*/sr.dcm")
+    checked = subprocess.run(
+        [str(RADSERVE.parent / "dciodvfy"), str(path)], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "Error" not in checked.stderr
+    report = highdicom.sr.srread(path)
+    (result,) = rg1.results
+    (group,) = report.content.get_planar_roi_measurement_groups()
+    assert group.tracking_uid == result["findings"][0]["tracking_uid"]
+    assert report.StudyInstanceUID == result["study_instance_uid"]
+    assert report.VerificationFlag == "UNVERIFIED"
+
+
+@pytest.mark.parametrize(("one", "two"), [("RG1_UNCR.dcm", "RG1_J2KR.dcm"), ("RG1_UNCI.dcm", "RG1_J2KI.dcm")])
+def test_the_same_pixels_in_another_encoding_give_the_same_result(one: str, two: str, tmp_path: Path) -> None:
+    # Both files have the same UIDs, so each needs a server of its own.
+    results = []
+    for name in (one, two):
+        run = infer(tmp_path / name, real(name))
+        assert run.code == 0, run.printed
+        (result,) = run.results
+        results.append({key: result[key] for key in ("findings", "report", "pack", "warnings", "series")})
+    assert results[0] == results[1]
+
+
+def bad_inputs(folder: Path) -> dict[str, str]:
+    """A folder of what goes wrong, with the code each file must get; two good studies are among them."""
+    folder.mkdir()
+    good = radiograph(study="good one")
+    expected = {
+        "letter.txt": ("Dear colleague, this is a text file. " * 10).encode(),
+        "empty.dcm": b"",
+        "noise.dcm": np.random.default_rng(1).bytes(5000),
+        "truncated.dcm": good[: len(good) // 2],
+        "structured_report.dcm": real("reportsi.dcm").read_bytes(),
+        "no_pixels.dcm": radiograph(study="none", instance="none"),
+        "bomb.dcm": b"",
+    }
+    without = pydicom.dcmread(pydicom.filebase.DicomBytesIO(expected["no_pixels.dcm"]))
+    del without.PixelData
+    without.save_as(folder / "no_pixels.dcm")
+    bomb = pydicom.dcmread(pydicom.filebase.DicomBytesIO(radiograph(study="bomb", instance="bomb")))
+    bomb.Rows = bomb.Columns = 65535
+    bomb.PixelData = pydicom.encaps.encapsulate([b"\x01\x00\x00\x00\x40" + b"\x00" * 45])
+    bomb["PixelData"].is_undefined_length = True
+    bomb.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+    bomb.save_as(folder / "bomb.dcm")
+    for name, data in expected.items():
+        if not (folder / name).exists():
+            (folder / name).write_bytes(data)
+    (folder / "good one.dcm").write_bytes(good)
+    (folder / "good two.dcm").write_bytes(radiograph(study="good two", instance="2"))
+    return {
+        "letter.txt": "NOT_DICOM",
+        "empty.dcm": "NOT_DICOM",
+        "noise.dcm": "NOT_DICOM",
+        "truncated.dcm": "TRUNCATED",
+        "structured_report.dcm": "UNSUPPORTED_SOP_CLASS",
+        "no_pixels.dcm": "NO_PIXELS",
+        "bomb.dcm": "PIXEL_BUDGET_EXCEEDED",
+    }
+
+
+def test_each_bad_file_is_refused_with_its_code_and_the_rest_goes_on(server: LiveServer, tmp_path: Path) -> None:
+    expected = bad_inputs(tmp_path / "in")
+    run = infer(tmp_path / "out", tmp_path / "in", server=server)
+    assert run.code == 2, run.printed
+    assert run.failures == expected
+    assert len(run.results) == 2
+    for name in expected:
+        assert name in run.printed.replace("\n", "")
+
+
+def test_zips_and_single_files_are_taken_as_well(server: LiveServer, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        archive.writestr("inner/one.dcm", radiograph(study="zipped"))
+        archive.writestr("../escape.dcm", radiograph(study="escaped"))
+    (tmp_path / "two.dcm").write_bytes(radiograph(study="single", instance="single"))
+    run = infer(tmp_path / "out", tmp_path / "study.zip", tmp_path / "two.dcm", server=server)
+    assert run.code == 2
+    assert list(run.failures.values()) == ["ARCHIVE_UNSAFE"]
+    assert run.results
+
+
+def test_an_empty_folder_and_a_path_that_is_not_there_are_refused(server: LiveServer, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    run = infer(tmp_path / "out", tmp_path / "empty", tmp_path / "absent.dcm", server=server)
+    assert run.code == 2
+    assert run.failures == {"empty": "EMPTY_INPUT", "absent.dcm": "INVALID_ARGUMENT"}
+    assert run.results == []
+
+
+def test_an_unknown_pack_is_named(server: LiveServer, tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(radiograph(study="unknown pack"))
+    run = infer(tmp_path / "out", tmp_path / "a.dcm", "--pack", "no-such-pack", server=server)
+    assert run.code == 2
+    assert run.failures == {"a.dcm": "UNKNOWN_PACK"}
+    assert "'no-such-pack'" in (run.out / "failures.json").read_text()
+
+
+def test_a_pack_with_a_wrong_hash_is_not_used_and_the_file_is_named(tmp_path: Path) -> None:
+    pack = make_tiny_pack(tmp_path / "packs" / "tiny")
+    (pack / "MODEL_CARD.md").write_text("altered")
+    (tmp_path / "a.dcm").write_bytes(radiograph(study="altered pack"))
+    run = infer(tmp_path / "out", tmp_path / "a.dcm", "--pack", "tiny", "--pack-dir", tmp_path / "packs")
+    assert run.code == 1
+    assert run.failures == {"a.dcm": "PACK_HASH_MISMATCH"}
+    assert "MODEL_CARD.md" in (run.out / "failures.json").read_text()
+
+
+def test_a_server_or_a_triton_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(radiograph(study="nobody"))
+    run = infer(tmp_path / "out", tmp_path / "a.dcm", "--triton", "127.0.0.1:9")
+    assert run.code == 1
+    assert "MODEL_UNAVAILABLE" in run.printed
+
+
+def test_a_result_folder_that_cannot_be_written_is_named(server: LiveServer, tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(radiograph(study="no place"))
+    (tmp_path / "file").write_text("not a folder")
+    run = infer(tmp_path / "file", tmp_path / "a.dcm", server=server)
+    assert run.code == 1
+    assert "cannot be written" in run.printed
+
+
+def test_the_context_of_the_command_line_reaches_the_draft(server: LiveServer, tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(radiograph(study="context of the command line"))
+    given = ("--age", "4", "--sex", "F", "--lab", "CRP=120 mg/L", "--prior", "1.2.3", "--indication", "Fever")
+    run = infer(tmp_path / "out", tmp_path / "a.dcm", *given, server=server)
+    assert run.code == 0, run.printed
+    (result,) = run.results
+    assert result["context"]["laboratory_values"] == [{"name": "CRP", "value": "120", "unit": "mg/L"}]
+    for text in ("Fever", "4 years", "Sex: F", "CRP: 120 mg/L", "1.2.3"):
+        assert text in result["report"]["text"]
+
+
+def test_doctor_finds_everything_in_order() -> None:
+    run = subprocess.run([str(RADSERVE), "doctor"], capture_output=True, text=True, timeout=200, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    for word in ("embedded Triton", "CPUExecutionProvider", "cxr-bus-mini", "DICOM decoders"):
+        assert word in run.stdout.replace("\n", "")
+
+
+def test_doctor_names_what_is_wrong_and_exits_with_1() -> None:
+    command = [str(RADSERVE), "doctor", "--triton", "127.0.0.1:9"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert run.returncode == 1
+    assert "MODEL_UNAVAILABLE" in run.stderr

@@ -1,0 +1,78 @@
+"""What happens when Triton dies under a server that is in use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.support.dicoms import cr, part10
+from tests.support.server import CALL_SECONDS, live_server, reason_of
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_a_killed_triton_makes_the_server_unready_then_it_recovers_and_no_answer_is_wrong(tmp_path: Path) -> None:
+    with live_server(tmp_path) as server:
+        pixels = np.random.default_rng(1).integers(0, 256, (64, 64)).astype(np.uint8)
+        (outcome,) = server.send(part10(cr(pixels, study="survivor")))
+        right = server.classify(outcome.study_instance_uid).findings
+        health = health_pb2_grpc.HealthStub(server.channel)
+
+        def status() -> int:
+            return int(health.Check(health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS).status)
+
+        def call(_: int) -> str:
+            try:
+                found = server.classify(outcome.study_instance_uid).findings
+            except grpc.RpcError as error:
+                return reason_of(error)
+            return "right" if found == right else "wrong"
+
+        assert status() == SERVING
+        triton = server.server.triton
+        assert triton is not None
+        assert triton.pid is not None
+        with ThreadPoolExecutor(8) as pool:
+            answers = pool.map(call, range(200))
+            time.sleep(0.3)
+            os.kill(triton.pid, signal.SIGKILL)
+            seen = set()
+            deadline = time.monotonic() + CALL_SECONDS
+            while not {SERVING, NOT_SERVING} <= seen and time.monotonic() < deadline:
+                # Only what comes after the kill counts: unready first, then ready again.
+                now = status()
+                if now == NOT_SERVING or NOT_SERVING in seen:
+                    seen.add(now)
+                time.sleep(0.05)
+            assert seen == {SERVING, NOT_SERVING}
+            outcomes = set(answers)
+        assert outcomes <= {"right", "MODEL_UNAVAILABLE"}
+        assert call(0) == "right"
+        assert triton.restarts == 1
+
+
+def test_concurrent_requests_share_batches(server: object) -> None:
+    from tests.support.server import LiveServer
+
+    assert isinstance(server, LiveServer)
+    pixels = np.random.default_rng(2).integers(0, 256, (64, 64)).astype(np.uint8)
+    (outcome,) = server.send(part10(cr(pixels, study="batches")))
+    triton = server.server.triton
+    assert triton is not None
+    (decoder,) = [model for model in triton.models if model.name.endswith("--decoder_step")]
+    before = server.wait_for(server.server.runner.statistics(decoder))
+    with ThreadPoolExecutor(16) as pool:
+        reports = list(pool.map(lambda _: list(server.report(outcome.study_instance_uid)), range(32)))
+    after = server.wait_for(server.server.runner.statistics(decoder))
+    assert len({answers[-1].result.report.text for answers in reports}) == 1
+    inferences = after.inference_count - before.inference_count
+    executions = after.execution_count - before.execution_count
+    assert inferences > 32 * 5
+    assert executions < inferences

@@ -1,0 +1,67 @@
+"""The structured draft holds everything the requester said, and says that it is a draft."""
+
+from __future__ import annotations
+
+from radserve.findings import ClinicalContext, LaboratoryValue, PackRef, Report
+from radserve.pipelines.draft import WITHHELD, SeriesDraft, compose_draft
+from radserve.references import AcquisitionContext
+
+PACK = PackRef("cxr-bus-mini", "1.0.0", 1, "ab" * 32)
+CHEST = AcquisitionContext("CR", body_part="CHEST", view_position="PA")
+WRITTEN = (("Findings", "Opacity."), ("Impression", "Pneumonia."))
+
+
+def sections(report: Report) -> dict[str, str]:
+    return {section.name: section.text for section in report.sections}
+
+
+def test_clinical_context_stands_in_the_draft_word_for_word() -> None:
+    context = ClinicalContext(
+        indication="Fever, 3 days; rule out pneumonia",
+        age_years=4,
+        sex="F",
+        laboratory_values=(LaboratoryValue("CRP", "120", "mg/L"), LaboratoryValue("WBC", "high")),
+        prior_study_instance_uid="1.2.3",
+    )
+    report = compose_draft(context, [SeriesDraft(CHEST, 1, WRITTEN, ())], PACK)
+    for given in ("Fever, 3 days; rule out pneumonia", "Age: 4 years.", "Sex: F.", "CRP: 120 mg/L.", "WBC: high."):
+        assert given in sections(report)["Indication"]
+    assert "1.2.3" in sections(report)["Comparison"]
+    assert "No comparison was made" in sections(report)["Comparison"]
+
+
+def test_without_context_the_draft_says_so() -> None:
+    report = compose_draft(ClinicalContext(), [SeriesDraft(CHEST, 1, WRITTEN, ())], PACK)
+    assert sections(report)["Indication"] == "Not given."
+    assert sections(report)["Comparison"] == "None."
+
+
+def test_sections_come_in_the_order_of_a_report_and_the_text_holds_them_all() -> None:
+    report = compose_draft(ClinicalContext(), [SeriesDraft(CHEST, 2, WRITTEN, ())], PACK)
+    names = [section.name for section in report.sections]
+    assert names == [
+        "Indication",
+        "Technique",
+        "Comparison",
+        "Findings",
+        "Impression",
+        "Model findings",
+        "Notice",
+    ]
+    assert sections(report)["Technique"] == "CR, CHEST, view PA, 2 images."
+    assert all(section.text in report.text for section in report.sections)
+    assert report.status == "draft"
+    assert "Not verified by a person" in report.text
+
+
+def test_withheld_text_does_not_stand_in_the_draft() -> None:
+    report = compose_draft(ClinicalContext(), [SeriesDraft(CHEST, 1, WRITTEN, (), withheld=True)], PACK)
+    assert sections(report)["Findings"] == WITHHELD
+    assert "Opacity." not in report.text
+
+
+def test_several_series_are_told_apart() -> None:
+    drafts = [SeriesDraft(CHEST, 1, WRITTEN, ()), SeriesDraft(CHEST, 1, (("Findings", "Clear."),), ())]
+    report = compose_draft(ClinicalContext(), drafts, PACK)
+    assert sections(report)["Findings"] == "Series 1: Opacity.\nSeries 2: Clear."
+    assert sections(report)["Impression"] == "Series 1: Pneumonia."

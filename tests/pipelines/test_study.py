@@ -1,0 +1,236 @@
+"""The analysis of a study, on a tiny pack in ONNX Runtime."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radserve.errors import ErrorCode, RadserveError
+from radserve.findings import ClinicalContext, StudyResult, WarningCode
+from radserve.pipelines.deadline import Deadline
+from radserve.pipelines.study import Analysis, AnalysisLimits, AnalysisRequest, ReportText, StudyAnalyser
+from radserve.references import StudyRef
+from tests.support.pipeline import images_of, make_analyser
+
+NO_DEADLINE = Deadline()
+
+
+async def analyse(analyser: StudyAnalyser, request: AnalysisRequest) -> tuple[StudyResult, str]:
+    text, results = [], []
+    async for event in analyser.analyse(request, NO_DEADLINE):
+        if isinstance(event, ReportText):
+            text.append(event.text)
+        else:
+            results.append(event.result)
+    (result,) = results
+    return result, "".join(text)
+
+
+def study_of(images: list) -> AnalysisRequest:
+    return AnalysisRequest(StudyRef(images[0].instance.study_instance_uid))
+
+
+async def test_a_study_gives_a_finding_a_report_and_its_provenance(tmp_path: Path) -> None:
+    images = list(images_of())
+    analyser, _, _ = await make_analyser(tmp_path, images)
+    result, text = await analyse(analyser, study_of(images))
+    (finding,) = result.findings
+    assert finding.label == "Pneumonia"
+    assert result.pack == analyser.pack.ref
+    assert result.report is not None
+    assert result.report.status == "draft"
+    assert text.lower().replace("\n", " ").split()[0] == "findings:"
+    assert len(text.split()) > 5
+    assert [name for name, _ in result.timings_ms] == ["decode", "preprocess", "classify", "report", "total"]
+    contradicted = WarningCode.REPORT_CONTRADICTS_FINDING in {warning.code for warning in result.warnings}
+    assert contradicted is finding.positive  # the tiny decoder always denies
+
+
+async def test_the_score_is_the_softmax_over_the_prompt_pair_and_the_heat_map_adds_up_to_it(tmp_path: Path) -> None:
+    images = list(images_of())
+    analyser, runner, _ = await make_analyser(tmp_path, images)
+    result, _ = await analyse(analyser, study_of(images))
+    (finding,) = result.findings
+    label = analyser.pack.label("Pneumonia")
+
+    def unit(vectors: np.ndarray) -> np.ndarray:
+        return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+    (encoded,) = [r for r in runner.requests if r.model.name.endswith("image_encoder")]
+    image = (await runner.infer(encoded)).outputs["embedding"][0]
+    texts = []
+    for prompts in (
+        analyser.pack.prompts.labels[label.name].positive,
+        analyser.pack.prompts.labels[label.name].negative,
+    ):
+        from radserve.tensors import InferenceRequest
+
+        tokens = np.stack([analyser.tokenizer.encode_prompt(prompt) for prompt in prompts])
+        answer = await runner.infer(InferenceRequest(analyser.pack.model("text_encoder"), {"tokens": tokens}))
+        texts.append(unit(unit(answer.outputs["embedding"]).mean(axis=0)))
+    logits = label.logit_scale * np.array([image @ text for text in texts])
+    softmax = np.exp(logits) / np.exp(logits).sum()
+    assert finding.score == pytest.approx(softmax[0], abs=1e-5)
+    calibrated = np.exp(logits / label.temperature)
+    assert finding.probability == pytest.approx(calibrated[0] / calibrated.sum(), abs=1e-5)
+    heat = finding.region.heat_map.values
+    assert label.logit_scale * heat.sum() == pytest.approx(logits[0] - logits[1], abs=1e-4)
+
+
+async def test_the_same_input_gives_the_same_result(tmp_path: Path) -> None:
+    images = list(images_of(3))
+    analyser, _, _ = await make_analyser(tmp_path, images)
+    first, second = [await analyse(analyser, study_of(images)) for _ in range(2)]
+    assert first[1] == second[1]
+    for one, two in zip(first[0].findings, second[0].findings, strict=True):
+        assert (one.score, one.tracking_uid) == (two.score, two.tracking_uid)
+        assert one.region.outline.tobytes() == two.region.outline.tobytes()
+
+
+async def test_of_several_images_the_finding_stands_on_the_one_that_speaks_most(tmp_path: Path) -> None:
+    images = list(images_of(5))
+    analyser, _, source = await make_analyser(tmp_path, images)
+    result, _ = await analyse(analyser, study_of(images))
+    alone = {}
+    for image in images:
+        single, _, _ = await make_analyser(tmp_path, [image])
+        alone[image.instance.sop_instance_uid] = (await analyse(single, study_of([image])))[0].findings[0].score
+    assert result.findings[0].region.instance.sop_instance_uid == max(alone, key=lambda each: alone[each])
+    assert result.findings[0].score == pytest.approx(max(alone.values()), abs=1e-6)
+    assert len(result.sources) == 1
+    assert len(source.reads) <= len(images) + 1
+
+
+async def test_two_series_are_two_findings_and_other_modalities_are_named(tmp_path: Path) -> None:
+    images = [*images_of(series="a"), *images_of(series="b"), *images_of(series="c", modality="MR")]
+    analyser, _, _ = await make_analyser(tmp_path, images)
+    result, _ = await analyse(analyser, study_of(images))
+    assert len(result.findings) == 2
+    assert len({finding.tracking_uid for finding in result.findings}) == 2
+    assert [series.analysed for series in result.series] == [True, True, False]
+    assert WarningCode.SERIES_NOT_ANALYSED in {warning.code for warning in result.warnings}
+    assert result.report is not None
+    assert "Series 2:" in result.report.text
+
+
+async def test_one_series_may_be_asked_for(tmp_path: Path) -> None:
+    images = [*images_of(series="a"), *images_of(series="b")]
+    analyser, _, _ = await make_analyser(tmp_path, images)
+    wanted = images[1].instance.series_instance_uid
+    request = AnalysisRequest(StudyRef(images[0].instance.study_instance_uid), series_instance_uid=wanted)
+    result, _ = await analyse(analyser, request)
+    assert [series.series_instance_uid for series in result.series] == [wanted]
+
+
+async def test_clinical_context_is_never_dropped(tmp_path: Path) -> None:
+    images = list(images_of())
+    analyser, _, _ = await make_analyser(tmp_path, images)
+    context = ClinicalContext(indication="Cough for 3 weeks", prior_study_instance_uid="1.2.3.4")
+    request = AnalysisRequest(StudyRef(images[0].instance.study_instance_uid), context=context)
+    result, _ = await analyse(analyser, request)
+    assert result.context == context
+    assert result.report is not None
+    assert "Cough for 3 weeks" in result.report.text
+    assert "1.2.3.4" in result.report.text
+    assert WarningCode.PRIOR_NOT_COMPARED in {warning.code for warning in result.warnings}
+
+
+@pytest.mark.parametrize(
+    ("change", "request_fields", "code"),
+    [
+        ({}, {"study": StudyRef("9.9")}, ErrorCode.STUDY_NOT_FOUND),
+        ({}, {"series_instance_uid": "9.9"}, ErrorCode.SERIES_NOT_FOUND),
+        ({"modality": "MR"}, {}, ErrorCode.NO_APPLICABLE_INPUT),
+        ({"modality": ""}, {}, ErrorCode.NO_APPLICABLE_INPUT),
+    ],
+)
+async def test_what_cannot_be_analysed_is_refused_with_its_code(
+    tmp_path: Path, change: dict, request_fields: dict, code: ErrorCode
+) -> None:
+    images = list(images_of(**change))
+    analyser, _, _ = await make_analyser(tmp_path, images)
+    fields = {"study": StudyRef(images[0].instance.study_instance_uid), **request_fields}
+    with pytest.raises(RadserveError) as caught:
+        await analyse(analyser, AnalysisRequest(**fields))
+    assert caught.value.code is code
+
+
+async def test_a_strict_site_refuses_before_a_pixel_is_read(tmp_path: Path) -> None:
+    images = list(images_of(age_years=70.0))
+    analyser, _, source = await make_analyser(tmp_path, images, strict=True)
+    with pytest.raises(RadserveError) as caught:
+        await analyse(analyser, study_of(images))
+    assert caught.value.code is ErrorCode.OUTSIDE_INTENDED_USE
+    assert source.reads == []
+
+
+async def test_too_many_images_are_refused_naming_both_numbers(tmp_path: Path) -> None:
+    images = list(images_of(4))
+    analyser, _, _ = await make_analyser(tmp_path, images, limits=AnalysisLimits(max_instances=3))
+    with pytest.raises(RadserveError, match="got 4 images to analyse, expected at most 3"):
+        await analyse(analyser, study_of(images))
+
+
+async def test_without_a_report_the_decoder_is_not_run(tmp_path: Path) -> None:
+    images = list(images_of())
+    analyser, runner, _ = await make_analyser(tmp_path, images)
+    request = AnalysisRequest(StudyRef(images[0].instance.study_instance_uid), report=False)
+    result, text = await analyse(analyser, request)
+    assert (result.report, text) == (None, "")
+    assert runner.runs("decoder_step") == 0
+
+
+@pytest.mark.parametrize(("threshold", "contradicted"), [(0.0, True), (1.0, False)])
+async def test_text_that_contradicts_the_finding_is_withheld_with_a_warning(
+    tmp_path: Path, threshold: float, contradicted: bool
+) -> None:
+    """The tiny decoder always writes "no pneumonia"; the threshold decides whether the finding is positive."""
+    images = list(images_of())
+    analyser, _, _ = await make_analyser(tmp_path, images)
+    labels = tuple(replace(label, threshold=threshold) for label in analyser.pack.labels)
+    analyser = replace(analyser, pack=replace(analyser.pack, labels=labels))
+    result, text = await analyse(analyser, study_of(images))
+    assert "no pneumonia" in text.lower()
+    assert result.findings[0].positive is contradicted
+    warned = WarningCode.REPORT_CONTRADICTS_FINDING in {warning.code for warning in result.warnings}
+    assert warned is contradicted
+    assert result.report is not None
+    assert ("no pneumonia" in result.report.text.lower()) is not contradicted
+    assert ("Text withheld" in result.report.text) is contradicted
+
+
+async def test_nothing_is_decoded_ahead_of_the_reader_and_closing_stops_the_decoder(tmp_path: Path) -> None:
+    images = list(images_of())
+    analyser, runner, _ = await make_analyser(tmp_path, images)
+    async with aclosing(analyser.analyse(study_of(images), NO_DEADLINE)) as events:
+        async for event in events:
+            assert not isinstance(event, Analysis)
+            break
+    assert runner.runs("decoder_step") == 1
+
+
+async def test_a_passed_deadline_ends_the_analysis(tmp_path: Path) -> None:
+    images = list(images_of())
+    analyser, runner, _ = await make_analyser(tmp_path, images)
+    before = len(runner.requests)
+    with pytest.raises(RadserveError) as caught:
+        async for _ in analyser.analyse(study_of(images), Deadline.after(0.0)):
+            pass
+    assert caught.value.code is ErrorCode.DEADLINE_EXCEEDED
+    assert len(runner.requests) == before
+
+
+async def test_the_deadline_reaches_every_model_call(tmp_path: Path) -> None:
+    images = list(images_of())
+    analyser, runner, _ = await make_analyser(tmp_path, images)
+    before = len(runner.requests)
+    async for _ in analyser.analyse(study_of(images), Deadline.after(60.0)):
+        pass
+    left = [request.timeout_s for request in runner.requests[before:]]
+    assert len(left) > 3
+    assert all(each is not None and 0 < each <= 60 for each in left)
+    assert left == sorted(left, reverse=True)
