@@ -77,14 +77,14 @@ def pytorch_scores(data: Path, split: str, finding: str) -> Scores:
     """The scores of the same images by the PyTorch model, without ONNX, DICOM or a server."""
     from radserve.models.catalogue import built_in_folder
     from radserve.models.tokenizer import PackTokenizer
-    from radserve.models.train.prompt_file import read_prompts
+    from radserve.models.train.prompt_file import load_prompts
     from radserve.models.train.scoring import load_model, score_images
 
     (collection,) = [each for each in COLLECTIONS if each.finding == finding]
     images = np.stack([each.pixels for each in read_split(data, collection, split)])
     pack = built_in_folder() / "cxr-bus-mini"
     tokenizer = PackTokenizer(pack / "tokenizer.json")
-    return score_images(load_model(pack), tokenizer, read_prompts(pack / "prompts.toml"), images)[finding]
+    return score_images(load_model(pack), tokenizer, load_prompts(pack / "prompts.toml"), images)[finding]
 
 
 def main() -> None:

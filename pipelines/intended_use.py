@@ -68,7 +68,7 @@ def _check_age(use: PackInput, acquisition: AcquisitionContext, context: Clinica
     return tuple(
         ResultWarning(
             WarningCode.OUTSIDE_INTENDED_USE,
-            f"The patient's age by the {source} is outside it; this model is for {span}.",
+            f"The patient's age, by the {source}, is outside the intended range; this model is for {span}.",
         )
         for source, age in known.items()
         if not least <= age < greatest + 1

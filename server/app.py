@@ -136,8 +136,8 @@ async def _warm(*pools: WorkerPool) -> None:
 
 @asynccontextmanager
 async def _embedded_triton(settings: Settings, packs: list[ModelPack]) -> AsyncIterator[EmbeddedTriton | None]:
-    """The Triton child process, unless the settings name an outside one."""
-    if settings.triton_url:
+    """The Triton child process, unless the settings name an outside one or no pack is usable."""
+    if settings.triton_url or not packs:
         yield None
         return
     options = ServingOptions(instances=settings.triton_instances)

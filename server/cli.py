@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Im
 models_app = typer.Typer(no_args_is_help=True, help="The model packs of this installation.")
 app.add_typer(models_app, name="models")
 
+MOST_SHOWN = 20  # studies whose paths are printed
 PackDirs = Annotated[list[Path] | None, typer.Option("--pack-dir", help="A folder with further packs; repeatable.")]
 
 
@@ -74,7 +76,7 @@ def infer_command(
     context = ClinicalContext(indication, age, sex, tuple(_lab(text) for text in lab or ()), prior)
     request = InferRequest(tuple(paths), out, pack, context)
     settings = _settings(port=0, triton_url=triton, pack_dirs=pack_dir)
-    _log_to_console("WARNING")
+    _log_to_console("ERROR")
     outcome = asyncio.run(_infer(request, server, settings))
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
@@ -162,28 +164,26 @@ async def _infer(request: InferRequest, server: str, settings: Settings) -> Infe
     if server:
         async with RadserveClient(server) as client:
             return await infer(request, client, console)
-    with tempfile.TemporaryDirectory(prefix="radserve-infer-") as folder:
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="radserve-infer-"))
         embedded = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "data_dir": Path(folder)})
         with console.status("Starting the embedded server"):
-            starting = running(embedded)
-            started = await starting.__aenter__()
-        try:
-            async with RadserveClient(started.address) as client:
-                return await infer(request, client, console)
-        finally:
-            await starting.__aexit__(None, None, None)
+            started = await stack.enter_async_context(running(embedded))
+        client = await stack.enter_async_context(RadserveClient(started.address))
+        return await infer(request, client, console)
 
 
 def _report(outcome: InferOutcome) -> None:
     console = _stdout()
-    for paths in list(outcome.written.values())[:20]:
-        for path in paths:
-            console.out(str(path), highlight=False)
-    if len(outcome.written) > 20:
-        console.out(f"... and the folders of {len(outcome.written) - 20} more studies")
     if outcome.failures:
         console.print(failures_table(outcome.failures))
-    console.out(f"{len(outcome.written)} studies with a result, {len(outcome.failures)} refused")
+    done = len(outcome.written)
+    console.out(f"{done} {'study has' if done == 1 else 'studies have'} a result, {len(outcome.failures)} refused")
+    for paths in list(outcome.written.values())[:MOST_SHOWN]:
+        for path in paths:
+            console.out(str(path), highlight=False)
+    if done > MOST_SHOWN:
+        console.out(f"... and the folders of {done - MOST_SHOWN} more studies")
 
 
 def _settings(**given: object) -> Settings:
@@ -207,6 +207,8 @@ def _log_to_console(level: str) -> None:
     logging.basicConfig(
         level=level, format="%(name)s: %(message)s", handlers=[RichHandler(console=_stderr(), show_path=False)]
     )
+
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it quotes values of headers: patient data
 
 
 def _stdout() -> Console:

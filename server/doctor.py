@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from radserve.dicom_io.codecs import missing_codecs
+from radserve.dicom_io.parse import TRANSFER_SYNTAXES
 from radserve.errors import RadserveError
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.pack import ModelPack
@@ -25,7 +27,6 @@ NEEDED = (
     "numpy",
     "onnxruntime",
     "pydicom",
-    "pylibjpeg",
     "torch",
     "tritonclient",
 )
@@ -81,10 +82,8 @@ def _providers() -> Check:
 
 
 def _decoders() -> Iterator[Check]:
-    from radserve.dicom_io.decode import SUPPORTED_TRANSFER_SYNTAXES, missing_codecs
-
     missing = missing_codecs()
-    found = f"{len(SUPPORTED_TRANSFER_SYNTAXES)} transfer syntaxes"
+    found = f"{len(TRANSFER_SYNTAXES)} transfer syntaxes"
     yield Check("DICOM decoders", not missing, f"missing: {', '.join(missing)}" if missing else found)
 
 

@@ -66,7 +66,7 @@ class InferOutcome:
 async def infer(request: InferRequest, client: RadserveClient, console: Console) -> InferOutcome:
     """Import every file, analyse every study, write every result; refusals are collected, the rest goes on."""
     outcome = InferOutcome()
-    request.out.mkdir(parents=True, exist_ok=True)
+    _make_folder(request.out)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         studies = await _import_all(request, client, outcome, progress)
@@ -145,8 +145,8 @@ async def _analyse(
 
 def _write(folder: Path, artifacts: Sequence[Artifact]) -> list[Path]:
     """Write the artifacts; result.json comes last, so that a folder that has one is complete."""
+    _make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.glob("overlay-*.png"):
             stale.unlink()
         paths = []
@@ -155,16 +155,29 @@ def _write(folder: Path, artifacts: Sequence[Artifact]) -> list[Path]:
             path.write_bytes(artifact.data)
             paths.append(path)
     except OSError as error:
-        message = f"results cannot be written: {error.strerror or 'I/O error'}"
-        raise RadserveError(ErrorCode.STORAGE_FULL, message) from None
+        raise _unwritable(error) from None
     return paths
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: OSError) -> RadserveError:
+    return RadserveError(ErrorCode.STORAGE_FULL, f"results cannot be written: {error.strerror or 'I/O error'}")
+
+
 def _write_failures(path: Path, failures: Sequence[StudyFailure]) -> None:
-    if failures:
-        path.write_bytes(to_bytes([failure_to_json(each) for each in failures]))
-    else:
-        path.unlink(missing_ok=True)
+    try:
+        if failures:
+            path.write_bytes(to_bytes([failure_to_json(each) for each in failures]))
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(error) from None
 
 
 def findings_table(result: common_pb2.StudyResult) -> Table:

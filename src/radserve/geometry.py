@@ -52,7 +52,7 @@ class VolumeGeometry:
     def to_patient(self, indices: npt.ArrayLike) -> FloatArray:
         """Map voxel indices (..., 3) in the order slice, row, column to (..., 3) LPS mm."""
         points = np.asarray(indices, dtype=np.float64)
-        return points @ self.affine_lps[:3, :3].T + self.affine_lps[:3, 3]
+        return np.asarray(points @ self.affine_lps[:3, :3].T + self.affine_lps[:3, 3])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,4 +109,4 @@ class SpatialTransform:
     def apply(self, indices: npt.ArrayLike) -> FloatArray:
         """Map prepared indices (..., n) to source indices (..., n)."""
         points = np.asarray(indices, dtype=np.float64)
-        return points @ self.matrix[:-1, :-1].T + self.matrix[:-1, -1]
+        return np.asarray(points @ self.matrix[:-1, :-1].T + self.matrix[:-1, -1])

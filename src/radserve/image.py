@@ -44,6 +44,25 @@ class PixelProperties:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanePosition:
+    """Where a frame lies in the patient (PS3.3 C.7.6.2.1.1), LPS, mm.
+
+    `image_orientation` holds the direction cosines of a row and of a column, in the header's order;
+    `image_position_mm` is the centre of the first pixel.
+    """
+
+    image_orientation: tuple[float, float, float, float, float, float]
+    image_position_mm: tuple[float, float, float]
+    frame_of_reference_uid: str = ""
+
+    def __post_init__(self) -> None:
+        for name, count in (("image_orientation", 6), ("image_position_mm", 3)):
+            value = getattr(self, name)
+            if len(value) != count or not np.isfinite(value).all():
+                raise invalid(f"PlanePosition.{name}", value, f"{count} finite numbers")
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where an array came from and what was done to it, in order. Plain words without patient data."""
 
@@ -57,7 +76,8 @@ class Provenance:
 class Image:
     """One instance: `array` (frames, rows, columns) of modality values (after rescale, before VOI), read-only.
 
-    The dtype is the stored integer dtype where the modality LUT is the identity, else float32.
+    The dtype is the stored integer dtype where the modality LUT is the identity, else float32. `planes` holds the place
+    of each frame in the patient, or is empty where the header does not say.
     """
 
     array: npt.NDArray[Any] = field(repr=False)
@@ -65,11 +85,14 @@ class Image:
     provenance: Provenance
     context: AcquisitionContext
     source: SourceContext
+    planes: tuple[PlanePosition, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or self.array.size == 0 or self.array.dtype.kind not in "uif":
             got = (self.array.shape, str(self.array.dtype))
             raise invalid("Image.array", got, "a non-empty (frames, rows, columns) array of real numbers")
+        if len(self.planes) not in (0, len(self.array)):
+            raise invalid("Image.planes", len(self.planes), f"{len(self.array)}, one for each frame, or none")
         object.__setattr__(self, "array", read_only(self.array))
 
     @property

@@ -37,7 +37,7 @@ def present_values(values: npt.NDArray[Any], properties: PixelProperties) -> Flo
     # At most 65536 different values: compute each once, then index with the bits of the stored value.
     bits = _bits(frame)
     every_value = np.arange(np.iinfo(bits.dtype).max + 1, dtype=bits.dtype).view(frame.dtype)
-    return np.asarray(_apply(every_value, voi, inverted)[bits])
+    return _look_up(_apply(every_value, voi, inverted), bits)
 
 
 def default_window(frame: npt.NDArray[Any], properties: PixelProperties) -> VoiWindow:
@@ -57,7 +57,7 @@ def _values_of_rank(frame: npt.NDArray[Any], ranks: tuple[int, int]) -> tuple[fl
         return float(low), float(high)
     bits = _bits(frame)
     counts = np.zeros(np.iinfo(bits.dtype).max + 1, dtype=np.int64)
-    for band in np.array_split(bits, max(1, bits.size >> 17)):  # a band's 64-bit copy stays in the cache
+    for band in _bands(bits):
         counts += np.bincount(band.ravel(), minlength=counts.size)
     least = int(np.iinfo(frame.dtype).min)
     if least < 0:
@@ -68,6 +68,19 @@ def _values_of_rank(frame: npt.NDArray[Any], ranks: tuple[int, int]) -> tuple[fl
 
 def _is_narrow(values: npt.NDArray[Any]) -> bool:
     return values.dtype.kind in "ui" and values.dtype.itemsize <= 2
+
+
+def _look_up(table: Float32Array, bits: npt.NDArray[Any]) -> Float32Array:
+    """`table[bits]`, in nearly half the time: clipping, which never happens here, spares a check of every index."""
+    presented = np.empty(bits.shape, table.dtype)
+    for band, into in zip(_bands(bits), _bands(presented), strict=True):
+        np.take(table, band, out=into, mode="clip")
+    return presented
+
+
+def _bands(array: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Views of some rows each, small enough that the 64-bit copy numpy makes of indices stays in the cache."""
+    return np.array_split(array, max(1, array.size >> 17))
 
 
 def _bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -47,7 +47,7 @@ def test_an_acknowledged_instance_is_on_disk_as_it_was_sent(server: LiveServer) 
 
 
 def test_other_bytes_under_a_known_uid_are_refused_and_nothing_is_overwritten(server: LiveServer) -> None:
-    first, second = radiograph("conflict", seed=1), radiograph("conflict", seed=2)
+    first, second = (radiograph("conflict", seed=seed, instance="same") for seed in (1, 2))
     assert not server.send(first)[0].HasField("error")
     (outcome,) = server.send(second)
     assert outcome.error.code == "UID_CONFLICT"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from radserve.models import catalogue
 from tests.support.dicoms import cr, part10
-from tests.support.server import CALL_SECONDS, live_server, reason_of
+from tests.support.server import CALL_SECONDS, LiveServer, live_server, reason_of
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -58,10 +61,22 @@ def test_a_killed_triton_makes_the_server_unready_then_it_recovers_and_no_answer
         assert triton.restarts == 1
 
 
-def test_concurrent_requests_share_batches(server: object) -> None:
-    from tests.support.server import LiveServer
+def test_a_server_whose_pack_is_altered_still_takes_studies_and_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(catalogue.built_in_folder() / "cxr-bus-mini", tmp_path / "packs" / "cxr-bus-mini")
+    (tmp_path / "packs" / "cxr-bus-mini" / "prompts.toml").write_text("altered")
+    monkeypatch.setattr(catalogue, "built_in_folder", lambda: tmp_path / "packs")
+    with live_server(tmp_path / "data") as server:
+        (outcome,) = server.send(part10(cr(np.arange(64, dtype=np.uint8).reshape(8, 8), study="altered pack")))
+        with pytest.raises(grpc.RpcError, match=r"prompts\.toml") as caught:
+            server.classify(outcome.study_instance_uid)
+        assert reason_of(caught.value) == "PACK_HASH_MISMATCH"
+        health = health_pb2_grpc.HealthStub(server.channel)
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS).status == NOT_SERVING
 
-    assert isinstance(server, LiveServer)
+
+def test_concurrent_requests_share_batches(server: LiveServer) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (64, 64)).astype(np.uint8)
     (outcome,) = server.send(part10(cr(pixels, study="batches")))
     triton = server.server.triton

@@ -266,7 +266,7 @@ def _codestream(frame: Array, syntax: UID) -> bytes:
         return bytes(imagecodecs.jpeg8_encode(frame, level=95))
     # Signed values travel as their bit pattern (PS3.5 8.2.1).
     bits = np.ascontiguousarray(frame).view(f"u{frame.dtype.itemsize}")
-    return bytes(imagecodecs.jpeg8_encode(bits, lossless=True, predictor=1))
+    return bytes(imagecodecs.jpeg8_encode(bits, lossless=True, predictor=1, bitspersample=8 * bits.itemsize))
 
 
 def _even(data: bytes) -> bytes:

@@ -16,9 +16,8 @@ from radserve.presentation import present_frame
 from tests.pipelines.preprocess.builders import chain, image_of, radiograph
 
 FloatArray = npt.NDArray[np.float32]
-# Of the window. MONAI's filters have other shapes than our triangle: a Gaussian, a box.
-MAE_TO_STOCK = 5e-3
-MAE_TO_AREA = 5e-3
+# Mean absolute difference by prepared size, of the window: MONAI filters with a Gaussian or a box, we with a triangle.
+MAE_TO_STOCK = {28: 5e-3, 64: 3e-3, 224: 2e-3}
 BORDER = 2  # prepared pixels in which MONAI's Gaussian mixes in the zeros it pads with
 
 
@@ -34,19 +33,17 @@ def _stock(array: npt.NDArray[Any], size: int, **resize: Any) -> FloatArray:
     return np.asarray(Compose([window, Resize(spatial_size=(size, size), **resize)])(array[np.newaxis].astype("f4")))
 
 
-@pytest.mark.parametrize("size", [28, 64])
+@pytest.mark.parametrize("size", MAE_TO_STOCK)
 @pytest.mark.parametrize(
-    ("resize", "limit"),
-    [({"mode": "bilinear", "anti_aliasing": True}, MAE_TO_STOCK), ({"mode": "area"}, MAE_TO_AREA)],
-    ids=["anti_aliasing", "area"],
+    "resize", [{"mode": "bilinear", "anti_aliasing": True}, {"mode": "area"}], ids=["blur", "area"]
 )
-def test_a_resized_window_is_that_of_stock_monai(size: int, resize: dict[str, Any], limit: float) -> None:
+def test_a_resized_window_is_that_of_stock_monai(size: int, resize: dict[str, Any]) -> None:
     array = radiograph(620, 500)
 
     ours = _prepared(chain("VoiWindow", "ResizeAntialias", ResizeAntialias={"spatial_size": size}), array)
 
     difference = np.abs(ours - _stock(array, size, **resize))
-    assert difference[:, BORDER:-BORDER, BORDER:-BORDER].mean() <= limit
+    assert difference[:, BORDER:-BORDER, BORDER:-BORDER].mean() <= MAE_TO_STOCK[size]
 
 
 @pytest.mark.parametrize("sizes", [(28, 28), (61, 47), (900, 700)])

@@ -1,0 +1,138 @@
+"""Files that are wholly there or not at all, even after a power cut: write aside, fsync, rename, fsync the folders."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import filecmp
+import os
+import secrets
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+from radserve.errors import ErrorCode, StorageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+ASIDE = ".incoming"
+LOCK = ".lock"
+
+
+def storage_error(error: OSError) -> StorageError:
+    """The error for a failed file operation; it names the cause, not the path."""
+    text = os.strerror(error.errno) if error.errno else type(error).__name__
+    if error.errno in FULL:
+        return StorageError(ErrorCode.STORAGE_FULL, f"the store is full: {text}")
+    return StorageError(ErrorCode.INTERNAL, f"the store failed: {text}")
+
+
+def uid_conflict() -> StorageError:
+    """The error for other bytes under a UID that is taken."""
+    return StorageError(ErrorCode.UID_CONFLICT, "another instance with this SOP Instance UID is stored already")
+
+
+class DurableTree:
+    """A folder tree to which files are only ever added. Its methods block; they may run in any thread.
+
+    One process at a time holds a tree: `claim` locks it. All raise StorageError: STORAGE_FULL or INTERNAL.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._aside = root / ASIDE
+        self._lock_file: BinaryIO | None = None
+        # A folder that one thread makes must not be taken away by another that failed to fill it.
+        self._changing = threading.Lock()
+        self._durable: set[Path] = set()  # folders whose own entry was fsynced
+
+    def claim(self) -> None:
+        """Make the root, lock it for this process and remove what was written aside and never published."""
+        try:
+            self._aside.mkdir(parents=True, exist_ok=True)
+            if self._lock_file is None:
+                self._lock_file = _lock(self._root / LOCK)
+            for leftover in self._aside.iterdir():
+                leftover.unlink()
+        except OSError as error:
+            raise storage_error(error) from None
+
+    def release(self) -> None:
+        """Unlock the root."""
+        if self._lock_file:
+            self._lock_file.close()
+            self._lock_file = None
+
+    def aside(self) -> Path:
+        """A new path to write to before publishing."""
+        return self._aside / f"{secrets.token_hex(16)}.part"
+
+    def publish(self, written: Path, target: Path) -> bool:
+        """Move a file that was already fsynced to its place in the tree; return whether it is there for good and new.
+
+        False: a file of the same bytes is there already. Raises StorageError UID_CONFLICT for one of other bytes, which
+        stays. `written` is gone afterwards, whatever happened; the caller sees to it that only one thread publishes a
+        target.
+        """
+        try:
+            if target.exists():
+                _check_same(written, target)
+                self._fsync_folders(target)
+                return False
+            self._move(written, target)
+            return True
+        except OSError as error:
+            raise storage_error(error) from None
+        finally:
+            with contextlib.suppress(OSError):
+                written.unlink(missing_ok=True)
+
+    def _move(self, written: Path, target: Path) -> None:
+        try:
+            with self._changing:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                written.rename(target)
+            self._fsync_folders(target)
+        except OSError:
+            with self._changing, contextlib.suppress(OSError):
+                target.unlink(missing_ok=True)
+                for folder in self._between(target):
+                    folder.rmdir()
+            raise
+
+    def _fsync_folders(self, target: Path) -> None:
+        """Fsync the folder of the target, and those above that hold a folder not yet known to be durable."""
+        fsync_folder(target.parent)
+        for folder in self._between(target):
+            if folder not in self._durable:
+                fsync_folder(folder.parent)
+                self._durable.add(folder)
+
+    def _between(self, target: Path) -> list[Path]:
+        """The folders from that of the target up to, not including, the root."""
+        depth = len(target.relative_to(self._root).parts) - 1
+        return list(target.parents[:depth])
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _check_same(written: Path, target: Path) -> None:
+    if not filecmp.cmp(written, target, shallow=False):
+        raise uid_conflict()
+
+
+def _lock(path: Path) -> BinaryIO:
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise StorageError(ErrorCode.INTERNAL, "another process uses this study store") from None
+    return file

@@ -1,0 +1,188 @@
+"""A result as a DICOM SR: a Comprehensive SR of template TID 1500 with a planar region for each finding.
+
+Codes: Probability (122157, DCM) in percent is the calibrated probability, Score (246262008, SCT) without unit the
+uncalibrated score; Presence of property (121052, DCM) is Present or Absent (CID 240) and is written for negative
+findings too. Threshold, model version and pipeline digest are parameters of the algorithm identification (TID 4019).
+
+TID 1500 has no place for the sections of a narrative report: the text goes out in report.txt and result.json.
+
+Same result, same bytes: UIDs are derived from the study, its sources and the pipeline digest; Content Date and Time are
+those of the study (of 1 January 1970 where it has none), not of the run; other times of the run (type 3) are left out.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+from highdicom import sr
+from pydicom import Dataset
+from pydicom.charset import python_encoding
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import UltrasoundImageStorage
+
+from radserve._checks import invalid
+from radserve.dicom_io.derived import COPIED, source_dataset
+from radserve.findings import CodedConcept, Finding, PackRef, StudyResult, WarningCode
+from radserve.uids import derive_uid
+
+MANUFACTURER = "radserve"
+SERIES_DESCRIPTION = "AI draft findings, not verified"
+SERIES_NUMBER = 9901
+FALLBACK_DATE, FALLBACK_TIME = "19700101", "000000"
+PARTIAL_WARNINGS = (WarningCode.SERIES_NOT_ANALYSED, WarningCode.FRAMES_SAMPLED)
+
+PROBABILITY = Code("122157", "DCM", "Probability")
+SCORE = Code("246262008", "SCT", "Score")
+PRESENCE = Code("121052", "DCM", "Presence of property")
+PRESENT = Code("52101004", "SCT", "Present")
+ABSENT = Code("272519000", "SCT", "Absent")
+IMAGING = Code("363679005", "SCT", "Imaging")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+PERCENT = Code("%", "UCUM", "Percent")
+NO_UNITS = Code("1", "UCUM", "no units")
+
+
+def write_sr(result: StudyResult) -> bytes:
+    """Return the SR of a result as Part 10 bytes, Explicit VR Little Endian.
+
+    The SR lies in the source study with its patient and accession number, is PRELIMINARY and UNVERIFIED, and PARTIAL
+    when series or frames were left out. Raises RadserveError INVALID_ARGUMENT where a finding points to an instance
+    that is not among `result.sources`, DicomError INVALID_HEADER where a source header cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom and highdicom quote names and values in their warnings
+        document = _document(result)
+        out = io.BytesIO()
+        document.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def _document(result: StudyResult) -> Dataset:
+    sources = {source.instance.sop_instance_uid: source_dataset(source) for source in result.sources}
+    missing = {finding.region.instance.sop_instance_uid for finding in result.findings} - set(sources)
+    if missing:
+        raise invalid("StudyResult.sources", f"none for {sorted(missing)}", "the instance of every region")
+    evidence = list(sources.values())
+    names = (result.study_instance_uid, result.pack.digest)
+    first = evidence[0]
+    document = _Document(
+        evidence=evidence,
+        content=_report(result, sources),
+        series_instance_uid=derive_uid("sr series", *names),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=derive_uid("sr", *names, *sorted(sources)),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=result.pack.name,
+        software_versions=result.pack.version,
+        is_complete=not any(warning.code in PARTIAL_WARNINGS for warning in result.warnings),
+        is_final=False,
+        is_verified=False,
+        series_description=SERIES_DESCRIPTION,
+        content_date=first.StudyDate or FALLBACK_DATE,
+        content_time=(first.StudyTime or FALLBACK_TIME) if first.StudyDate else FALLBACK_TIME,
+        specific_character_set=None,  # highdicom refuses sets with an empty first value, which Japanese sources have
+    )
+    if character_set := _character_set(result, first):
+        document.SpecificCharacterSet = character_set
+    del document.InstanceCreationDate, document.InstanceCreationTime
+    return document
+
+
+class _Document(sr.ComprehensiveSR):
+    """highdicom looks up by the source's SOP class what to copy, and fails for retired classes: we say it ourselves."""
+
+    def copy_patient_and_study_information(self, dataset: Dataset) -> None:
+        for keyword in COPIED:
+            if keyword in dataset:
+                self.add(dataset[keyword])
+
+    def _add_contributing_equipment(self, *_: Any) -> None:
+        """Leave out highdicom itself (type 3), which is named with the time of the run."""
+
+
+def _character_set(result: StudyResult, source: Dataset) -> Any:
+    """The source's character set, so that names stay as they were; UTF-8 where our own texts need more than ASCII."""
+    texts = [result.pack.name, result.pack.version]
+    for finding in result.findings:
+        texts += [finding.label, finding.tracking_identifier, finding.code.meaning, finding.site.meaning]
+    kept = source.get("SpecificCharacterSet")
+    terms = [kept] if isinstance(kept, str) else kept or []
+    usable = all(text.isascii() for text in texts) and all(term in python_encoding for term in terms)
+    return kept if usable else "ISO_IR 192"
+
+
+def _report(result: StudyResult, sources: dict[str, Dataset]) -> sr.MeasurementReport:
+    pack = result.pack
+    observer = sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=derive_uid("device", pack.digest),
+            name=MANUFACTURER,
+            manufacturer_name=MANUFACTURER,
+            model_name=pack.name,
+        ),
+    )
+    return sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=IMAGING,
+        title=codes.DCM.ImagingMeasurementReport,
+        imaging_measurements=[_group(finding, pack, sources) for finding in result.findings],
+        referenced_images=[ds for ds in sources.values() if _describable(ds)] or None,
+    )
+
+
+def _group(finding: Finding, pack: PackRef, sources: dict[str, Dataset]) -> Any:
+    """TID 1410 of one finding."""
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=finding.tracking_uid, identifier=finding.tracking_identifier),
+        referenced_region=_region(finding, sources[finding.region.instance.sop_instance_uid]),
+        finding_type=_code(finding.code),
+        finding_sites=[sr.FindingSite(anatomic_location=_code(finding.site))],
+        algorithm_id=sr.AlgorithmIdentification(
+            name=pack.name,
+            version=pack.version,
+            family=ARTIFICIAL_INTELLIGENCE,
+            parameters=[
+                f"label={finding.label}",
+                f"threshold={finding.threshold:.6g}",
+                f"model_version={pack.model_version}",
+                f"pipeline_digest=sha256:{pack.digest}",
+            ],
+        ),
+        measurements=[
+            sr.Measurement(PROBABILITY, float(finding.probability) * 100, PERCENT),
+            sr.Measurement(SCORE, float(finding.score), NO_UNITS),
+        ],
+        qualitative_evaluations=[sr.QualitativeEvaluation(PRESENCE, PRESENT if finding.positive else ABSENT)],
+    )
+
+
+def _region(finding: Finding, source: Dataset) -> sr.ImageRegion:
+    # A frame number is for multi-frame sources alone (PS3.3 C.17.3: Referenced Frame Number is 1C).
+    frames = [finding.region.frame] if int(source.get("NumberOfFrames") or 1) > 1 else None
+    region = sr.ImageRegion(
+        graphic_type=sr.GraphicTypeValues.POLYLINE,
+        graphic_data=np.array(finding.region.outline),
+        source_image=sr.SourceImageForRegion(UltrasoundImageStorage, source.SOPInstanceUID, frames),
+    )
+    # highdicom does not know retired classes: it was given a class that it checks nothing for.
+    region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPClassUID = source.SOPClassUID
+    return region
+
+
+def _describable(source: Dataset) -> bool:
+    """Whether the image library can hold this source: it has what TID 1602 to 1604 require of its modality."""
+    try:
+        sr.ImageLibraryEntryDescriptors(source)
+    except (AttributeError, KeyError, TypeError, ValueError):  # what highdicom raises for a missing attribute or class
+        return False
+    return True
+
+
+def _code(concept: CodedConcept) -> Code:
+    return Code(concept.value, concept.scheme, concept.meaning)

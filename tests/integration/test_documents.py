@@ -1,0 +1,73 @@
+"""The commands that the documents show work as they stand there, in a folder with a study."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydicom.data import get_testdata_file
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/guide.md", "docs/operations.md", "docs/packs.md")
+BINARIES = Path(sys.executable).parent
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    source = get_testdata_file("RG1_UNCR.dcm")
+    assert source is not None
+    (tmp_path / "study").mkdir()
+    shutil.copy(source, tmp_path / "study" / "image.dcm")
+    return tmp_path
+
+
+def run_script(script: str, folder: Path) -> str:
+    """Run a script with radserve on its PATH; what it left in the background ends with it."""
+    environment = {**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}"}
+    wrapped = f"set -e\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n{script}"
+    run = subprocess.run(
+        ["bash", "-c", wrapped], cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_work(page: str, folder: Path) -> None:
+    scripts = blocks(page, "sh")
+    assert scripts
+    for script in scripts:
+        run_script(script, folder)
+
+
+@pytest.mark.slow
+def test_the_api_example_works(folder: Path) -> None:
+    (example,) = blocks("docs/api.md", "python")
+    (folder / "example.py").write_text(example)
+    printed = run_script("radserve serve --port 8500 --data-dir kept &\npython example.py", folder)
+    assert "Findings:" in printed
+    assert re.search(r"Pneumonia: 0\.\d{3}", printed)
+
+
+@pytest.mark.slow
+def test_make_demo_ends_with_the_paths_of_what_it_wrote(tmp_path: Path) -> None:
+    if not (ROOT / ".venv" / ".installed").exists():
+        pytest.skip("make demo needs the environment that make sets up")
+    run = subprocess.run(
+        ["make", "demo", f"DEMO_OUT={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    written = [path for path in tmp_path.glob("*/*") if path.is_file()]
+    assert {"result.json", "report.txt", "sr.dcm"} <= {path.name for path in written}
+    printed = run.stdout.replace("\n", "")
+    assert all(str(path) in printed for path in written)

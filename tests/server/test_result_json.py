@@ -1,0 +1,133 @@
+"""result_json against the published schema, in both directions: nothing more and nothing less than it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from radserve.errors import ErrorCode
+from radserve.findings import ClinicalContext, StudyFailure, WarningCode
+from radserve.server.result_json import failure_to_json, result_to_json, to_bytes
+from tests.support.dicoms import cr
+from tests.support.results import sample_image, sample_result
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "result.schema.json").read_text())
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def sample() -> Any:
+    return sample_result(sample_image(cr(np.zeros((40, 30), dtype=np.uint16))))
+
+
+def test_the_schema_itself_is_valid() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_a_full_result_matches_the_schema(sample: Any) -> None:
+    VALIDATOR.validate(json.loads(to_bytes(result_to_json(sample))))
+
+
+def test_a_result_without_report_and_context_matches_the_schema() -> None:
+    image = sample_image(cr(np.zeros((40, 30), dtype=np.uint16)))
+    value = result_to_json(sample_result(image, report=None, context=ClinicalContext(), timings_ms=(), warnings=()))
+    VALIDATOR.validate(json.loads(to_bytes(value)))
+    assert value["report"] is None and value["context"]["age_years"] is None
+
+
+def resolve(schema: dict[str, Any]) -> dict[str, Any]:
+    for option in schema.get("anyOf", []):
+        if "$ref" in option:
+            return resolve(option)
+    if "$ref" in schema:
+        return resolve(SCHEMA["$defs"][schema["$ref"].rsplit("/", 1)[1]])
+    return schema
+
+
+def objects(schema: dict[str, Any], value: Any, place: str = "$") -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Every object of the schema with the value that stands there."""
+    schema = resolve(schema)
+    if "items" in schema:
+        assert value, f"the sample has nothing at {place}"
+        yield from objects(schema["items"], value[0], f"{place}[]")
+    if schema.get("type") == "object":
+        yield place, schema, value
+        for name, part in schema.get("properties", {}).items():
+            yield from objects(part, value[name], f"{place}.{name}")
+
+
+def test_every_object_of_the_schema_is_closed_and_every_property_is_written(sample: Any) -> None:
+    seen = list(objects(SCHEMA, json.loads(to_bytes(result_to_json(sample)))))
+    assert len(seen) >= 12
+    for place, schema, value in seen:
+        if place == "$.timings_ms":  # free names, numbers only
+            assert schema["additionalProperties"]["type"] == "number"
+            continue
+        assert schema["additionalProperties"] is False, place
+        assert set(schema["properties"]) == set(schema["required"]) == set(value), place
+
+
+def test_every_warning_code_is_in_the_schema() -> None:
+    assert set(SCHEMA["$defs"]["warning"]["properties"]["code"]["enum"]) == {code.value for code in WarningCode}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("status", "final"), ("extra", 1), ("findings", []), ("study_instance_uid", "../x")]
+)
+def test_the_schema_refuses_what_is_not_a_result(sample: Any, name: str, value: Any) -> None:
+    with pytest.raises(ValidationError):
+        VALIDATOR.validate({**result_to_json(sample), name: value})
+
+
+def test_values_survive_the_way_through_json(sample: Any) -> None:
+    read = json.loads(to_bytes(result_to_json(sample)))
+    for given, found in zip(sample.findings, read["findings"], strict=True):
+        assert (found["label"], found["probability"], found["positive"]) == (
+            given.label,
+            given.probability,
+            given.positive,
+        )
+        np.testing.assert_array_equal(np.array(found["region"]["outline"]), given.region.outline)
+        heat_map = found["region"]["heat_map"]
+        np.testing.assert_array_equal(np.array(heat_map["values"], dtype=np.float32), given.region.heat_map.values)
+        np.testing.assert_array_equal(np.array(heat_map["grid_to_source"]), given.region.heat_map.grid_to_source.matrix)
+    assert read["report"]["text"] == sample.report.text
+    assert read["context"]["laboratory_values"] == [{"name": "CRP", "value": "85", "unit": "mg/L"}]
+
+
+def test_the_same_result_gives_the_same_bytes_and_text_stays_readable(sample: Any) -> None:
+    data = to_bytes(result_to_json(sample))
+    assert data == to_bytes(dict(reversed(list(result_to_json(sample).items()))))
+    assert "Über" in data.decode("utf-8") and data.endswith(b"}\n")
+
+
+def test_no_header_of_a_source_reaches_the_json(sample: Any) -> None:
+    assert b"Doe" in sample.sources[0].header
+    assert b"Doe" not in to_bytes(result_to_json(sample))
+
+
+def test_numbers_that_json_does_not_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        to_bytes({"value": float("nan")})
+
+
+def test_file_names_that_are_no_text_survive() -> None:
+    reference = b"folder/\xff.dcm".decode("utf-8", "surrogateescape")
+    failure = failure_to_json(StudyFailure(ErrorCode.NOT_DICOM, "not a DICOM file", reference))
+    assert json.loads(to_bytes(failure))["file"] == reference
+
+
+def test_a_failure_names_code_message_and_file() -> None:
+    failure = StudyFailure(ErrorCode.NOT_DICOM, "not a DICOM file", "folder/a.txt")
+    assert failure_to_json(failure) == {
+        "code": "NOT_DICOM",
+        "message": "not a DICOM file",
+        "file": "folder/a.txt",
+        "study_instance_uid": "",
+    }
