@@ -1,0 +1,210 @@
+"""Open a DICOM file without trusting it: header as a pydicom Dataset, pixels as a place in the file's bytes.
+
+Run it in a worker: a hostile header can use much CPU time and memory (RLIMIT_CPU and RLIMIT_AS bound both).
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from pydicom.valuerep import VR
+
+from radserve.errors import DicomError, ErrorCode
+
+PREAMBLE_LENGTH = 128  # PS3.10 section 7.1
+INFLATED_LIMIT_BYTES = 512 * 2**20
+UNDEFINED_LENGTH = 0xFFFFFFFF
+PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float, and Pixel Data
+VRS = frozenset(str(vr) for vr in VR if len(vr) == 2)
+Buffer = bytes | mmap.mmap
+
+
+@dataclass(frozen=True, slots=True)
+class PixelElement:
+    """Where the pixel data element is: its tag and VR, the offset of its value, its length, None where undefined."""
+
+    tag: int
+    vr: str
+    offset: int
+    length: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DicomFile:
+    """A file opened by `open_dicom`: `dataset` ends before the pixels; `pixels` points into `data`."""
+
+    dataset: Dataset = field(repr=False)
+    meta: Dataset = field(repr=False)
+    transfer_syntax_uid: str
+    data: Buffer = field(repr=False)
+    pixels: PixelElement | None
+
+
+def open_dicom(path: Path) -> DicomFile:
+    """Read the header of a DICOM file, with or without preamble.
+
+    Raises DicomError NOT_DICOM, TRUNCATED (an element is longer than the file), INVALID_HEADER, or
+    PIXEL_BUDGET_EXCEEDED for deflated content above INFLATED_LIMIT_BYTES.
+    """
+    reader = _Reader(_map(path))
+    try:
+        with quiet():
+            return _open(reader)
+    except (DicomError, MemoryError):
+        raise
+    except RecursionError:
+        raise DicomError(ErrorCode.INVALID_HEADER, "the header's sequences are nested too deeply") from None
+    except Exception as error:  # pydicom has no common base; its texts may quote values
+        if reader.short:
+            raise _truncated() from None
+        raise DicomError(ErrorCode.INVALID_HEADER, f"the header cannot be parsed ({type(error).__name__})") from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop pydicom's warnings: they quote values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _map(path: Path) -> Buffer:
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            raise DicomError(ErrorCode.NOT_DICOM, "the file is empty")
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+class _Reader:
+    """A file object over a buffer that notes when the bytes ended inside an element."""
+
+    def __init__(self, data: Buffer) -> None:
+        self.data = data
+        self.short = False
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        chunk = self.data[self._at : self._at + size]
+        self._at += len(chunk)
+        # No bytes where the next element would begin (8 bytes) are the normal end.
+        if len(chunk) < size and (chunk or size != 8):
+            self.short = True
+        return chunk
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = (0, self._at, len(self.data))[whence]
+        self._at = max(base + offset, 0)
+        if self._at > len(self.data):
+            self.short = True
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
+def _truncated() -> DicomError:
+    return DicomError(ErrorCode.TRUNCATED, "the file ends inside a data element")
+
+
+def _open(reader: _Reader) -> DicomFile:
+    has_preamble = reader.data[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4] == b"DICM"
+    reader.seek(PREAMBLE_LENGTH + 4 if has_preamble else 0)
+    start = reader.tell()
+    if not (has_preamble or _looks_like_an_element(reader.data)):
+        raise DicomError(ErrorCode.NOT_DICOM, "the file has neither a DICOM preamble nor DICOM elements at its start")
+    meta = Dataset()
+    if reader.data[start : start + 2] == b"\x02\x00":
+        meta = _read(reader, implicit=False, little=True, stop=lambda tag, vr, length: tag >> 16 != 2)
+    if reader.short:
+        raise _truncated()
+    syntax = _transfer_syntax(meta, reader)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        reader = _Reader(_inflate(reader))
+    dataset = _read(
+        reader,
+        implicit=syntax == ImplicitVRLittleEndian,
+        little=syntax != ExplicitVRBigEndian,
+        stop=lambda tag, vr, length: tag in PIXEL_TAGS,
+    )
+    pixels = _pixel_element(reader, dataset)
+    if reader.short:
+        raise _truncated()
+    return DicomFile(dataset, meta, str(syntax), reader.data, pixels)
+
+
+def _read(reader: _Reader, *, implicit: bool, little: bool, stop: Any) -> Dataset:
+    return read_dataset(cast(BinaryIO, reader), implicit, little, stop_when=stop)
+
+
+def _looks_like_an_element(data: Buffer) -> bool:
+    head = data[:8]
+    if len(head) < 8:
+        return False
+    little, big = struct.unpack("<H", head[:2])[0], struct.unpack(">H", head[:2])[0]
+    explicit = head[4:6].decode("latin-1") in VRS
+    if explicit:
+        return little in (0x0002, 0x0008) or big == 0x0008
+    return little in (0x0002, 0x0008) and struct.unpack("<I", head[4:])[0] <= len(data) - 8
+
+
+def _transfer_syntax(meta: Dataset, reader: _Reader) -> UID:
+    stated = meta.get("TransferSyntaxUID")
+    if stated:
+        if not isinstance(stated, UID) or not stated.is_valid:
+            raise DicomError(ErrorCode.INVALID_HEADER, "TransferSyntaxUID is not a UID")
+        return stated
+    head = reader.data[reader.tell() : reader.tell() + 6]
+    if head[4:6].decode("latin-1") not in VRS:
+        return ImplicitVRLittleEndian
+    return ExplicitVRBigEndian if head[0] == 0 else ExplicitVRLittleEndian
+
+
+def _inflate(reader: _Reader) -> bytes:
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)  # PS3.5 A.5: raw deflate
+    try:
+        data = stream.decompress(reader.data[reader.tell() :], INFLATED_LIMIT_BYTES)
+    except zlib.error:
+        raise DicomError(ErrorCode.INVALID_HEADER, "the deflated data set cannot be inflated") from None
+    if stream.unconsumed_tail:
+        limit = INFLATED_LIMIT_BYTES // 2**20
+        raise DicomError(ErrorCode.PIXEL_BUDGET_EXCEEDED, f"the deflated data set inflates to more than {limit} MiB")
+    if not stream.eof:
+        raise DicomError(ErrorCode.TRUNCATED, "the deflated data set ends early")
+    return data
+
+
+def _pixel_element(reader: _Reader, dataset: Dataset) -> PixelElement | None:
+    """The element that stopped the reading, if one did. It is read anew: pydicom rewinds to its start."""
+    start = reader.tell()
+    head = reader.data[start : start + 12]
+    if len(head) < 8:
+        return None
+    order = "<" if dataset.original_encoding[1] else ">"
+    group, element = struct.unpack(f"{order}HH", head[:4])
+    tag = group << 16 | element
+    if tag not in PIXEL_TAGS:
+        return None
+    long_form = not dataset.original_encoding[0] and head[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
+    at = 8 if long_form else 4
+    if len(head) < at + 4:
+        raise _truncated()
+    (length,) = struct.unpack(f"{order}I", head[at : at + 4])
+    vr = head[4:6].decode("ascii") if long_form else "OW"
+    return PixelElement(tag, vr, start + at + 4, None if length == UNDEFINED_LENGTH else length)

@@ -1,0 +1,177 @@
+"""The values that pack.toml and prompts.toml state. Unknown keys are refused, numbers are never guessed from text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.dataclasses import dataclass
+
+from radserve.findings import CodedConcept
+
+STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Scale = Annotated[Number, Field(gt=0)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
+
+
+def _concept(value: object) -> CodedConcept:
+    if isinstance(value, CodedConcept):
+        return value
+    if not isinstance(value, dict) or set(value) != {"value", "scheme", "meaning"}:
+        raise ValueError("a code has exactly the keys value, scheme and meaning")
+    if not all(isinstance(text, str) and text for text in value.values()):
+        raise ValueError("value, scheme and meaning of a code are texts")
+    return CodedConcept(**value)
+
+
+def _transform(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    arguments = {key: item for key, item in value.items() if key != "transform"}
+    return {"transform": value.get("transform", ""), "arguments": arguments}
+
+
+def _frozen_arguments(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key, item in value.items():
+        for scalar in item if isinstance(item, list | tuple) else (item,):
+            if not isinstance(scalar, str | int | float | bool):
+                raise ValueError(f"argument {key!r} is neither a scalar nor a list of scalars")
+    return MappingProxyType({key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class TransformSpec:
+    """One step of a preprocessing chain: its name and its keyword arguments (scalars or tuples of scalars)."""
+
+    transform: Text
+    arguments: Annotated[Mapping[str, Any], AfterValidator(_frozen_arguments)] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class IntendedUse:
+    """Whom and what an input is meant for. `age_years` is (youngest, oldest), both inside; nothing means no limit."""
+
+    age_years: tuple[Number, Number] | None = None
+    views: tuple[Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _ages_in_order(self) -> IntendedUse:
+        if self.age_years is not None and not 0 <= self.age_years[0] <= self.age_years[1]:
+            raise ValueError("age_years is not a range from the youngest to the oldest")
+        return self
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class PackInput:
+    """A kind of image the pack reads: which series it takes, how they are prepared, which labels it answers."""
+
+    name: Text
+    modalities: Texts
+    body_parts: tuple[Text, ...]
+    labels: Texts
+    preprocess: Annotated[tuple[Annotated[TransformSpec, BeforeValidator(_transform)], ...], Field(min_length=1)]
+    intended_use: IntendedUse = IntendedUse()
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Assertions:
+    """Sentences or words that state a finding's presence and absence in a report."""
+
+    positive: Texts
+    negative: Texts
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class PackLabel:
+    """A question the pack answers: its codes, operating point (`threshold` on the probability) and calibration.
+
+    score = softmax over the prompt pair of `logit_scale` x cosine similarity; probability = the same after division of
+    the logits by `temperature`.
+    """
+
+    name: Text
+    code: Annotated[CodedConcept, BeforeValidator(_concept)]
+    site: Annotated[CodedConcept, BeforeValidator(_concept)]
+    threshold: Probability
+    logit_scale: Scale
+    temperature: Scale
+    assertions: Assertions
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class DecoderSpec:
+    """How long a report may get, in tokens, and the heads of its sections."""
+
+    max_tokens: Count
+    sections: Texts
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class LabelPrompts:
+    """The wordings of one label; embeddings of the wordings of a side are averaged."""
+
+    positive: Texts
+    negative: Texts
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class PromptSet:
+    """The prompts of every label of a pack, under a version of their own."""
+
+    version: Text
+    labels: Annotated[Mapping[Text, LabelPrompts], AfterValidator(MappingProxyType)]
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class GraphTable:
+    """A graph as pack.toml states it."""
+
+    file: Text
+    max_batch_size: Count
+    preferred_batch_sizes: tuple[Count, ...] = ()
+
+    @model_validator(mode="after")
+    def _preferred_fit(self) -> GraphTable:
+        if any(size > self.max_batch_size for size in self.preferred_batch_sizes):
+            raise ValueError("preferred_batch_sizes above max_batch_size")
+        return self
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Graphs:
+    """The three graphs every pack has."""
+
+    image_encoder: GraphTable
+    text_encoder: GraphTable
+    decoder_step: GraphTable
+
+
+PACK_NAME = r"^[a-z0-9]+([._-][a-z0-9]+)*$"  # no "--": it joins the names of pack and graph
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class PackTable:
+    """The whole of pack.toml."""
+
+    schema: Annotated[int, Field(strict=True, ge=1, le=1)]
+    name: Annotated[str, StringConstraints(pattern=PACK_NAME, max_length=64)]
+    version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+[0-9A-Za-z.+-]*$")]
+    model_version: Count
+    licence: Text
+    description: Text
+    initialised_from: Text
+    risk_tier: Annotated[str, StringConstraints(pattern="^(I|II|III|IV)$")]
+    graphs: Graphs
+    decoder: DecoderSpec
+    inputs: Annotated[tuple[PackInput, ...], Field(min_length=1)]
+    labels: Annotated[tuple[PackLabel, ...], Field(min_length=1)]
+    files: Mapping[Text, Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]]
+    training: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,103 @@
+"""The tokenizer of a model pack: prompts to token ids, and decoder tokens back to readable report text.
+
+Text is lower-cased and split into words and single punctuation marks (a Hugging Face `tokenizers` WordLevel model).
+Going back, a piece depends on the tokens before it only, so that text can be streamed token by token:
+no space before `. , : ;`, a capital after the start, a full stop or a colon, section heads on a line of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from radserve.errors import ErrorCode, PackError
+
+PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
+SPECIAL_TOKENS = (PAD, START, END, UNKNOWN)
+_SENTENCE_BREAKS = frozenset(".:")
+_CLOSING_MARKS = frozenset(".,:;")
+
+
+class PackTokenizer:
+    """Word-level tokenizer read from the `tokenizer.json` of a pack.
+
+    `context_length` is the fixed length T of encoded prompts; `sections` are the words that head a report section.
+    Raises PackError (PACK_INVALID) when the file is not a tokenizer or lacks a special token.
+    """
+
+    def __init__(
+        self, path: Path, *, context_length: int = 64, sections: Sequence[str] = ("Findings", "Impression")
+    ) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception for every kind of bad file
+            message = f"tokenizer file {path.name!r} cannot be read"
+            raise PackError(ErrorCode.PACK_INVALID, message, detail=f"{message}: {error}") from error
+        self.context_length = context_length
+        self._sections = frozenset(name.lower() for name in sections)
+        self.pad_id, self.start_id, self.end_id, self.unknown_id = map(self._special_id, SPECIAL_TOKENS)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    def encode_words(self, text: str) -> list[int]:
+        """Token ids of the words of a text, without special tokens; an unknown word becomes `unknown_id`."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_prompt(self, text: str) -> npt.NDArray[np.int64]:
+        """Token ids, shape (context_length,), int64: start, words, end, padding; too long a text loses its tail."""
+        words = self.encode_words(text)[: self.context_length - 2]
+        ids = np.full(self.context_length, self.pad_id, dtype=np.int64)
+        ids[: len(words) + 2] = [self.start_id, *words, self.end_id]
+        return ids
+
+    def piece(self, token_id: int, previous: Sequence[int]) -> str:
+        """The text that `token_id` adds after the tokens `previous`; empty for special tokens."""
+        return _piece(self._word(token_id), [self._word(each) for each in previous], self._sections)
+
+    def pieces(self, token_ids: Sequence[int]) -> str:
+        """The whole text of a token sequence: the pieces of its tokens, one after the other."""
+        return self.detokenise([self._word(each) for each in token_ids])
+
+    def detokenise(self, words: Sequence[str]) -> str:
+        """Readable text from lower-case words and punctuation marks; special tokens vanish."""
+        return "".join(_piece(word, words[:index], self._sections) for index, word in enumerate(words))
+
+    def _word(self, token_id: int) -> str:
+        word = self._tokenizer.id_to_token(int(token_id)) if token_id >= 0 else None
+        if word is None:
+            raise PackError(
+                ErrorCode.MODEL_OUTPUT_INVALID,
+                f"token id {token_id} is outside the vocabulary of {self.vocabulary_size} words",
+            )
+        return str(word)
+
+    def _special_id(self, token: str) -> int:
+        token_id = self._tokenizer.token_to_id(token)
+        if token_id is None:
+            raise PackError(ErrorCode.PACK_INVALID, f"tokenizer has no special token {token!r}")
+        return int(token_id)
+
+
+def _piece(word: str, previous: Sequence[str], sections: frozenset[str]) -> str:
+    if word in SPECIAL_TOKENS:
+        return ""
+    last = next((each for each in reversed(previous) if each not in SPECIAL_TOKENS), None)
+    if last is None:
+        return _capitalised(word)
+    if word in sections:
+        return "\n" + _capitalised(word)
+    if word in _CLOSING_MARKS:
+        return word
+    if word == "-" or last == "-":
+        return word
+    return " " + (_capitalised(word) if last in _SENTENCE_BREAKS else word)
+
+
+def _capitalised(word: str) -> str:
+    return word[:1].upper() + word[1:]

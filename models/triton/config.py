@@ -1,0 +1,78 @@
+"""config.pbtxt of a pack's graph, built as Triton's own ModelConfig message and printed as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from google.protobuf import text_format
+
+from radserve._checks import check_one_of, invalid
+from radserve.models.pack import GraphSpec
+from radserve.tensors import ModelRef, TensorSpec
+
+Backend = Literal["python", "onnxruntime"]
+BACKENDS: tuple[Backend, ...] = ("python", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """How Triton runs the graphs.
+
+    `instances` per graph, each with `threads` intra-op threads. `queue_delay_us` is how long a request may wait for
+    others to share a batch: 0 batches what has queued up meanwhile and costs a lone request nothing. Above
+    `queue_size` waiting requests a graph refuses more.
+    """
+
+    backend: Backend = "python"
+    instances: int = 1
+    threads: int = 1
+    queue_delay_us: int = 0
+    queue_size: int = 1024
+
+    def __post_init__(self) -> None:
+        check_one_of("ServingOptions.backend", self.backend, BACKENDS)
+        if min(self.instances, self.threads, self.queue_size) < 1 or self.queue_delay_us < 0:
+            raise invalid("ServingOptions", self, "instances, threads and queue_size of at least 1, no negative delay")
+
+
+def model_config(model: ModelRef, graph: GraphSpec, options: ServingOptions) -> Any:
+    """The `inference.ModelConfig` message of a graph."""
+    # Imported at use: the protobuf module registers Triton's messages in the process-wide pool.
+    from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+    config = ModelConfig(name=model.name, backend=options.backend, max_batch_size=graph.max_batch_size)
+    config.input.extend(_tensor(spec, "input") for spec in graph.inputs)
+    config.output.extend(_tensor(spec, "output") for spec in graph.outputs)
+    config.instance_group.add(kind=ModelInstanceGroup.KIND_CPU, count=options.instances)
+    batching = config.dynamic_batching
+    batching.preferred_batch_size.extend(graph.preferred_batch_sizes)
+    batching.max_queue_delay_microseconds = options.queue_delay_us
+    # Without this policy Triton ignores the timeout that a request carries.
+    batching.default_queue_policy.allow_timeout_override = True
+    batching.default_queue_policy.max_queue_size = options.queue_size
+    config.version_policy.specific.versions.append(model.version)
+    for name, value in _parameters(options).items():
+        config.parameters[name].string_value = value
+    return config
+
+
+def config_text(model: ModelRef, graph: GraphSpec, options: ServingOptions) -> str:
+    """The content of config.pbtxt."""
+    return text_format.MessageToString(model_config(model, graph, options))
+
+
+def _parameters(options: ServingOptions) -> dict[str, str]:
+    threads = str(options.threads)
+    if options.backend == "python":
+        return {"intra_op_threads": threads}
+    # Names of Triton's onnxruntime backend.
+    return {"intra_op_thread_count": threads, "inter_op_thread_count": "1"}
+
+
+def _tensor(spec: TensorSpec, side: Literal["input", "output"]) -> Any:
+    from tritonclient.grpc import model_config_pb2 as messages
+
+    kind = {"float32": messages.TYPE_FP32, "int64": messages.TYPE_INT64}[spec.dtype]
+    message = messages.ModelInput if side == "input" else messages.ModelOutput
+    return message(name=spec.name, data_type=kind, dims=spec.shape[1:])

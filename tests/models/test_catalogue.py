@@ -1,0 +1,73 @@
+"""The catalogue: which packs are there, and what happens to the others when one is broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from radserve.errors import ErrorCode, PackError
+from radserve.models.catalogue import PackCatalogue, built_in_folder
+from tests.support.packs import make_tiny_pack, seal
+
+
+def catalogue(*folders: Path) -> PackCatalogue:
+    return PackCatalogue(folders, built_in=False)
+
+
+def test_packs_are_found_in_a_folder_of_packs_and_in_a_folder_that_is_one(tmp_path: Path) -> None:
+    make_tiny_pack(tmp_path / "site" / "b", "bravo")
+    make_tiny_pack(tmp_path / "site" / "a", "alpha")
+    (tmp_path / "site" / "notes").mkdir()
+    single = make_tiny_pack(tmp_path / "single", "single")
+    found = catalogue(tmp_path / "site", single)
+    assert found.names() == ("alpha", "bravo", "single")
+    assert found.get("bravo").folder == tmp_path / "site" / "b"
+    assert not found.broken
+
+
+def test_an_unknown_pack_is_named_with_those_that_are_known(tmp_path: Path) -> None:
+    make_tiny_pack(tmp_path / "a", "alpha")
+    with pytest.raises(PackError) as caught:
+        catalogue(tmp_path).get("omega")
+    assert caught.value.code is ErrorCode.UNKNOWN_PACK
+    assert caught.value.client_message == "pack 'omega' is unknown; known packs: alpha"
+
+
+def test_a_broken_pack_does_not_hide_the_others_and_keeps_its_cause(tmp_path: Path) -> None:
+    make_tiny_pack(tmp_path / "alpha", "alpha")
+    broken = make_tiny_pack(tmp_path / "broken", "broken")
+    (broken / "tokenizer.json").write_text("{}")
+    found = catalogue(tmp_path)
+    assert found.names() == ("alpha",)
+    assert found.broken["broken"].code is ErrorCode.PACK_HASH_MISMATCH
+    with pytest.raises(PackError, match=r"tokenizer\.json"):
+        found.get("broken")
+
+
+def test_the_first_of_two_packs_of_one_name_counts(tmp_path: Path) -> None:
+    first = make_tiny_pack(tmp_path / "1" / "first", "same")
+    make_tiny_pack(tmp_path / "2" / "second", "same")
+    found = catalogue(tmp_path / "1", tmp_path / "2")
+    assert found.get("same").folder == first
+    assert "already known" in found.broken["second"].client_message
+
+
+def test_verify_sees_a_pack_that_was_exchanged_although_its_hashes_fit(tmp_path: Path) -> None:
+    folder = make_tiny_pack(tmp_path / "alpha", "alpha")
+    found = catalogue(tmp_path)
+    assert found.verify("alpha").digest == found.get("alpha").digest
+    (folder / "MODEL_CARD.md").write_text("another card")
+    seal(folder)
+    with pytest.raises(PackError, match="changed on disk") as caught:
+        found.verify("alpha")
+    assert caught.value.code is ErrorCode.PACK_HASH_MISMATCH
+
+
+def test_a_folder_that_does_not_exist_holds_no_packs(tmp_path: Path) -> None:
+    assert catalogue(tmp_path / "absent").names() == ()
+
+
+def test_every_built_in_pack_is_sound() -> None:
+    assert built_in_folder().is_dir()
+    assert not PackCatalogue().broken

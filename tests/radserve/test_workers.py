@@ -1,0 +1,336 @@
+"""The worker pool: what one bad task costs, and what it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
+from radserve.workers import WorkerLimits, WorkerPool
+
+GIB = 2**30
+LIMITS = WorkerLimits(memory_bytes=2 * GIB, cpu_seconds=20, wall_seconds=20)
+
+
+class PanicError(BaseException):
+    """Like the panics of Rust extensions: no Exception."""
+
+
+def double(value: float) -> float:
+    return value * 2
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+def abort() -> None:
+    os.abort()
+
+
+def leave(code: int) -> None:
+    os._exit(code)
+
+
+def crash() -> None:
+    ctypes.string_at(0)
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def burn() -> None:
+    while True:
+        pass
+
+
+def allocate(size: int) -> int:
+    return len(bytearray(size))
+
+
+def make_array(size: int) -> np.ndarray:
+    array = np.arange(size, dtype=np.uint8)
+    array.setflags(write=False)
+    return array
+
+
+def refuse(text: str) -> None:
+    raise DicomError(ErrorCode.TRUNCATED, text, detail=f"detail of {text}")
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def panic(text: str) -> None:
+    raise PanicError(text)
+
+
+def unpicklable() -> object:
+    return lambda: None
+
+
+def environment(name: str) -> str:
+    return os.environ.get(name, "")
+
+
+def is_imported(name: str) -> bool:
+    return name in sys.modules
+
+
+@pytest.fixture
+async def pool():
+    async with WorkerPool(name="test", size=1, limits=LIMITS) as pool:
+        yield pool
+
+
+async def failure(awaitable) -> RadserveError:
+    with pytest.raises(RadserveError) as caught:
+        await awaitable
+    return caught.value
+
+
+async def test_a_function_runs_in_another_process_that_stays(pool):
+    first = await pool.run(process_id)
+    assert first != os.getpid()
+    assert await pool.run(process_id) == first
+    assert await pool.run(double, 21) == 42
+    assert pool.restarts == 0
+
+
+async def test_no_process_is_started_before_the_first_task(pool):
+    assert not psutil.Process().children()
+    await pool.run(double, 1)
+    assert len(psutil.Process().children()) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "cause"),
+    [
+        (abort, (), "signal SIGABRT"),
+        (crash, (), "signal SIGSEGV"),
+        (leave, (7,), "exit with code 7"),
+        (leave, (0,), "exit with code 0"),
+    ],
+)
+async def test_a_worker_that_dies_costs_its_task_only_and_is_replaced(pool, function, args, cause):
+    await pool.run(double, 1)
+    error = await failure(pool.run(function, *args))
+    assert (error.code, type(error)) == (ErrorCode.WORKER_DIED, WorkerError)
+    assert cause in error.client_message
+    assert await pool.run(double, 4) == 8
+    assert pool.restarts == 1
+
+
+async def test_a_worker_killed_between_two_tasks_is_replaced_without_a_failure(pool):
+    victim = await pool.run(process_id)
+    os.kill(victim, signal.SIGKILL)
+    psutil.Process(victim).wait(5)
+    assert await pool.run(process_id) != victim
+
+
+async def test_a_task_over_its_wall_time_is_stopped_and_the_error_names_the_seconds(pool):
+    await pool.run(double, 1)
+    start = time.monotonic()
+    error = await failure(pool.run(sleep, 60.0, wall_seconds=0.3))
+    assert time.monotonic() - start < 3
+    assert error.code == ErrorCode.WORKER_TIMEOUT
+    assert "0.3 s" in error.client_message
+    assert await pool.run(double, 2) == 4
+
+
+async def test_a_task_over_its_cpu_time_is_stopped_although_wall_time_is_left():
+    limits = WorkerLimits(memory_bytes=None, cpu_seconds=1, wall_seconds=60)
+    async with WorkerPool(name="cpu", size=1, limits=limits) as pool:
+        error = await failure(pool.run(burn))
+        assert error.code == ErrorCode.WORKER_TIMEOUT
+        assert "1 s of CPU time" in error.client_message
+
+
+async def test_cpu_time_is_counted_for_each_task_anew():
+    limits = WorkerLimits(memory_bytes=None, cpu_seconds=1, wall_seconds=60)
+    async with WorkerPool(name="cpu", size=1, limits=limits) as pool:
+        for _ in range(4):
+            assert await pool.run(_busy, 0.6) > 0.5
+        assert pool.restarts == 0
+
+
+def _busy(seconds: float) -> float:
+    start = time.process_time()
+    while time.process_time() - start < seconds:
+        pass
+    return time.process_time() - start
+
+
+async def test_a_task_over_the_memory_limit_fails_with_the_limit_named(pool):
+    error = await failure(pool.run(allocate, 3 * GIB))
+    assert error.code == ErrorCode.WORKER_MEMORY
+    assert "2048 MiB" in error.client_message
+    assert await pool.run(allocate, 1000) == 1000
+    assert pool.restarts == 1
+
+
+async def test_an_error_of_ours_comes_through_unchanged_and_keeps_the_worker(pool):
+    error = await failure(pool.run(refuse, "the file ends"))
+    assert type(error) is DicomError
+    assert (error.code, error.client_message, error.detail) == (
+        ErrorCode.TRUNCATED,
+        "the file ends",
+        "detail of the file ends",
+    )
+    await pool.run(double, 1)
+    assert pool.restarts == 0
+
+
+@pytest.mark.parametrize(("function", "name"), [(fail, "ValueError"), (panic, "PanicError")])
+async def test_of_any_other_error_only_the_type_crosses(pool, function, name):
+    error = await failure(pool.run(function, "Doe^Jane"))
+    assert (error.code, type(error)) == (ErrorCode.INTERNAL, WorkerError)
+    assert name in error.client_message
+    assert "Doe" not in str(error)
+    assert await pool.run(double, 1) == 2
+
+
+async def test_a_value_that_cannot_be_pickled_is_an_internal_error_and_the_worker_goes_on(pool):
+    assert (await failure(pool.run(unpicklable))).code == ErrorCode.INTERNAL
+    assert await pool.run(double, 1) == 2
+    assert pool.restarts == 0
+
+
+async def test_a_function_of_the_main_module_is_refused(pool, monkeypatch):
+    monkeypatch.setattr(double, "__module__", "__main__")
+    assert (await failure(pool.run(double, 1))).code == ErrorCode.INVALID_ARGUMENT
+
+
+async def test_arrays_cross_unchanged_and_stay_read_only(pool):
+    array = await pool.run(make_array, 7 * 2**20)
+    assert np.array_equal(array, np.arange(7 * 2**20, dtype=np.uint8))
+    assert not array.flags.writeable
+
+
+async def test_the_event_loop_turns_while_a_large_array_crosses(pool):
+    await pool.run(double, 1)
+    task = asyncio.create_task(pool.run(make_array, 256 * 2**20))
+    start = last = time.monotonic()
+    longest = 0.0
+    while not task.done():
+        await asyncio.sleep(0.001)
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    assert len(task.result()) == 256 * 2**20
+    assert longest < max(0.25, (last - start) / 4)
+
+
+async def test_cancelling_the_caller_stops_the_task_and_keeps_the_slot(pool):
+    worker = await pool.run(process_id)
+    task = asyncio.create_task(pool.run(sleep, 60.0))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    start = time.monotonic()
+    assert await pool.run(process_id) != worker
+    assert time.monotonic() - start < 10
+
+
+async def test_cancelling_a_caller_that_waits_for_a_slot_costs_nothing(pool):
+    await pool.run(double, 1)
+    busy = asyncio.create_task(pool.run(sleep, 0.5))
+    waiting = asyncio.create_task(pool.run(double, 1))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    await busy
+    assert await pool.run(double, 3) == 6
+    assert pool.restarts == 0
+
+
+async def test_many_tasks_among_deaths_all_have_their_own_answer():
+    async with WorkerPool(name="many", size=2, limits=LIMITS) as pool:
+        tasks = [pool.run(abort) if index % 10 == 3 else pool.run(double, index) for index in range(40)]
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    for index, answer in enumerate(answers):
+        if index % 10 == 3:
+            assert isinstance(answer, WorkerError)
+        else:
+            assert answer == index * 2
+
+
+async def test_workers_preload_modules_and_run_one_thread():
+    async with WorkerPool(name="preload", size=1, limits=LIMITS, preload=("wave",)) as pool:
+        assert await pool.run(is_imported, "wave")
+        assert await pool.run(environment, "OMP_NUM_THREADS") == "1"
+        assert await pool.run(environment, "OPENBLAS_NUM_THREADS") == "1"
+
+
+async def test_a_module_that_cannot_be_imported_is_named_by_its_error_type():
+    async with WorkerPool(name="preload", size=1, limits=LIMITS, preload=("no_such_module",)) as pool:
+        error = await failure(pool.run(double, 1))
+    assert error.code == ErrorCode.INTERNAL
+    assert "ModuleNotFoundError" in error.client_message
+
+
+async def test_an_interrupt_does_not_stop_a_worker(pool):
+    worker = await pool.run(process_id)
+    os.kill(worker, signal.SIGINT)
+    assert await pool.run(process_id) == worker
+
+
+async def test_closing_ends_the_workers_and_fails_what_runs_or_waits():
+    pool = WorkerPool(name="closing", size=1, limits=LIMITS)
+    worker = await pool.run(process_id)
+    tasks = [asyncio.create_task(pool.run(sleep, 60.0)) for _ in range(2)]
+    await asyncio.sleep(0.2)
+    await pool.close()
+    for task in tasks:
+        assert (await failure(task)).code == ErrorCode.CANCELLED
+    assert not psutil.pid_exists(worker)
+    assert (await failure(pool.run(double, 1))).code == ErrorCode.CANCELLED
+    await pool.close()
+
+
+PARENT = """
+import asyncio, os, sys
+from radserve.workers import WorkerLimits, WorkerPool
+from tests.radserve.test_workers import process_id, sleep
+
+async def main():
+    pool = WorkerPool(name="orphan", size=1, limits=WorkerLimits(None, None, 60))
+    print(await pool.run(process_id), flush=True)
+    await pool.run(sleep, 60.0)
+
+asyncio.run(main())
+"""
+
+
+def test_a_busy_worker_dies_with_its_parent():
+    environ = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, env=environ)
+    worker = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    psutil.wait_procs([worker], timeout=5)
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("field", ["memory_bytes", "cpu_seconds", "wall_seconds"])
+def test_limits_must_be_positive(field):
+    values = {"memory_bytes": 1, "cpu_seconds": 1.0, "wall_seconds": 1.0, field: 0}
+    with pytest.raises(RadserveError, match=field) as caught:
+        WorkerLimits(**values)
+    assert caught.value.code == ErrorCode.INVALID_ARGUMENT
+
+
+def test_a_pool_needs_a_worker():
+    with pytest.raises(RadserveError, match="at least 1"):
+        WorkerPool(name="none", size=0, limits=LIMITS)
