@@ -1,0 +1,106 @@
+"""Writes pack.toml: facts, calibration of the training record, and the hash of every other file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from radserve.models.export import pack_facts as facts
+from radserve.models.train.architecture import Normalisation
+from radserve.models.train.checkpoint import TrainingRecord
+from radserve.models.train.wordings import WORDINGS
+
+PACK_FILE = "pack.toml"
+
+
+def write_pack_file(folder: Path, record: TrainingRecord, normalisation: Normalisation) -> None:
+    """Write `folder`/pack.toml over the files that are in `folder` now."""
+    parts = (
+        _head(record),
+        _graphs(),
+        _inputs(normalisation),
+        _labels(record),
+        _files(folder),
+    )
+    (folder / PACK_FILE).write_text("\n".join(line for part in parts for line in part) + "\n")
+
+
+def _head(record: TrainingRecord) -> Iterator[str]:
+    yield "schema = 1"
+    yield _line("name", facts.NAME)
+    yield _line("version", facts.VERSION)
+    yield _line("model_version", facts.MODEL_VERSION)
+    yield _line("licence", "Apache-2.0")
+    yield _line("description", facts.DESCRIPTION)
+    yield _line("initialised_from", f"random (seed {record.seed})")
+    yield _line("risk_tier", "I")
+    yield "\n[training]"
+    yield from _lines(facts.TRAINING.items())
+    yield "\n[decoder]"
+    yield _line("max_tokens", facts.MAX_TOKENS)
+    yield _line("sections", facts.SECTIONS)
+
+
+def _graphs() -> Iterator[str]:
+    for name, size in facts.MAX_BATCH_SIZES.items():
+        yield f"\n[graphs.{name}]"
+        yield _line("file", f"{name}.onnx")
+        yield _line("max_batch_size", size)
+        if name in facts.PREFERRED_BATCH_SIZES:
+            yield _line("preferred_batch_sizes", facts.PREFERRED_BATCH_SIZES[name])
+
+
+def _inputs(normalisation: Normalisation) -> Iterator[str]:
+    for each in facts.INPUTS:
+        yield "\n[[inputs]]"
+        yield _line("name", each.name)
+        yield _line("modalities", each.modalities)
+        yield _line("body_parts", each.body_parts)
+        yield _line("labels", (each.label,))
+        yield "[inputs.intended_use]"
+        yield _line("age_years", each.age_years)
+        if each.views:
+            yield _line("views", each.views)
+        for transform, arguments in facts.preprocessing(each, normalisation):
+            yield "[[inputs.preprocess]]"
+            yield _line("transform", transform)
+            yield from _lines(arguments.items())
+
+
+def _labels(record: TrainingRecord) -> Iterator[str]:
+    wordings = {wording.label: wording for wording in WORDINGS}
+    for each in facts.LABELS:
+        calibration, wording = record.labels[each.name].calibration, wordings[each.name]
+        yield "\n[[labels]]"
+        yield _line("name", each.name)
+        yield f"code = {_concept(each.code)}"
+        yield f"site = {_concept(each.site)}"
+        yield _line("threshold", calibration.threshold)
+        yield _line("logit_scale", record.logit_scale)
+        yield _line("temperature", calibration.temperature)
+        yield "[labels.assertions]"
+        yield _line("positive", wording.assertions_positive)
+        yield _line("negative", wording.assertions_negative)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    yield "\n[files]"
+    for path in sorted(folder.iterdir()):
+        if path.name != PACK_FILE:
+            yield f'"{path.name}" = "{hashlib.sha256(path.read_bytes()).hexdigest()}"'
+
+
+def _concept(code: tuple[str, str, str]) -> str:
+    value, scheme, meaning = map(json.dumps, code)
+    return f"{{ value = {value}, scheme = {scheme}, meaning = {meaning} }}"
+
+
+def _lines(items: Iterable[tuple[str, object]]) -> Iterator[str]:
+    return (_line(key, value) for key, value in items)
+
+
+def _line(key: str, value: object) -> str:
+    # JSON's strings, numbers and flat lists are also TOML's.
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}"

@@ -1,0 +1,89 @@
+"""Second stage: the decoder learns to say what the classifier decides at its operating point.
+
+Image tower and text tower stay as they are, so the scores do not change. The sentences are chosen by the classifier's
+own decision on augmented training images and on blends of two of them; blends lie near the operating point, where a
+decoder trained on labels alone would often say the opposite of the decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from radserve.models.train.architecture import RadCoCa
+from radserve.models.train.batches import Batch, BatchMaker
+from radserve.models.train.objective import caption_loss, prompt_directions, prompt_logits, trimmed
+
+
+@dataclass(frozen=True)
+class AgreementRecipe:
+    """The numbers of the second stage."""
+
+    seed: int = 7
+    steps: int = 300
+    learning_rate: float = 1e-3
+    images: int = 48  # of each batch that get a sentence
+    blended_share: float = 0.6
+
+
+def align_decoder(
+    model: RadCoCa,
+    maker: BatchMaker,
+    prompts: Tensor,
+    operating_logits: Sequence[float],
+    recipe: AgreementRecipe,
+    on_step: Callable[[int, float], None] | None = None,
+) -> None:
+    """Train `model.text_decoder` in place; `operating_logits` has each task's logit at its threshold."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    model.eval().requires_grad_(False)
+    model.text_decoder.requires_grad_(True)
+    with torch.no_grad():
+        directions = prompt_directions(model, prompts)
+    cuts = torch.tensor(operating_logits)
+    optimiser = torch.optim.AdamW(model.text_decoder.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
+    schedule = CosineAnnealingLR(optimiser, recipe.steps)
+    for step, batch in enumerate(maker.batches(recipe.steps, generator)):
+        loss = _loss(model, maker, _blended(batch, recipe, generator), directions, cuts, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.text_decoder.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if on_step:
+            on_step(step, loss.item())
+    model.requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class _Images:
+    pixels: Tensor
+    tasks: Tensor
+
+
+def _blended(batch: Batch, recipe: AgreementRecipe, generator: torch.Generator) -> _Images:
+    """A part of the batch, many of its images mixed with another image of the same task."""
+    chosen = torch.randperm(len(batch.tasks), generator=generator)[: recipe.images]
+    partners = torch.empty_like(chosen)
+    for task in set(batch.tasks.tolist()):
+        of_task, mine = torch.nonzero(batch.tasks == task).ravel(), batch.tasks[chosen] == task
+        partners[mine] = of_task[torch.randint(len(of_task), (int(mine.sum()),), generator=generator)]
+    share = torch.rand(len(chosen), generator=generator) * 0.5
+    share[torch.rand(len(chosen), generator=generator) >= recipe.blended_share] = 0
+    share = share.view(-1, 1, 1, 1)
+    return _Images(batch.pixels[chosen] * (1 - share) + batch.pixels[partners] * share, batch.tasks[chosen])
+
+
+def _loss(
+    model: RadCoCa, maker: BatchMaker, images: _Images, directions: Tensor, cuts: Tensor, generator: torch.Generator
+) -> Tensor:
+    with torch.no_grad():
+        latent, image_tokens = model._encode_image(model.config.normalisation.apply(images.pixels))
+        logits = prompt_logits(latent, directions, images.tasks, model.scale)
+        captions = trimmed(maker.captions_of(images.tasks, logits >= cuts[images.tasks], generator), model.pad_id)
+        _, text_tokens = model._encode_text(captions)
+    return caption_loss(model, image_tokens, text_tokens, captions)

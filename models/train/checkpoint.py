@@ -1,0 +1,54 @@
+"""The folder a training run leaves: weights, architecture, tokenizer, prompts, and its record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from radserve.models.train.architecture import RadCoCa
+from radserve.models.train.calibrate import Calibration
+
+RECORD_FILE = "training.json"
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """What the validation split said of one label."""
+
+    images: int
+    calibration: Calibration
+    contradictions: int
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How the weights came to be; `labels` by name, all figures from the validation split."""
+
+    seed: int
+    steps: int
+    agreement_steps: int
+    seconds: float
+    threads: int
+    logit_scale: float
+    labels: dict[str, LabelRecord]
+
+    def save(self, folder: Path) -> None:
+        (folder / RECORD_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainingRecord:
+        values = json.loads((folder / RECORD_FILE).read_text())
+        values["labels"] = {
+            name: LabelRecord(each["images"], Calibration(**each["calibration"]), each["contradictions"])
+            for name, each in values["labels"].items()
+        }
+        return cls(**values)
+
+
+def save_model(model: RadCoCa, folder: Path) -> None:
+    """Write `model.safetensors` and `model.json`."""
+    save_file({name: each.contiguous() for name, each in model.state_dict().items()}, folder / "model.safetensors")
+    model.config.save(folder / "model.json")

@@ -1,0 +1,105 @@
+"""The training loop: AdamW, warm-up and cosine decay, an exponential moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from radserve.models.train.architecture import ModelConfig, RadCoCa
+from radserve.models.train.augment import Augmentation
+from radserve.models.train.batches import Batch, BatchMaker
+from radserve.models.train.objective import LossWeights, total_loss
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of a training run."""
+
+    seed: int = 7
+    steps: int = 1000
+    quotas: tuple[int, ...] = (24, 20)  # images of each state per batch, by task
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up_steps: int = 100
+    average_decay: float = 0.995
+    gradient_limit: float = 1.0
+    losses: LossWeights = field(default_factory=LossWeights)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+class MovingAverage:
+    """Exponential moving average of weights and batch-normalisation statistics; its early steps forget faster."""
+
+    def __init__(self, model: RadCoCa, decay: float) -> None:
+        self.model: RadCoCa = copy.deepcopy(model).eval().requires_grad_(False)
+        self._decay, self._steps = decay, 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self._steps += 1
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        for kept, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(new, 1 - decay)
+            else:
+                kept.copy_(new)
+
+
+def train(
+    config: ModelConfig,
+    recipe: Recipe,
+    maker: BatchMaker,
+    prompts: Tensor,
+    on_step: Callable[[int, float], None] | None = None,
+) -> RadCoCa:
+    """Train on the batches of `maker` and return the averaged network.
+
+    The same seed gives the same weights on the same machine and number of threads. `on_step` hears of every step's
+    number and loss.
+    """
+    torch.manual_seed(recipe.seed)
+    torch.use_deterministic_algorithms(True)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    model = RadCoCa(config)
+    average = MovingAverage(model, recipe.average_decay)
+    optimiser = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
+    schedule = LambdaLR(optimiser, lambda step: _rate(step, recipe))
+    model.train()
+    for step, batch in enumerate(maker.batches(recipe.steps, generator)):
+        loss = _step(model, optimiser, recipe, batch, prompts)
+        schedule.step()
+        average.update(model)
+        if on_step:
+            on_step(step, loss)
+    return average.model
+
+
+def _step(model: RadCoCa, optimiser: torch.optim.Optimizer, recipe: Recipe, batch: Batch, prompts: Tensor) -> float:
+    pixels = model.config.normalisation.apply(batch.pixels)
+    loss = total_loss(
+        model, recipe.losses, pixels, batch.tasks, batch.positive, batch.captions, batch.captioned, prompts
+    )
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_limit)
+    optimiser.step()
+    return loss.item()
+
+
+def _rate(step: int, recipe: Recipe) -> float:
+    if step < recipe.warm_up_steps:
+        return (step + 1) / recipe.warm_up_steps
+    progress = (step - recipe.warm_up_steps) / max(1, recipe.steps - recipe.warm_up_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    decayed = [each for each in model.parameters() if each.ndim >= 2]
+    plain = [each for each in model.parameters() if each.ndim < 2]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]

@@ -1,0 +1,151 @@
+"""The training loop on a few seeded images: reproducible, balanced, and it learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from radserve.models.tokenizer import PackTokenizer
+from radserve.models.train.agreement import AgreementRecipe, align_decoder
+from radserve.models.train.architecture import ModelConfig, Normalisation, RadCoCa
+from radserve.models.train.augment import Augmentation
+from radserve.models.train.batches import BatchMaker, caption_table, prompt_table
+from radserve.models.train.data import TASKS, LabelledImages, load_split
+from radserve.models.train.loop import Recipe, train
+from radserve.models.train.objective import contrast_loss, trimmed
+from radserve.models.train.vocabulary import write_tokenizer
+
+_RECIPE = Recipe(steps=3, quotas=(3, 3), warm_up_steps=1)
+_SMALL = {
+    "embedding_size": 16,
+    "text_width": 16,
+    "text_layers": 1,
+    "multimodal_layers": 1,
+    "image_channels": (8, 8, 16),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PackTokenizer:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    write_tokenizer(path)
+    return PackTokenizer(path)
+
+
+@pytest.fixture(scope="module")
+def maker(tokenizer: PackTokenizer) -> BatchMaker:
+    generator = torch.Generator().manual_seed(0)
+    positive = torch.arange(12) % 3 == 0
+    images = torch.randint(0, 120, (12, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    images[positive, :, 8:20, 8:20] += 120
+    splits = [LabelledImages(images, positive), LabelledImages(255 - images, positive)]
+    return BatchMaker(TASKS, splits, caption_table(TASKS, tokenizer), _RECIPE.quotas, Augmentation())
+
+
+def _train(maker: BatchMaker, tokenizer: PackTokenizer, recipe: Recipe) -> tuple[RadCoCa, list[float]]:
+    losses: list[float] = []
+    config = ModelConfig(vocabulary_size=tokenizer.vocabulary_size, **_SMALL)
+    prompts = prompt_table(TASKS, tokenizer)
+    return train(config, recipe, maker, prompts, lambda _, loss: losses.append(loss)), losses
+
+
+def test_the_same_seed_gives_the_same_losses_and_weights(maker: BatchMaker, tokenizer: PackTokenizer) -> None:
+    (one, losses), (other, again) = (_train(maker, tokenizer, _RECIPE) for _ in range(2))
+    assert len(losses) == 3 and losses == again
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_another_seed_gives_other_losses(maker: BatchMaker, tokenizer: PackTokenizer) -> None:
+    assert _train(maker, tokenizer, _RECIPE)[1] != _train(maker, tokenizer, replace(_RECIPE, seed=8))[1]
+
+
+def test_training_lowers_the_loss(maker: BatchMaker, tokenizer: PackTokenizer) -> None:
+    _, losses = _train(maker, tokenizer, replace(_RECIPE, steps=40, warm_up_steps=5))
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_teaching_the_decoder_leaves_the_scores_alone(maker: BatchMaker, tokenizer: PackTokenizer) -> None:
+    model, _ = _train(maker, tokenizer, _RECIPE)
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    align_decoder(model, maker, prompt_table(TASKS, tokenizer), [0.1, -0.1], AgreementRecipe(steps=2, images=6))
+    changed = {name for name, each in model.state_dict().items() if not torch.equal(each, before[name])}
+    assert changed and all(name.startswith("text_decoder.") for name in changed)
+
+
+def test_padding_that_all_texts_share_makes_no_difference(tokenizer: PackTokenizer) -> None:
+    model = RadCoCa(ModelConfig(vocabulary_size=tokenizer.vocabulary_size, **_SMALL)).eval()
+    texts = prompt_table(TASKS, tokenizer).reshape(-1, 64)
+    short = trimmed(texts, model.pad_id)
+    assert short.shape[1] < 20
+    with torch.inference_mode():
+        torch.testing.assert_close(model.encode_text(short), model.encode_text(texts), atol=1e-6, rtol=0)
+
+
+def test_a_batch_has_as_many_images_of_either_state(maker: BatchMaker) -> None:
+    (batch,) = maker.batches(1, torch.Generator().manual_seed(0))
+    assert batch.tasks.tolist() == [0] * 6 + [1] * 6
+    assert batch.positive.tolist() == [False] * 3 + [True] * 3 + [False] * 3 + [True] * 3
+    assert batch.pixels.shape == (12, 1, 28, 28) and batch.pixels.dtype == torch.float32
+
+
+def test_the_caption_of_an_image_is_of_its_own_task_and_state(maker: BatchMaker, tokenizer: PackTokenizer) -> None:
+    (batch,) = maker.batches(1, torch.Generator().manual_seed(0))
+    for index, caption in zip(batch.captioned.tolist(), batch.captions, strict=True):
+        task = TASKS[int(batch.tasks[index])]
+        reports = {tuple(tokenizer.encode_words(text)) for text in task.wording.reports(bool(batch.positive[index]))}
+        words = [token for token in caption.tolist() if token not in (tokenizer.start_id, tokenizer.end_id, 0)]
+        assert tuple(words) in reports
+
+
+def test_augmented_pixels_stay_in_range_and_near_their_image() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(0.2, 0.8, 28).expand(8, 1, 28, 28)
+    changed = Augmentation().apply(ramp, torch.zeros(8, dtype=torch.bool), generator)
+    assert float(changed.min()) >= 0 and float(changed.max()) <= 1
+    assert not torch.equal(changed, ramp)
+    assert bool((changed[..., 20:].mean(dim=(1, 2, 3)) > changed[..., :8].mean(dim=(1, 2, 3))).all())  # never mirrored
+
+
+def test_no_augmentation_is_no_change() -> None:
+    still = Augmentation(shift=0, rotation_degrees=0, scale=0, brightness=0, contrast=0, log_gamma=0, noise=0)
+    pixels = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)).clamp(0.01, 1)
+    unchanged = still.apply(pixels, torch.zeros(4, dtype=torch.bool), torch.Generator())
+    torch.testing.assert_close(unchanged, pixels, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("normalisation", [Normalisation(), Normalisation(per_image=True)], ids=("fixed", "per image"))
+def test_normalisation_is_the_one_of_monai(normalisation: Normalisation) -> None:
+    from monai.transforms import NormalizeIntensity
+
+    fixed = {"subtrahend": normalisation.subtrahend, "divisor": normalisation.divisor}
+    monai = NormalizeIntensity(**({} if normalisation.per_image else fixed))
+    pixels = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([torch.as_tensor(monai(image)) for image in pixels])
+    torch.testing.assert_close(normalisation.apply(pixels), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
+    config = ModelConfig(vocabulary_size=61, normalisation=Normalisation(per_image=True))
+    config.save(tmp_path / "model.json")
+    assert ModelConfig.load(tmp_path / "model.json") == config
+
+
+def test_malignant_is_label_zero_of_the_breast_images(tmp_path: Path) -> None:
+    images = np.zeros((3, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "breastmnist.npz", val_images=images, val_labels=np.array([[0], [1], [1]], dtype=np.uint8))
+    assert load_split(tmp_path, TASKS[1], "val").positive.tolist() == [True, False, False]
+
+
+def test_texts_of_the_same_class_all_count_as_matches() -> None:
+    images = torch.eye(2)[[0, 0, 1]]
+    texts = torch.eye(2)[[0, 1, 0]]
+    classes, scale = torch.tensor([0, 0, 1]), torch.tensor(20.0)
+    aligned = contrast_loss(images, texts, classes, torch.tensor([0, 1, 0]), scale)
+    crossed = contrast_loss(images, texts, classes, torch.tensor([1, 0, 1]), scale)
+    # Two equal matches share the probability: log 2 for each of the two images and for the two texts' two images.
+    assert float(aligned) == pytest.approx(2 / 3 * np.log(2), abs=1e-4)
+    assert float(crossed) > 10
