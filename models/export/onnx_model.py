@@ -80,5 +80,5 @@ def _append(reports: Sequence[list[int]], words: npt.NDArray[np.int64], ended: n
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

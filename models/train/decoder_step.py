@@ -30,6 +30,10 @@ class DecoderStep(nn.Module):
         self.steps: Tensor
         self.register_buffer("steps", torch.arange(model.config.context_length))
 
+    def empty_cache(self, batch: int) -> Tensor:
+        """The cache before the first word."""
+        return torch.zeros(batch, *self.cache_shape)
+
     def forward(self, token: Tensor, position: Tensor, image_tokens: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         here, visible = self.steps == position, self.steps <= position  # (N, T)
         x = self.text.token_embedding(token) + functional.embedding(position, self.text.positional_embedding)

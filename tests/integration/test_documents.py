@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 def run_script(script: str, folder: Path) -> str:
     """Run a script with radserve on its PATH; what it left in the background ends with it."""
     environment = {**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}"}
-    wrapped = f"set -e\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n{script}"
+    wrapped = f"set -e\ntrap 'code=$?; jobs -p | xargs -r kill; wait; exit $code' EXIT\n{script}"
     run = subprocess.run(
         ["bash", "-c", wrapped], cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
     )

@@ -14,6 +14,9 @@ from radserve.models.train.architecture import RadCoCa
 from radserve.models.train.data import TASKS, load_split
 from radserve.models.train.prompt_file import Prompts, load_prompts
 from radserve.models.train.scoring import load_model
+from tests.models.train.one_thread import one_thread
+
+__all__ = ["one_thread"]
 
 _ROOT = Path(__file__).parents[3]
 
