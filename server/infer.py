@@ -193,11 +193,6 @@ def findings_table(result: common_pb2.StudyResult) -> Table:
     return table
 
 
-def failures_table(failures: Sequence[StudyFailure]) -> Table:
-    """What was refused, for people."""
-    table = Table(title="Refused")
-    for column in ("code", "input", "cause"):
-        table.add_column(column, overflow="fold")
-    for each in failures:
-        table.add_row(each.code.value, each.reference or each.study_instance_uid, each.message)
-    return table
+def failure_lines(failures: Sequence[StudyFailure]) -> list[str]:
+    """What was refused, a line each: for people, and for whoever searches a log for a file's name."""
+    return [f"refused {each.code}: {each.reference or each.study_instance_uid}: {each.message}" for each in failures]

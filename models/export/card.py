@@ -88,6 +88,8 @@ $text_difference (largest absolute difference), greedy reports identical $identi
 - Children's chest films of one hospital: an adult, lateral, portable or rotated film is outside the training data.
 - With 78 validation images the operating point for breast ultrasound is coarse, and 42 malignant test images leave a
   wide interval.
+- The official splits of BreastMNIST overlap: 59 of the 156 test images have a near twin in the training split (found by
+  `radserve evaluate duplicates`). docs/measurements.md gives the AUROC without them.
 - Neither data set gives sex, age or device per image: performance by group is unknown, and bias cannot be excluded.
 - MedMNIST squeezes ultrasound images to a square and cuts chest films to theirs; the pack's preprocessing does too.
 - It knows no other condition, no laterality, no size and no earlier study, and cannot refuse a foreign image.
