@@ -21,7 +21,7 @@ from radserve.models.catalogue import PackCatalogue
 from radserve.models.triton.config import Backend, ServingOptions
 from radserve.models.triton.repository import write_repository
 from radserve.server.doctor import examine
-from radserve.server.infer import InferOutcome, InferRequest, failures_table, infer
+from radserve.server.infer import InferOutcome, InferRequest, failure_lines, infer
 from radserve.server.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Imaging inference on NVIDIA Triton.")
@@ -80,6 +80,16 @@ def infer_command(
     outcome = asyncio.run(_infer(request, server, settings))
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
+
+
+@app.command(
+    "evaluate", add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def evaluate(context: typer.Context) -> None:
+    """Measure how good a model is (see `radserve evaluate --help`)."""
+    from radserve.evaluation.cli import evaluate_app  # scipy takes a second that other commands need not wait
+
+    evaluate_app(context.args, prog_name="radserve evaluate")
 
 
 @models_app.command("list")
@@ -175,8 +185,8 @@ async def _infer(request: InferRequest, server: str, settings: Settings) -> Infe
 
 def _report(outcome: InferOutcome) -> None:
     console = _stdout()
-    if outcome.failures:
-        console.print(failures_table(outcome.failures))
+    for line in failure_lines(outcome.failures):
+        console.out(line, highlight=False)
     done = len(outcome.written)
     console.out(f"{done} {'study has' if done == 1 else 'studies have'} a result, {len(outcome.failures)} refused")
     for paths in list(outcome.written.values())[:MOST_SHOWN]:

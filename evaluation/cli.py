@@ -1,0 +1,29 @@
+"""The command line `radserve evaluate`: one command from each module of `radserve.evaluation.commands`.
+
+A command module has a function `register(app: typer.Typer) -> None`; it is found by its being there, so no list of
+commands has to be kept.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import typer
+
+from radserve.evaluation import commands
+
+
+def _build() -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Measure how good a model is.")
+    app.callback()(_describe)
+    for module in sorted(pkgutil.iter_modules(commands.__path__), key=lambda each: each.name):
+        importlib.import_module(f"{commands.__name__}.{module.name}").register(app)
+    return app
+
+
+def _describe() -> None:
+    """Measure how good a model is, from tables of scores, ratings, marks or reports."""
+
+
+evaluate_app = _build()

@@ -1,0 +1,22 @@
+"""What a generated report says of a finding, by the phrases that its own pack declares."""
+
+from __future__ import annotations
+
+from radserve.models.catalogue import PackCatalogue
+from radserve.pipelines.draft import WITHHELD
+from radserve.pipelines.report import asserted_states
+
+_WORDS = {frozenset({True}): "present", frozenset({False}): "absent", frozenset({True, False}): "both"}
+
+
+class PackReportReader:
+    """Reads by the assertion phrases of the packs of this installation; a text that was withheld says "withheld"."""
+
+    def __init__(self, catalogue: PackCatalogue | None = None) -> None:
+        self._catalogue = catalogue or PackCatalogue()
+
+    def __call__(self, pack: str, finding: str, text: str) -> str:
+        """present, absent, both, nothing, or withheld. Raises PackError UNKNOWN_PACK."""
+        if WITHHELD in text:
+            return "withheld"
+        return _WORDS.get(asserted_states(text, self._catalogue.get(pack).label(finding)), "nothing")
