@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from radserve._checks import check_uid
+from radserve.dicom_io.plain import ODD, plain_value
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.references import AcquisitionContext
 
@@ -28,6 +29,9 @@ def invalid_header(keyword: str, problem: str) -> DicomError:
 
 def value(ds: Dataset, keyword: str) -> Any:
     """The value of an attribute, None where absent or empty. Raises INVALID_HEADER where it cannot be converted."""
+    found = plain_value(ds, keyword)
+    if found is not ODD:
+        return None if found == "" else found
     try:
         found = ds.get(keyword)
         if isinstance(found, MultiValue):

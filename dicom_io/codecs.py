@@ -5,7 +5,8 @@ Every codestream is first held against the header: decoders allocate what the co
 
 from __future__ import annotations
 
-import struct
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,12 @@ import numpy.typing as npt
 from radserve.dicom_io import codestream
 from radserve.dicom_io.codestream import FrameHeader, failed
 from radserve.dicom_io.pixel_layout import PixelLayout, extend_sign
-from radserve.errors import DicomError, ErrorCode
+from radserve.dicom_io.repairs import Repair
+from radserve.dicom_io.rle import decode_rle
 
 Array = npt.NDArray[Any]
-RLE_HEADER_BYTES = 64  # PS3.5 G.5
-RLE_MOST_EXPANSION = 64  # a replicate run of PackBits gives 128 bytes for 2 (PS3.5 G.3.1)
 PROBE_BYTES = 4096
+_HOOK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +32,7 @@ class DecodedFrame:
 
     values: Array
     photometric: str
+    repairs: tuple[Repair, ...] = ()
 
 
 def decode_frame(data: bytes, transfer_syntax_uid: str, layout: PixelLayout) -> DecodedFrame:
@@ -85,7 +87,12 @@ def _jpeg(data: bytes, layout: PixelLayout, *, processes: tuple[int, ...]) -> De
     values = _run(imagecodecs.jpeg8_decode, data, layout, **space)
     if _may_be_filled(values) and not _is_complete(data[:end], values, layout, space):
         raise failed("its scan ends early")
-    return DecodedFrame(_stored(values, header, layout), _jpeg_colour(header, layout))
+    photometric = _jpeg_colour(header, layout)
+    family = layout.photometric.replace("_422", "").replace("_420", "")  # subsampling is undone by the decoder
+    if header.process == codestream.LOSSLESS or photometric in (layout.photometric, family):
+        return DecodedFrame(_stored(values, header, layout), layout.photometric)
+    repair = Repair("PhotometricInterpretation", layout.photometric, photometric, "Adobe segment of the JPEG image")
+    return DecodedFrame(_stored(values, header, layout), photometric, (repair,))
 
 
 def _may_be_filled(values: Array) -> bool:
@@ -103,7 +110,10 @@ def _is_complete(scan: bytes, values: Array, layout: PixelLayout, space: dict[st
 
 
 def _jpeg_colour(header: FrameHeader, layout: PixelLayout) -> str:
-    """An Adobe segment tells how the components were made, better than the tags of converted files."""
+    """An Adobe segment tells how the components were made, better than the tags of converted files.
+
+    Lossless coding transforms no colours, whatever it says.
+    """
     if header.components == 1 or header.adobe_transform is None:
         return layout.photometric
     return "YBR_FULL" if header.adobe_transform == 1 else "RGB"
@@ -114,8 +124,7 @@ def _baseline(data: bytes, layout: PixelLayout) -> DecodedFrame:
 
 
 def _lossless(data: bytes, layout: PixelLayout) -> DecodedFrame:
-    frame = _jpeg(data, layout, processes=(codestream.LOSSLESS,))
-    return DecodedFrame(frame.values, layout.photometric)  # lossless coding transforms no colours
+    return _jpeg(data, layout, processes=(codestream.LOSSLESS,))
 
 
 def _jpeg_ls(data: bytes, layout: PixelLayout) -> DecodedFrame:
@@ -128,57 +137,63 @@ def _jpeg_ls(data: bytes, layout: PixelLayout) -> DecodedFrame:
 
 
 def _jpeg_2000(data: bytes, layout: PixelLayout) -> DecodedFrame:
+    return _j2k(data, layout, imagecodecs.jpeg2k_decode)
+
+
+def _htj2k(data: bytes, layout: PixelLayout) -> DecodedFrame:
+    return _j2k(data, layout, _htj2k_decode)
+
+
+def _j2k(data: bytes, layout: PixelLayout, decoder: Callable[..., Array]) -> DecodedFrame:
     header, start = codestream.j2k_header(data)
     _check(header, layout)
-    values = _run(imagecodecs.jpeg2k_decode, data[start:] if start else data, layout)
-    photometric = "RGB" if layout.photometric in ("YBR_RCT", "YBR_ICT") else layout.photometric
-    return DecodedFrame(_stored(values, header, layout), photometric)
+    bare = data[start:] if start else data
+    codestream.check_tile_parts(bare)
+    values = _run(decoder, bare, layout, planar=False)
+    return DecodedFrame(_stored(values, header, layout), _without_j2k_transform(layout))
+
+
+def _htj2k_decode(data: bytes, planar: bool) -> Array:
+    """imagecodecs' decoder, but raising where it stopped in the middle.
+
+    It reports that to sys.unraisablehook only and leaves zeros from there to the end. An image that ends in zeros is
+    decoded again to see.
+    """
+    values: Array = imagecodecs.htj2k_decode(data, planar=planar)
+    if values[-1].any():
+        return values
+    lost: list[object] = []
+    with _HOOK:
+        hook, sys.unraisablehook = sys.unraisablehook, lost.append
+        try:
+            imagecodecs.htj2k_decode(data, planar=planar)
+        finally:
+            sys.unraisablehook = hook
+    if lost:
+        raise ValueError
+    return values
+
+
+def _without_j2k_transform(layout: PixelLayout) -> str:
+    """RCT and ICT are part of the codestream: the decoder undoes them (PS3.3 C.7.6.3.1.2)."""
+    return "RGB" if layout.photometric in ("YBR_RCT", "YBR_ICT") else layout.photometric
 
 
 def _rle(data: bytes, layout: PixelLayout) -> DecodedFrame:
-    """PS3.5 annex G: a PackBits segment for each byte of each sample, the most significant byte first."""
-    size = layout.bits_allocated // 8
-    count = layout.samples * size
-    if len(data) < RLE_HEADER_BYTES:
-        raise failed("its RLE header is cut")
-    segments, *offsets = struct.unpack("<16I", data[:RLE_HEADER_BYTES])
-    if segments != count:
-        raise layout.inconsistent("RLE segments", segments, f"{count} ({layout.samples} samples of {size} bytes)")
-    bounds = [*offsets[:count], len(data)]
-    if bounds[0] < RLE_HEADER_BYTES or bounds != sorted(bounds):
-        raise failed("its RLE segments are out of place")
-    cells = np.empty((layout.pixels, layout.samples, size), dtype=np.uint8)  # little-endian integers
-    for index in range(count):
-        segment = data[bounds[index] : bounds[index + 1]]
-        if len(segment) * RLE_MOST_EXPANSION < layout.pixels:
-            raise layout.inconsistent("RLE segment", f"{len(segment)} bytes", f"{layout.pixels} pixels")
-        cells[:, index // size, size - 1 - index % size] = _unpack_bits(segment, layout)
-    values = cells.view(f"<u{size}").reshape(layout.shape_of_frame())
-    return DecodedFrame(native_values(values, layout), layout.photometric)
+    return DecodedFrame(native_values(decode_rle(data, layout), layout), layout.photometric)
 
 
-def _unpack_bits(segment: bytes, layout: PixelLayout) -> Array:
-    try:
-        unpacked = imagecodecs.packbits_decode(segment)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise failed(type(error).__name__) from None
-    if len(unpacked) < layout.pixels:
-        raise DicomError(
-            ErrorCode.DECODE_FAILED, f"an RLE segment ends after {len(unpacked)} of {layout.pixels} pixels"
-        )
-    return np.frombuffer(unpacked, np.uint8, count=layout.pixels)  # a segment may be padded
+def native_values(cells: Array, layout: PixelLayout) -> Array:
+    """Uncompressed cells (unsigned, any byte order) as stored values in an array of their own.
 
-
-def native_values(values: Array, layout: PixelLayout) -> Array:
-    """Uncompressed cells (unsigned, any byte order) as stored values: the bits above BitsStored are no part of them."""
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if layout.signed:
-        return extend_sign(values, layout.bits_stored)
-    if layout.bits_stored == layout.bits_allocated:
-        return values
-    return np.bitwise_and(values, values.dtype.type((1 << layout.bits_stored) - 1))
+    The bits above BitsStored are no part of them. Cells that may be written to are used as the place of the result.
+    """
+    out = cells if cells.flags.writeable and cells.dtype.isnative else None
+    bits = 8 * cells.dtype.itemsize if layout.floating or layout.signed else layout.bits_stored
+    values = np.bitwise_and(cells, cells.dtype.type((1 << bits) - 1), out=out)
+    if layout.floating or not layout.signed:
+        return values.view(layout.dtype)
+    return extend_sign(values, layout.bits_stored) if layout.bits_allocated > 1 else values
 
 
 _DECODERS: dict[str, Callable[[bytes, PixelLayout], DecodedFrame]] = {
@@ -191,10 +206,21 @@ _DECODERS: dict[str, Callable[[bytes, PixelLayout], DecodedFrame]] = {
     "1.2.840.10008.1.2.4.81": _jpeg_ls,
     "1.2.840.10008.1.2.4.90": _jpeg_2000,
     "1.2.840.10008.1.2.4.91": _jpeg_2000,
+    "1.2.840.10008.1.2.4.201": _htj2k,
+    "1.2.840.10008.1.2.4.202": _htj2k,
+    "1.2.840.10008.1.2.4.203": _htj2k,
+}
+_NEEDED = {
+    "JPEG8": "JPEG baseline, extended and lossless",
+    "JPEGLS": "JPEG-LS",
+    "JPEG2K": "JPEG 2000",
+    "HTJ2K": "High-Throughput JPEG 2000",
+    "PACKBITS": "RLE",
 }
 
 
 def missing_codecs() -> tuple[str, ...]:
-    """The codecs of imagecodecs that decoding needs and this installation lacks."""
-    needed = ("JPEG8", "JPEGLS", "JPEG2K", "PACKBITS")
-    return tuple(name for name in needed if not getattr(imagecodecs, name).available)
+    """The codecs of imagecodecs that decoding needs and this installation lacks, each with what it is for."""
+    return tuple(
+        f"imagecodecs {name} ({use})" for name, use in _NEEDED.items() if not getattr(imagecodecs, name).available
+    )

@@ -18,6 +18,7 @@ RESTARTS = frozenset(range(0xD0, 0xD8))
 BETWEEN_SCANS = frozenset((0xC4, START_OF_SCAN, 0xDB, RESTART_INTERVAL, 0xFE))
 J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ: T.800 A.4.1 and A.5.1
 PADDING = b"\x00\xff"
+START_OF_TILE_PART, END_OF_CODESTREAM = b"\xff\x90", b"\xff\xd9"  # SOT and EOC: T.800 A.4.2 and A.4.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,42 @@ def j2k_header(data: bytes) -> tuple[FrameHeader, int]:
     if right <= left or bottom <= top:
         raise failed("its image area is empty")
     return FrameHeader(bottom - top, right - left, components, (depths[0] & 0x7F) + 1, depths[0] > 0x7F, 0), start
+
+
+def check_tile_parts(data: bytes) -> None:
+    """Refuse a JPEG 2000 codestream (T.800 and T.814) with a tile missing or cut: decoders fill it and only warn.
+
+    Raises DECODE_FAILED.
+    """
+    right, bottom, _, _, width, height, left, top = struct.unpack(">8I", data[8:40])
+    if not width or not height or right <= left or bottom <= top:
+        raise failed("its tiles are empty")
+    tiles = -(-(right - left) // width) * -(-(bottom - top) // height)
+    at, found = _first_tile_part(data), set()
+    while data[at : at + 2] == START_OF_TILE_PART:
+        head = data[at + 4 : at + 10]
+        if len(head) < 6:
+            raise failed("a tile-part is cut")
+        index, length = struct.unpack(">HI", head)
+        stop = at + length if length else len(data)  # the last may leave its length open
+        if stop > len(data) or stop < at + 14:
+            raise failed("a tile-part is cut")
+        found.add(index)
+        at = stop
+    if len(found) != tiles:
+        raise failed(f"it has {len(found)} of {tiles} tiles")
+    if data[at : at + 2] != END_OF_CODESTREAM and data[at:].strip(PADDING):
+        raise failed("its tile-parts do not follow each other")
+
+
+def _first_tile_part(data: bytes) -> int:
+    at = 2
+    while (marker := data[at : at + 2]) != START_OF_TILE_PART:
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker[:1] != b"\xff" or length < 2:
+            raise failed("its main header is broken")
+        at += 2 + length
+    return at
 
 
 def jpeg_end(data: bytes) -> int:

@@ -6,156 +6,181 @@ Run it in a worker (radserve.workers): decoders of hostile files crash, hang and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRBigEndian
+from pydicom.uid import UID
 
 from radserve.dicom_io import attributes
-from radserve.dicom_io.codecs import DecodedFrame, decode_frame, native_values
-from radserve.dicom_io.encapsulated import frame_codestreams
 from radserve.dicom_io.grey import ToGrey, to_grey
-from radserve.dicom_io.lookup import Modality, functional_groups, modality_transforms, voi_transform
-from radserve.dicom_io.parse import InstanceHeader, header_of, source_context
-from radserve.dicom_io.part10 import DicomFile, PixelElement, open_dicom, quiet
-from radserve.dicom_io.pixel_layout import DecodeLimits, PixelLayout, expected_total
-from radserve.errors import DicomError, ErrorCode
-from radserve.image import Image, PixelProperties, PlanePosition, Provenance
+from radserve.dicom_io.header_bytes import header_bytes
+from radserve.dicom_io.lookup import Modality, modality_transforms, voi_transform
+from radserve.dicom_io.parse import InstanceHeader, header_of, pixel_element
+from radserve.dicom_io.part10 import DicomFile, open_dicom, quiet
+from radserve.dicom_io.pixel_layout import DecodeLimits, PixelLayout
+from radserve.dicom_io.place import pixel_spacing, planes
+from radserve.dicom_io.repairs import Repair
+from radserve.dicom_io.stored import stored_frames
+from radserve.errors import DicomError, ErrorCode, RadserveError
+from radserve.image import Image, PixelProperties, Provenance
+from radserve.references import SourceContext
 
-__all__ = ["DecodeLimits", "decode_image", "pixel_sha256"]
+__all__ = ["DecodeLimits", "decode_image", "decode_images", "pixel_sha256"]
 
 Array = npt.NDArray[Any]
-PIXEL_DATA = 0x7FE00010
 
 
-def decode_image(path: Path, limits: DecodeLimits | None = None) -> Image:
+def decode_image(path: Path, limits: DecodeLimits | None = None, *, out: Array | None = None) -> Image:
     """Decode all frames of an instance to modality values (frames, rows, columns).
 
-    Colour becomes luminance (Y of YBR_FULL, PS3.3 C.7.6.3.1.2), rounded to the stored integer type. Pixel padding stays
-    as it is. Raises DicomError as `parse_header`, and UNSUPPORTED_PIXELS, PIXEL_BUDGET_EXCEEDED, PIXELS_INCONSISTENT,
-    TRUNCATED or DECODE_FAILED.
+    Colour becomes luminance (Y of YBR_FULL, PS3.3 C.7.6.3.1.2), rounded to the stored integer type. Floating point
+    pixels become float32. Pixel padding stays as it is; overlays are not applied. Provenance.warnings lists what was
+    left out and every repair, Provenance.pixel_sha256 is that of the stored values. `out` is where the values go if it
+    has their shape and dtype. Raises DicomError as `parse_header`, and UNSUPPORTED_PIXELS, PIXEL_BUDGET_EXCEEDED,
+    PIXELS_INCONSISTENT, TRUNCATED or DECODE_FAILED.
     """
     file = open_dicom(path)
     with quiet():
-        return _decode(file, header_of(file), limits or DecodeLimits())
+        elements = tuple(file.dataset.values())  # before reading attributes converts them
+        header = header_of(file)
+        source = SourceContext(header.instance, header_bytes(file, elements))
+        return _decode(file, header, source, limits or DecodeLimits(), out)
 
 
-def _decode(file: DicomFile, header: InstanceHeader, limits: DecodeLimits) -> Image:
+def decode_images(paths: Sequence[Path], limits: DecodeLimits | None = None) -> list[Image | RadserveError]:
+    """`decode_image` of many instances in one task of a worker, errors as values.
+
+    `limits.max_total_bytes` bounds all arrays together: the instances beyond it are PIXEL_BUDGET_EXCEEDED. For small
+    slices the exchange with a worker takes longer than decoding; a caller sends it 16 to 64 of them at once, and one by
+    one again where the worker was lost (WorkerError).
+    """
+    left = limits or DecodeLimits()
+    results: list[Image | RadserveError] = []
+    for path in paths:
+        try:
+            image = decode_image(path, left)
+        except RadserveError as error:
+            results.append(error)
+            continue
+        results.append(image)
+        left = replace(left, max_total_bytes=max(left.max_total_bytes - image.array.nbytes, 1))
+    return results
+
+
+class _Notes:
+    """What is collected while the frames are decoded: warnings, each once, and the hash of the stored values."""
+
+    def __init__(self, layout: PixelLayout) -> None:
+        self.warnings: dict[str, None] = {}
+        self.digest = _digest(layout.dtype, (layout.frames, *layout.shape_of_frame()))
+
+    def add(self, *found: Repair | str) -> None:
+        self.warnings.update(dict.fromkeys(map(str, found)))
+
+
+def _decode(
+    file: DicomFile, header: InstanceHeader, source: SourceContext, limits: DecodeLimits, out: Array | None
+) -> Image:
     ds = file.dataset
-    layout = PixelLayout.of(ds)
+    layout = PixelLayout.of(ds, pixel_element(file).tag)
     limits.check(layout, 1)  # before the header's own tables are read
     grey, grey_type, bits = to_grey(ds, layout)
-    stored_range = layout.stored_range if layout.photometric.startswith("MONO") else (0, (1 << bits) - 1)
     modality = modality_transforms(ds, layout.frames, layout.signed)
-    dtype = grey_type if all(transform.is_identity for transform in modality) else np.dtype(np.float32)
+    is_stored = not layout.floating and all(transform.is_identity for transform in modality)
+    dtype = grey_type if is_stored else np.dtype(np.float32)
     limits.check(layout, dtype.itemsize)
-    warnings: list[str] = []
-    array = _modality_values(
-        file, layout, grey, modality, np.empty((layout.frames, layout.rows, layout.columns), dtype)
-    )
-    ranges = [transform.range_of(*stored_range) for transform in modality]
-    least, greatest = min(low for low, _ in ranges), max(high for _, high in ranges)
+    notes = _Notes(layout)
+    notes.add(*file.repairs, *_overlays(ds))
+    shape = (layout.frames, layout.rows, layout.columns)
+    if out is None or (out.shape, out.dtype) != (shape, dtype):
+        out = None if is_stored and layout.frames == 1 else np.empty(shape, dtype)
+    array = _modality_values(_grey_frames(file, layout, grey, notes), modality, out)
+    least, greatest = _value_range(array, layout, modality, bits, notes)
     voi, warning = voi_transform(ds, layout.frames, least)
     if warning:
-        warnings.append(warning)
-    photometric = layout.photometric if layout.photometric.startswith("MONO") else "MONOCHROME2"
+        notes.add(warning)
     return Image(
         array=array,
         properties=PixelProperties(
-            photometric_interpretation=photometric,
+            photometric_interpretation=layout.photometric if layout.is_monochrome else "MONOCHROME2",
             bits_stored=bits,
-            value_range=(float(least), float(greatest)),
+            value_range=(least, greatest),
             voi=voi,
-            pixel_spacing_mm=_pixel_spacing(ds, layout.frames),
+            pixel_spacing_mm=pixel_spacing(ds, layout.frames),
             units=_units(ds, header.context.modality),
         ),
         provenance=Provenance(
             transfer_syntax_uid=file.transfer_syntax_uid,
-            pixel_sha256=pixel_sha256(array),
+            pixel_sha256=notes.digest.hexdigest(),
             steps=_steps(file, layout, modality),
-            warnings=tuple(warnings),
+            warnings=tuple(notes.warnings),
         ),
         context=header.context,
-        source=source_context(ds),
-        planes=_planes(ds, layout.frames),
+        source=source,
+        planes=planes(ds, layout.frames),
     )
 
 
 def pixel_sha256(array: Array) -> str:
     """SHA-256, hex, of dtype, shape and bytes (C order) of an array: equal for equal pixels in any transfer syntax."""
-    digest = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
+    digest = _digest(array.dtype, array.shape)
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
-def _modality_values(
-    file: DicomFile, layout: PixelLayout, grey: ToGrey, modality: tuple[Modality, ...], out: Array
-) -> Array:
-    for index, frame in enumerate(_frames(file, layout)):
-        modality[index if len(modality) > 1 else 0].apply(grey(frame), out[index])
+def _digest(dtype: np.dtype[Any], shape: tuple[int, ...]) -> hashlib._Hash:
+    return hashlib.sha256(f"{dtype.str} {shape} ".encode())
+
+
+def _modality_values(frames: Iterator[Array], modality: tuple[Modality, ...], out: Array | None) -> Array:
+    if out is None:  # one frame as it is stored: the decoder's own array, without a copy
+        return np.ascontiguousarray(next(frames))[np.newaxis]
+    for index, frame in enumerate(frames):
+        modality[index if len(modality) > 1 else 0].apply(frame, out[index])
     return out
 
 
-def _frames(file: DicomFile, layout: PixelLayout) -> Iterator[DecodedFrame]:
-    pixels = file.pixels
-    if pixels is None or pixels.tag != PIXEL_DATA:
-        raise DicomError(ErrorCode.UNSUPPORTED_PIXELS, "floating point pixel data is not supported")
-    if not UID(file.transfer_syntax_uid).is_encapsulated:
-        yield from _native_frames(file, pixels, layout)
-        return
-    for data in frame_codestreams(file.data, pixels, file.dataset, layout.frames):
-        yield decode_frame(data, file.transfer_syntax_uid, layout)
+def _grey_frames(file: DicomFile, layout: PixelLayout, grey: ToGrey, notes: _Notes) -> Iterator[Array]:
+    for frame in stored_frames(file, layout):
+        notes.add(*frame.repairs)
+        notes.digest.update(np.ascontiguousarray(frame.values).data)
+        yield grey(frame)
 
 
-def _native_frames(file: DicomFile, pixels: PixelElement, layout: PixelLayout) -> Iterator[DecodedFrame]:
-    """Cut uncompressed pixel data into frames, without a copy."""
-    expected = expected_total(layout)
-    if pixels.length is None:
-        raise layout.inconsistent("length", "undefined", f"{expected} bytes without compression")
-    available = min(pixels.length, len(file.data) - pixels.offset)
-    if available < expected:
-        raise DicomError(ErrorCode.TRUNCATED, f"the pixel data has {available} bytes, the header needs {expected}")
-    if pixels.length - expected >= max(layout.frame_bytes, 2):
-        raise layout.inconsistent("length", f"{pixels.length} bytes", f"{expected} bytes")
-    big = file.transfer_syntax_uid == ExplicitVRBigEndian
-    cell = np.dtype(f"{'>' if big else '<'}u{layout.bits_allocated // 8}")
-    swapped = big and pixels.vr == "OW" and layout.bits_allocated == 8
-    for index in range(layout.frames):
-        at = index * layout.frame_bytes
-        cells = _swapped_bytes(file, pixels, at, layout) if swapped else _cells(file, pixels.offset + at, cell, layout)
-        yield DecodedFrame(native_values(_arranged(cells, layout), layout), layout.photometric)
+def _value_range(
+    array: Array, layout: PixelLayout, modality: tuple[Modality, ...], bits: int, notes: _Notes
+) -> tuple[float, float]:
+    """What the stored bits can express; of floating point pixels, what is there."""
+    if layout.floating:
+        finite = array[np.isfinite(array)]
+        if not finite.size:
+            raise DicomError(ErrorCode.PIXELS_INCONSISTENT, "none of the floating point pixels is a finite number")
+        if finite.size < array.size:
+            notes.add(f"{array.size - finite.size} of {array.size} floating point pixels are no finite numbers")
+        least, greatest = float(finite.min()), float(finite.max())
+        return least, greatest if greatest > least else float(np.nextafter(np.float32(least), np.float32(np.inf)))
+    stored = layout.stored_range if layout.is_monochrome else (0, (1 << bits) - 1)
+    ranges = [transform.range_of(*stored) for transform in modality]
+    return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
 
-def _cells(file: DicomFile, offset: int, cell: np.dtype[Any], layout: PixelLayout) -> Array:
-    return np.frombuffer(file.data, cell, count=layout.frame_bytes // cell.itemsize, offset=offset)
-
-
-def _swapped_bytes(file: DicomFile, pixels: PixelElement, start: int, layout: PixelLayout) -> Array:
-    """Bytes of 8-bit pixels sent as big-endian words (PS3.5 annex B): each pair is swapped."""
-    first = start - start % 2
-    stop = start + layout.frame_bytes
-    raw = np.frombuffer(
-        file.data, np.uint8, count=min(stop + stop % 2, pixels.length or 0) - first, offset=pixels.offset + first
-    )
-    pairs = raw[: raw.size // 2 * 2].reshape(-1, 2)[:, ::-1].reshape(-1)
-    return pairs[start - first :][: layout.frame_bytes]
-
-
-def _arranged(cells: Array, layout: PixelLayout) -> Array:
-    if layout.is_subsampled:  # Y1 Y2 Cb Cr (PS3.3 C.7.6.3.1.2): the luminance alone
-        return cells.reshape(-1, 4)[:, :2].reshape(layout.rows, layout.columns)
-    if layout.planar and layout.samples > 1:
-        return cells.reshape(layout.samples, layout.rows, layout.columns).transpose(1, 2, 0)
-    return cells.reshape(layout.shape_of_frame())
+def _overlays(ds: Dataset) -> Iterator[str]:
+    """Overlay planes are graphics or regions of interest beside the pixels (PS3.3 C.9.2), never part of them."""
+    groups = [tag >> 16 for tag in ds.keys() if tag & 0xFF01FFFF == 0x60000010]  # noqa: SIM118 - values are converted
+    if groups:
+        yield f"overlay planes (PS3.3 C.9.2) that are not applied: {len(groups)}"
 
 
 def _steps(file: DicomFile, layout: PixelLayout, modality: tuple[Modality, ...]) -> tuple[str, ...]:
     steps = [f"decoded from {UID(file.transfer_syntax_uid).name}"]
-    if not layout.photometric.startswith("MONO"):
+    if layout.floating and layout.bits_stored > 32:
+        steps.append("64-bit floating point rounded to 32 bits")
+    if not layout.is_monochrome:
         steps.append(f"luminance of {layout.photometric} (PS3.3 C.7.6.3.1.2)")
     if len(modality) > 1:
         steps.append(f"rescale of each of {len(modality)} frames by its own slope and intercept")
@@ -167,35 +192,6 @@ def _steps(file: DicomFile, layout: PixelLayout, modality: tuple[Modality, ...])
     return tuple(steps)
 
 
-def _pixel_spacing(ds: Dataset, frames: int) -> tuple[float, float] | None:
-    shared, per_frame = functional_groups(ds, "PixelMeasuresSequence", frames)
-    measures = shared or (per_frame[0] if per_frame else None)
-    for source, keyword in ((measures, "PixelSpacing"), (ds, "PixelSpacing"), (ds, "ImagerPixelSpacing")):
-        found = attributes.numbers(source, keyword, 2) if source is not None else None
-        if found and min(found) > 0:
-            return found[0], found[1]
-    return None
-
-
 def _units(ds: Dataset, modality: str) -> str:
     stated = attributes.text(ds, "RescaleType") or attributes.text(ds, "Units")
     return stated or ("HU" if modality == "CT" else "")  # PS3.3 C.8.2.1.1.2: Hounsfield unless stated
-
-
-def _planes(ds: Dataset, frames: int) -> tuple[PlanePosition, ...]:
-    """The place of each frame; nothing unless all are known."""
-    shared_orientation, orientations = functional_groups(ds, "PlaneOrientationSequence", frames)
-    shared_position, positions = functional_groups(ds, "PlanePositionSequence", frames)
-    reference = attributes.text(ds, "FrameOfReferenceUID")
-    planes = []
-    for index in range(frames if frames == 1 or positions else 0):
-        own_orientation = orientations[index] if orientations else None
-        own_position = positions[index] if positions else None
-        orientation = attributes.numbers(own_orientation or shared_orientation or ds, "ImageOrientationPatient", 6)
-        position = attributes.numbers(own_position or shared_position or ds, "ImagePositionPatient", 3)
-        if orientation is None or position is None:
-            return ()
-        a, b, c, d, e, f = orientation
-        x, y, z = position
-        planes.append(PlanePosition((a, b, c, d, e, f), (x, y, z), reference))
-    return tuple(planes)

@@ -8,6 +8,7 @@ import fcntl
 import filecmp
 import os
 import secrets
+import shutil
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -87,6 +88,27 @@ class DurableTree:
             with contextlib.suppress(OSError):
                 written.unlink(missing_ok=True)
 
+    def withdraw(self, target: Path) -> None:
+        """Take a file that was not acknowledged out of the tree, and the folders that are empty without it."""
+        with self._changing, contextlib.suppress(OSError):
+            target.unlink(missing_ok=True)
+            for folder in self._between(target):
+                folder.rmdir()
+                self._durable.discard(folder)
+
+    def remove_folder(self, folder: Path) -> int:
+        """Remove a folder below the root with all that is in it, for good; return how many files there were."""
+        try:
+            count = sum(1 for path in folder.rglob("*") if path.is_file())
+            with self._changing:
+                if folder.exists():
+                    shutil.rmtree(folder)
+                    fsync_folder(folder.parent)
+                self._durable = {each for each in self._durable if folder not in (each, *each.parents)}
+        except OSError as error:
+            raise storage_error(error) from None
+        return count
+
     def _move(self, written: Path, target: Path) -> None:
         try:
             with self._changing:
@@ -94,10 +116,7 @@ class DurableTree:
                 written.rename(target)
             self._fsync_folders(target)
         except OSError:
-            with self._changing, contextlib.suppress(OSError):
-                target.unlink(missing_ok=True)
-                for folder in self._between(target):
-                    folder.rmdir()
+            self.withdraw(target)
             raise
 
     def _fsync_folders(self, target: Path) -> None:

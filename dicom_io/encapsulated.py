@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from itertools import pairwise
 
 from pydicom.dataset import Dataset
@@ -15,8 +16,8 @@ END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 Span = tuple[int, int]
 
 
-def frame_codestreams(data: Buffer, pixels: PixelElement, dataset: Dataset, frames: int) -> list[bytes]:
-    """The codestream of each frame.
+def frame_codestreams(data: Buffer, pixels: PixelElement, dataset: Dataset, frames: int) -> Iterator[bytes]:
+    """The codestream of each frame, one at a time.
 
     Raises DicomError TRUNCATED where the items end early, DECODE_FAILED where they are none, and PIXELS_INCONSISTENT
     where they do not add up to `frames`.
@@ -29,7 +30,8 @@ def frame_codestreams(data: Buffer, pixels: PixelElement, dataset: Dataset, fram
     if len(groups) != frames:
         text = f"the encapsulated pixel data holds {len(groups)} frames, NumberOfFrames is {frames}"
         raise DicomError(ErrorCode.PIXELS_INCONSISTENT, text)
-    return [b"".join(data[start:stop] for start, stop in group) for group in groups]
+    for group in groups:
+        yield b"".join(data[start:stop] for start, stop in group)
 
 
 def _items(data: Buffer, pixels: PixelElement) -> list[Span]:

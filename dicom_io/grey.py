@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,23 @@ def to_grey(ds: Dataset, layout: PixelLayout) -> tuple[ToGrey, np.dtype[Any], in
         return look_up, table.dtype, bits
     if layout.samples == 1:
         return lambda frame: frame.values, layout.dtype, layout.bits_stored
-    return _luminance, layout.dtype, layout.bits_stored
+    return partial(_luminance, bits=layout.bits_stored), layout.dtype, layout.bits_stored
 
 
-def _luminance(frame: DecodedFrame) -> Array:
-    if frame.values.ndim == 2:  # YBR_FULL_422 from uncompressed data: the luminance alone was read
-        return frame.values
+def _luminance(frame: DecodedFrame, bits: int) -> Array:
+    if frame.photometric.startswith("YBR_PARTIAL"):
+        return _full_range(frame.values[..., 0], bits)
     if frame.photometric.startswith("YBR"):
         return np.asarray(frame.values[..., 0])
     weights = LUMINANCE.astype(np.float64 if frame.values.dtype.itemsize > 2 else np.float32)
     return np.asarray(np.rint(frame.values @ weights).astype(frame.values.dtype))
+
+
+def _full_range(luminance: Array, bits: int) -> Array:
+    """Y of YBR_PARTIAL runs from 16/256 to 235/256 of the range (PS3.3 C.7.6.3.1.2), that of RGB over all of it."""
+    unit, greatest = 2.0 ** (bits - 8), (1 << bits) - 1
+    scaled = (luminance.astype(np.float64) - 16 * unit) * greatest / (219 * unit)
+    return np.asarray(np.rint(scaled.clip(0, greatest)), luminance.dtype)
 
 
 def _palette(ds: Dataset) -> tuple[Array, int, int]:

@@ -35,7 +35,7 @@ class Rescale:
         """Write the modality values of `stored` to `out`, of the same shape."""
         if self.is_identity:
             out[...] = stored
-        elif stored.dtype.itemsize > 2:  # float32 does not hold these integers
+        elif stored.dtype.itemsize > 2 or stored.dtype.kind == "f":  # float32 does not hold these integers
             out[...] = stored.astype(np.float64) * self.slope + self.intercept
         else:
             np.multiply(stored, np.float32(self.slope), out=out, dtype=np.float32)
@@ -110,23 +110,39 @@ def functional_groups(ds: Dataset, macro: str, frames: int) -> tuple[Dataset | N
 
 
 def voi_transform(ds: Dataset, frames: int, least: float) -> tuple[VoiTransform | None, str]:
-    """The first window or else the first VOI LUT, and a warning where one is there but makes no sense.
+    """The first window or else the first VOI LUT, and a warning where there is one that cannot be taken.
 
-    For multi-frame objects it is the shared one or that of the first frame. `least` is the least modality value: the
+    None is taken where the frames of a multi-frame object have different ones. `least` is the least modality value: the
     first mapped value of a LUT over negative values is signed.
     """
     try:
         shared, per_frame = functional_groups(ds, "FrameVOILUTSequence", frames)
-        source = shared or (per_frame[0] if per_frame else None) or ds
-        if source.get("WindowCenter") is not None and source.get("WindowWidth") is not None:
-            return _window(source), ""
-        tables = attributes.items(source, "VOILUTSequence")
-        if tables:
-            table, first, bits = _table(tables[0], least < 0)
-            return VoiLut(table, first, bits), ""
+        sources = [item or shared or ds for item in per_frame] if any(per_frame) else [shared or ds]
+        found = [_voi_of(source, least) for source in sources]
     except RadserveError:
         return None, "the header's window or VOI LUT makes no sense and is left out"
-    return None, ""
+    different = sum(not same_voi(other, found[0]) for other in found)
+    if different:
+        return None, f"{different} of {frames} frames have another VOI transform than the first; none is taken"
+    return found[0], ""
+
+
+def same_voi(one: VoiTransform | None, other: VoiTransform | None) -> bool:
+    """Whether two VOI transforms give the same values."""
+    if isinstance(one, VoiLut) and isinstance(other, VoiLut):
+        same_place = (one.first_value, one.bits) == (other.first_value, other.bits)
+        return same_place and np.array_equal(one.table, other.table)
+    return one == other
+
+
+def _voi_of(source: Dataset, least: float) -> VoiTransform | None:
+    if attributes.value(source, "WindowCenter") is not None and attributes.value(source, "WindowWidth") is not None:
+        return _window(source)
+    tables = attributes.items(source, "VOILUTSequence")
+    if not tables:
+        return None
+    table, first, bits = _table(tables[0], least < 0)
+    return VoiLut(table, first, bits)
 
 
 def _window(ds: Dataset) -> VoiWindow:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filewriter import dcmwrite
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from radserve.dicom_io import attributes
-from radserve.dicom_io.part10 import DicomFile, open_dicom, quiet
+from radserve.dicom_io.header_bytes import header_bytes
+from radserve.dicom_io.part10 import DicomFile, PixelElement, open_dicom, quiet
 from radserve.errors import DicomError, ErrorCode
 from radserve.references import AcquisitionContext, InstanceRef, SourceContext
 
@@ -23,20 +21,22 @@ IMAGE_STORAGE = frozenset(
         *("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1"),  # CR, DX, mammography, intra-oral
         *("2", "2.1", "2.2", "4", "4.1", "4.3", "4.4"),  # CT, MR, enhanced and converted
         *("3.1", "6.1", "3", "6", "6.2"),  # ultrasound; 3 and 6 are retired
-        *("7", "7.2", "7.3", "7.4"),  # secondary capture: single, grey byte, grey word, true colour
+        *("7", "7.1", "7.2", "7.3", "7.4"),  # secondary capture: single, bit, grey byte, grey word, true colour
         *("12.1", "12.1.1", "12.2", "12.2.1", "12.3"),  # XA, RF
         *("13.1.1", "13.1.2", "13.1.3"),  # 3D X-ray, breast tomosynthesis
-        *("20", "128", "128.1", "130"),  # NM, PET
+        *("20", "128", "128.1", "130", "30"),  # NM, PET, parametric map
+        *("77.1.1", "77.1.2", "77.1.3", "77.1.4", "77.1.6"),  # endoscopy, microscopy, photographs, whole slides
+        *("77.1.5.1", "77.1.5.2", "77.1.5.4"),  # ophthalmology
     )
 )
-# PS3.5 chapter 10 and PS3.6 table A-1.
+# PS3.5 chapter 10 and PS3.6 table A-1: uncompressed and RLE; JPEG, JPEG-LS, JPEG 2000 and High-Throughput JPEG 2000.
 TRANSFER_SYNTAXES = frozenset(
     "1.2.840.10008.1.2" + tail
-    for tail in ("", ".1", ".1.99", ".2", ".5", ".4.50", ".4.51", ".4.57", ".4.70", ".4.80", ".4.81", ".4.90", ".4.91")
+    for tail in (
+        *("", ".1", ".1.99", ".2", ".5"),
+        *(".4.50", ".4.51", ".4.57", ".4.70", ".4.80", ".4.81", ".4.90", ".4.91", ".4.201", ".4.202", ".4.203"),
+    )
 )
-PRIVATE_BULK_BYTES = 16 * 1024
-ICON_IMAGE_SEQUENCE = 0x00880200
-Element = DataElement | RawDataElement
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,7 @@ def header_of(file: DicomFile) -> InstanceHeader:
     ds = file.dataset
     _check_sop_class(file)
     instance = instance_ref(ds)
-    if file.transfer_syntax_uid not in TRANSFER_SYNTAXES:
-        named = _named(file.transfer_syntax_uid)
-        raise DicomError(ErrorCode.UNSUPPORTED_TRANSFER_SYNTAX, f"the transfer syntax {named} is not supported")
-    if file.pixels is None:
-        raise DicomError(ErrorCode.NO_PIXELS, "the instance has no pixel data")
+    pixel_element(file)
     return InstanceHeader(
         instance=instance,
         transfer_syntax_uid=file.transfer_syntax_uid,
@@ -82,6 +78,16 @@ def header_of(file: DicomFile) -> InstanceHeader:
         frames=attributes.integer(ds, "NumberOfFrames", default=1, least=1),
         instance_number=attributes.optional_integer(ds, "InstanceNumber"),
     )
+
+
+def pixel_element(file: DicomFile) -> PixelElement:
+    """The pixels of a file. Raises DicomError UNSUPPORTED_TRANSFER_SYNTAX, NO_PIXELS."""
+    if file.transfer_syntax_uid not in TRANSFER_SYNTAXES:
+        named = _named(file.transfer_syntax_uid)
+        raise DicomError(ErrorCode.UNSUPPORTED_TRANSFER_SYNTAX, f"the transfer syntax {named} is not supported")
+    if file.pixels is None:
+        raise DicomError(ErrorCode.NO_PIXELS, "the instance has no pixel data")
+    return file.pixels
 
 
 def instance_ref(ds: Dataset) -> InstanceRef:
@@ -94,14 +100,15 @@ def instance_ref(ds: Dataset) -> InstanceRef:
     )
 
 
-def source_context(source: Path | Dataset) -> SourceContext:
+def source_context(path: Path) -> SourceContext:
     """The header without pixels, icon, overlays and bulky private data, as Part 10 bytes in explicit VR little endian.
 
-    Raises DicomError as `parse_header` for a path, INVALID_HEADER for UIDs that are missing.
+    Raises DicomError NOT_DICOM, TRUNCATED, PIXEL_BUDGET_EXCEEDED, INVALID_HEADER.
     """
-    ds = source if isinstance(source, Dataset) else open_dicom(source).dataset
+    file = open_dicom(path)
     with quiet():
-        return SourceContext(instance_ref(ds), _part10(ds))
+        elements = tuple(file.dataset.values())
+        return SourceContext(instance_ref(file.dataset), header_bytes(file, elements))
 
 
 def _check_sop_class(file: DicomFile) -> None:
@@ -116,52 +123,3 @@ def _check_sop_class(file: DicomFile) -> None:
 def _named(uid: str) -> str:
     name = UID(uid).name
     return uid if name == uid else f"{uid} ({name})"
-
-
-def _part10(ds: Dataset) -> bytes:
-    header = _part_of(ds, [element for element in ds.values() if _is_kept(element)])
-    try:
-        return _encode(header)
-    except MemoryError:
-        raise
-    except Exception:  # some value cannot be converted: do without it
-        return _encode(_part_of(header, [one for one in header.values() if _is_convertible(_part_of(header, [one]))]))
-
-
-def _is_kept(element: Element) -> bool:
-    group = element.tag.group
-    is_overlay_or_curve = group & 0xFF01 in (0x5000, 0x6000)
-    if group < 8 or group >= 0x7FE0 or is_overlay_or_curve or element.tag == ICON_IMAGE_SEQUENCE:
-        return False
-    if not element.tag.is_private:
-        return True
-    return isinstance(element, RawDataElement) and element.length <= PRIVATE_BULK_BYTES
-
-
-def _encode(header: Dataset) -> bytes:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = header.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.file_meta = meta
-    buffer = io.BytesIO()
-    dcmwrite(buffer, header, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def _is_convertible(alone: Dataset) -> bool:
-    try:
-        dcmwrite(io.BytesIO(), alone, implicit_vr=False, little_endian=True)
-    except MemoryError:
-        raise
-    except Exception:  # pydicom has no common base
-        return False
-    return True
-
-
-def _part_of(ds: Dataset, elements: list[Element]) -> Dataset:
-    """A data set of some elements of `ds`, raw as they are: `Dataset.values` converts none, other access does."""
-    part = Dataset({element.tag: element for element in elements})
-    implicit, little = ds.original_encoding
-    part.set_original_encoding(implicit, little, ds.original_character_set)
-    return part

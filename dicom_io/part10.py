@@ -9,11 +9,11 @@ import mmap
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -26,6 +26,8 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
+from radserve.dicom_io.repairs import Repair, header_repairs
+from radserve.dicom_io.scan import scan
 from radserve.errors import DicomError, ErrorCode
 
 PREAMBLE_LENGTH = 128  # PS3.10 section 7.1
@@ -48,13 +50,36 @@ class PixelElement:
 
 @dataclass(frozen=True, slots=True)
 class DicomFile:
-    """A file opened by `open_dicom`: `dataset` ends before the pixels; `pixels` points into `data`."""
+    """A file opened by `open_dicom`: `dataset` ends before the pixels; `pixels` points into `data`.
+
+    `plain_end` is where the data set ends in `data`, if every element stands there in explicit VR little endian, one
+    after the other; else None.
+    """
 
     dataset: Dataset = field(repr=False)
     meta: Dataset = field(repr=False)
     transfer_syntax_uid: str
     data: Buffer = field(repr=False)
     pixels: PixelElement | None
+    plain_end: int | None = None
+    repairs: tuple[Repair, ...] = ()
+
+
+def zero_preamble(file: BinaryIO) -> bool:
+    """Overwrite the preamble of a Part 10 file that is open for reading and writing; whether it held anything.
+
+    A preamble may make the file a program or a TIFF image as well (CVE-2019-11687); PS3.10 section 7.1 wants zeros
+    where nothing uses it. The position in the file is kept.
+    """
+    at = file.tell()
+    file.seek(0)
+    head = file.read(PREAMBLE_LENGTH + 4)
+    found = head[PREAMBLE_LENGTH:] == b"DICM" and any(head[:PREAMBLE_LENGTH])
+    if found:
+        file.seek(0)
+        file.write(bytes(PREAMBLE_LENGTH))
+    file.seek(at)
+    return found
 
 
 def open_dicom(path: Path) -> DicomFile:
@@ -72,7 +97,7 @@ def open_dicom(path: Path) -> DicomFile:
     except RecursionError:
         raise DicomError(ErrorCode.INVALID_HEADER, "the header's sequences are nested too deeply") from None
     except Exception as error:  # pydicom has no common base; its texts may quote values
-        if reader.short:
+        if reader.short or reader.tell() >= len(reader.data):
             raise _truncated() from None
         raise DicomError(ErrorCode.INVALID_HEADER, f"the header cannot be parsed ({type(error).__name__})") from None
 
@@ -131,26 +156,44 @@ def _open(reader: _Reader) -> DicomFile:
         raise DicomError(ErrorCode.NOT_DICOM, "the file has neither a DICOM preamble nor DICOM elements at its start")
     meta = Dataset()
     if reader.data[start : start + 2] == b"\x02\x00":
-        meta = _read(reader, implicit=False, little=True, stop=lambda tag, vr, length: tag >> 16 != 2)
+        meta, _ = _read(reader, implicit=False, little=True, stop=lambda tag: tag >> 16 != 2)
     if reader.short:
         raise _truncated()
     syntax = _transfer_syntax(meta, reader)
     if syntax == DeflatedExplicitVRLittleEndian:
         reader = _Reader(_inflate(reader))
-    dataset = _read(
+    dataset, plain = _read(
         reader,
         implicit=syntax == ImplicitVRLittleEndian,
         little=syntax != ExplicitVRBigEndian,
-        stop=lambda tag, vr, length: tag in PIXEL_TAGS,
+        stop=PIXEL_TAGS.__contains__,
     )
+    plain_end = reader.tell() if plain and syntax != ImplicitVRLittleEndian else None
     pixels = _pixel_element(reader, dataset)
     if reader.short:
         raise _truncated()
-    return DicomFile(dataset, meta, str(syntax), reader.data, pixels)
+    repairs = (*_encoding_repairs(meta, syntax, dataset), *header_repairs(dataset))
+    return DicomFile(dataset, meta, str(syntax), reader.data, pixels, plain_end, repairs)
 
 
-def _read(reader: _Reader, *, implicit: bool, little: bool, stop: Any) -> Dataset:
-    return read_dataset(cast(BinaryIO, reader), implicit, little, stop_when=stop)
+def _encoding_repairs(meta: Dataset, syntax: UID, dataset: Dataset) -> Iterator[Repair]:
+    if not meta.get("TransferSyntaxUID"):
+        yield Repair("TransferSyntaxUID", "absent", syntax.name, "from the first element")
+    implicit, expected = dataset.original_encoding[0], syntax == ImplicitVRLittleEndian
+    if implicit is not None and len(dataset) and implicit != expected:
+        stated, found = ("implicit", "explicit") if expected else ("explicit", "implicit")
+        yield Repair("encoding of the data set", f"{stated} VR", f"{found} VR", "from the first element")
+
+
+def _read(reader: _Reader, *, implicit: bool, little: bool, stop: Callable[[int], bool]) -> tuple[Dataset, bool]:
+    """The data set up to `stop`, and whether it is plain (see `scan`)."""
+    start = reader.tell()
+    ds = scan(reader, implicit=implicit, stop=stop) if little else None
+    if ds is not None:
+        return ds, True
+    reader.seek(start)
+    reader.short = False
+    return read_dataset(cast(BinaryIO, reader), implicit, little, stop_when=lambda tag, vr, length: stop(tag)), False
 
 
 def _looks_like_an_element(data: Buffer) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,9 @@ from radserve.dicom_io import attributes
 from radserve.errors import DicomError, ErrorCode
 
 GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+PIXEL_DATA = 0x7FE00010
+FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}  # Float and Double Float Pixel Data, PS3.3 C.7.6.24 and C.7.6.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,12 @@ class DecodeLimits:
                 text = f"{shape} are {got} {what}, the limit is {most}"
                 raise DicomError(ErrorCode.PIXEL_BUDGET_EXCEEDED, text)
 
+    def check_total(self, total_bytes: int, what: str) -> None:
+        """Raise PIXEL_BUDGET_EXCEEDED unless arrays of `total_bytes` are within the limits."""
+        if total_bytes > self.max_total_bytes:
+            text = f"{what} are {total_bytes} bytes, the limit is {self.max_total_bytes}"
+            raise DicomError(ErrorCode.PIXEL_BUDGET_EXCEEDED, text)
+
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
@@ -60,25 +67,25 @@ class PixelLayout:
     signed: bool
     planar: bool
     photometric: str
+    floating: bool = False
 
     @classmethod
-    def of(cls, ds: Dataset) -> PixelLayout:
-        """Read and check the layout. Raises DicomError INVALID_HEADER or UNSUPPORTED_PIXELS."""
+    def of(cls, ds: Dataset, pixel_tag: int = PIXEL_DATA) -> PixelLayout:
+        """Read and check the layout of the pixel element `pixel_tag`.
+
+        Raises DicomError INVALID_HEADER or UNSUPPORTED_PIXELS.
+        """
         photometric = attributes.text(ds, "PhotometricInterpretation").upper()
         samples = attributes.integer(ds, "SamplesPerPixel", default=1, least=1)
-        allocated = attributes.integer(ds, "BitsAllocated", least=1)
-        stored = attributes.integer(ds, "BitsStored", default=allocated, least=1)
-        high = attributes.integer(ds, "HighBit", default=stored - 1)
+        floating = pixel_tag in FLOAT_BITS
+        allocated, stored = _float_bits(ds, pixel_tag) if floating else _integer_bits(ds)
         if photometric not in GREY + COLOUR:
             raise _unsupported("PhotometricInterpretation", repr(photometric[:16]), ", ".join(GREY + COLOUR))
         if samples != (1 if photometric in GREY else 3):
             raise attributes.invalid_header("SamplesPerPixel", f"is {samples}, which {photometric} does not have")
-        if allocated not in (8, 16, 32):
-            raise _unsupported("BitsAllocated", allocated, "8, 16 or 32")
-        if stored > allocated:
-            raise attributes.invalid_header("BitsStored", f"is {stored}, BitsAllocated is {allocated}")
-        if high != stored - 1:
-            raise _unsupported("HighBit", high, f"{stored - 1} (BitsStored is {stored})")
+        if (floating and not photometric.startswith("MONO")) or (allocated == 1 and photometric not in GREY):
+            what = "floating point" if floating else "1-bit"
+            raise _unsupported("PhotometricInterpretation", f"{photometric} of {what} pixels", "a grey one")
         return cls(
             rows=attributes.integer(ds, "Rows", least=1),
             columns=attributes.integer(ds, "Columns", least=1),
@@ -86,10 +93,16 @@ class PixelLayout:
             samples=samples,
             bits_allocated=allocated,
             bits_stored=stored,
-            signed=attributes.integer(ds, "PixelRepresentation", default=0, most=1) == 1,
+            signed=floating or attributes.integer(ds, "PixelRepresentation", default=0, most=1) == 1,
             planar=attributes.integer(ds, "PlanarConfiguration", default=0, most=1) == 1,
             photometric=photometric,
+            floating=floating,
         )
+
+    @property
+    def is_monochrome(self) -> bool:
+        """Whether a pixel is one value that is not an index of a palette."""
+        return self.photometric.startswith("MONO")
 
     @property
     def pixels(self) -> int:
@@ -99,23 +112,33 @@ class PixelLayout:
     @property
     def is_subsampled(self) -> bool:
         """Whether two pixels share their chrominance where the data is not compressed."""
-        return self.photometric == "YBR_FULL_422"
+        return self.photometric in ("YBR_FULL_422", "YBR_PARTIAL_422")
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits of an uncompressed frame; those of 1-bit pixels may end inside a byte (PS3.5 8.1.1)."""
+        return self.pixels * (2 if self.is_subsampled else self.samples) * self.bits_allocated
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of an uncompressed frame."""
-        samples = 2 if self.is_subsampled else self.samples
-        return self.pixels * samples * self.bits_allocated // 8
+        """Bytes of an uncompressed frame, rounded up."""
+        return -(-self.frame_bits // 8)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all uncompressed frames, without padding."""
+        return -(-self.frames * self.frame_bits // 8)
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
         """Of the stored values, in native byte order."""
-        return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
+        kind = "f" if self.floating else "i" if self.signed and self.bits_allocated > 1 else "u"
+        return np.dtype(f"{kind}{max(self.bits_allocated // 8, 1)}")
 
     @property
     def stored_range(self) -> tuple[int, int]:
-        """The least and the greatest value of `bits_stored` bits."""
-        if self.signed:
+        """The least and the greatest value of `bits_stored` bits; that of floating point pixels is in the pixels."""
+        if self.signed and self.bits_stored > 1:
             return -(1 << (self.bits_stored - 1)), (1 << (self.bits_stored - 1)) - 1
         return 0, (1 << self.bits_stored) - 1
 
@@ -138,9 +161,26 @@ def extend_sign(values: npt.NDArray[np.generic], bits: int) -> npt.NDArray[np.ge
     return np.right_shift(shifted, unused, out=shifted)
 
 
-def expected_total(layout: PixelLayout) -> int:
-    """Bytes of all uncompressed frames."""
-    return math.prod((layout.frames, layout.frame_bytes))
+def _integer_bits(ds: Dataset) -> tuple[int, int]:
+    """Bits Allocated and Bits Stored."""
+    allocated = attributes.integer(ds, "BitsAllocated", least=1)
+    stored = attributes.integer(ds, "BitsStored", default=allocated, least=1)
+    high = attributes.integer(ds, "HighBit", default=stored - 1)
+    if allocated not in (1, 8, 16, 32):
+        raise _unsupported("BitsAllocated", allocated, "1, 8, 16 or 32")
+    if stored > allocated:
+        raise attributes.invalid_header("BitsStored", f"is {stored}, BitsAllocated is {allocated}")
+    if high != stored - 1:
+        raise _unsupported("HighBit", high, f"{stored - 1} (BitsStored is {stored})")
+    return allocated, stored
+
+
+def _float_bits(ds: Dataset, pixel_tag: int) -> tuple[int, int]:
+    expected = FLOAT_BITS[pixel_tag]
+    allocated = attributes.integer(ds, "BitsAllocated", default=expected)
+    if allocated != expected:
+        raise attributes.invalid_header("BitsAllocated", f"is {allocated}, the floating point pixels have {expected}")
+    return expected, expected
 
 
 def _unsupported(keyword: str, got: object, expected: str) -> DicomError:

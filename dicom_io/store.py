@@ -1,4 +1,4 @@
-"""The studies of this server: received instances on disk as they came, known by their headers in memory.
+"""The studies of this server: received instances on disk as they came, known by their headers in memory and an index.
 
 An instance is acknowledged only when it is durable and its header could be read. Files lie at
 ROOT/STUDY_UID/SERIES_UID/SOP_UID.dcm; they are never overwritten or altered.
@@ -10,18 +10,22 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from radserve._checks import invalid
-from radserve.dicom_io.durable import DurableTree, storage_error, uid_conflict
-from radserve.dicom_io.parse import InstanceHeader, parse_header
-from radserve.errors import ErrorCode, RadserveError, RequestError, WorkerError
+from radserve.dicom_io.durable import DurableTree, uid_conflict
+from radserve.dicom_io.incoming import Incoming, StoredInstance
+from radserve.dicom_io.index import Received, StudyIndex
+from radserve.dicom_io.index_entry import read_entry
+from radserve.dicom_io.parse import InstanceHeader
+from radserve.dicom_io.quarantine import QuarantineFolder
+from radserve.dicom_io.recovery import Recovery, place_of
+from radserve.errors import ErrorCode, RadserveError, RequestError, StorageError
 from radserve.image import Image
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
 from radserve.workers import WorkerPool
@@ -29,9 +33,13 @@ from radserve.workers import WorkerPool
 if TYPE_CHECKING:
     from radserve.dicom_io.decode import DecodeLimits
 
+__all__ = ["Incoming", "IndexedOptions", "StoreLimits", "StoredInstance", "StudyStore"]
+
 logger = logging.getLogger(__name__)
 
-RECOVERY_BATCH = 64  # headers read in one task of a worker
+
+async def _no_results(result_uid: str) -> None:
+    """Where results are kept elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +55,16 @@ class StoreLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """An instance that is on disk for good; `duplicate`: the same bytes were there before."""
+class IndexedOptions:
+    """What a store with an index does besides: `quarantine` takes bytes that conflict with stored ones; an erased study
+    is refused when it comes again (`refuse_erased`) or taken; `remove_result` removes the files of one result. `now`
+    gives seconds since 1970.
+    """
 
-    header: InstanceHeader
-    duplicate: bool
+    quarantine: QuarantineFolder | None = None
+    refuse_erased: bool = True
+    remove_result: Callable[[str], Awaitable[None]] = _no_results
+    now: Callable[[], float] = time.time
 
 
 class StudyStore:
@@ -60,10 +73,19 @@ class StudyStore:
     The folder belongs to one store at a time. `open` comes before anything else, `close` at the end.
     """
 
-    def __init__(self, root: Path, workers: WorkerPool, limits: StoreLimits | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        workers: WorkerPool,
+        limits: StoreLimits | None = None,
+        index: StudyIndex | None = None,
+        options: IndexedOptions | None = None,
+    ) -> None:
         self._root = root
         self._workers = workers
         self._limits = limits or StoreLimits()
+        self._index = index
+        self._options = options or IndexedOptions()
         self._tree = DurableTree(root)
         self._by_sop: dict[str, InstanceHeader] = {}
         self._studies: dict[str, dict[str, InstanceHeader]] = {}
@@ -71,26 +93,44 @@ class StudyStore:
         self._publishing: set[asyncio.Task[StoredInstance]] = set()
 
     async def open(self) -> None:
-        """Claim the folder, remove what was never committed and read the headers of what was.
+        """Claim the folder, remove what was never committed, finish erasures and list what was committed.
 
-        Files whose header cannot be read (any more) stay on disk, unlisted, and are counted in the log. Raises
-        StorageError.
+        Files that the index does not know are read; ones whose header cannot be read (any more) stay on disk, unlisted,
+        and are counted in the log. Raises StorageError.
         """
         await asyncio.to_thread(self._tree.claim)
-        paths = await asyncio.to_thread(lambda: sorted(self._root.glob("[0-9]*/[0-9]*/*.dcm")))
-        batches = [paths[at : at + RECOVERY_BATCH] for at in range(0, len(paths), RECOVERY_BATCH)]
-        refused: Counter[str] = Counter()
-        for found in await asyncio.gather(*(self._recover(batch) for batch in batches)):
-            for path, header in found:
-                if isinstance(header, RadserveError):
-                    refused[header.code] += 1
-                elif self._path(header.instance) != path:
-                    refused["misplaced"] += 1
-                else:
-                    self._add(header)
+        await self.erase_requested()
+        for header in await Recovery(self._root, self._workers).headers(self._index):
+            self._add(header)
         logger.info("%d instances of %d studies are stored", len(self._by_sop), len(self._studies))
-        if refused:
-            logger.warning("stored files left out: %s", dict(refused))
+
+    async def rebuild(self) -> int:
+        """Read all files anew and make the index from them; return how many instances it has. Raises StorageError."""
+        received = await Recovery(self._root, self._workers).read_all()
+        if self._index:
+            await self._index.replace(received)
+        self._by_sop.clear()
+        self._studies.clear()
+        for each in received:
+            self._add(each.entry.header)
+        return len(received)
+
+    async def erase(self, study: StudyRef) -> int:
+        """Remove a study for good: files, rows, results, quarantined bytes. A tombstone stays, which knows no UID.
+
+        Returns how many instances there were. An erasure that is cut off is finished by the next `open`. Raises
+        StorageError.
+        """
+        if self._index:
+            await self._index.bury(study.study_instance_uid, self._options.now())
+        return await self._erase(study.study_instance_uid)
+
+    async def erase_requested(self) -> int:
+        """Do the erasures that were asked for in the index (by another process too); return how many."""
+        asked = await self._index.to_be_erased() if self._index else ()
+        for uid in asked:
+            await self._erase(uid)
+        return len(asked)
 
     async def close(self) -> None:
         """Let commits that are under way end, and give the folder free."""
@@ -98,16 +138,20 @@ class StudyStore:
         await asyncio.to_thread(self._tree.release)
 
     @contextlib.asynccontextmanager
-    async def receive(self) -> AsyncIterator[Incoming]:
+    async def receive(self, calling_ae: str = "") -> AsyncIterator[Incoming]:
         """Take one instance: write its bytes in order, then commit. Without a commit nothing stays.
 
-        Raises StorageError STORAGE_FULL.
+        `calling_ae` is from whom it comes, for the routing rules. Raises StorageError STORAGE_FULL.
         """
-        incoming = Incoming(self)
+
+        def commit(written: Path) -> Coroutine[Any, Any, StoredInstance]:
+            return self._commit(written, calling_ae)
+
+        incoming = Incoming(self._tree.aside(), self._limits.max_instance_bytes, commit, self._publishing)
         try:
             yield incoming
         finally:
-            incoming._discard()
+            incoming.discard()
 
     async def list_studies(self) -> Sequence[StudyRef]:
         """All stored studies, in the order of their UIDs."""
@@ -142,113 +186,62 @@ class StudyStore:
         from radserve.dicom_io.decode import DecodeLimits, decode_image
 
         limits = self._limits.decode or DecodeLimits()
-        return await self._workers.run(decode_image, self._path(instance), limits)
+        return await self._workers.run(decode_image, place_of(self._root, instance), limits)
 
-    async def _commit(self, written: Path) -> StoredInstance:
-        """Publish a written file and list it."""
-        header = await self._workers.run(parse_header, written)
+    def path(self, instance: InstanceRef) -> Path:
+        """Where the file of an instance is, for tasks of the workers."""
+        return place_of(self._root, instance)
+
+    async def _commit(self, written: Path, calling_ae: str) -> StoredInstance:
+        """Publish a written file, tell the index and list it."""
+        entry = await self._workers.run(read_entry, written)
+        header = entry.header
         uid = header.instance.sop_instance_uid
         lock = self._locks.setdefault(uid, asyncio.Lock())
         async with lock:
-            listed = self._by_sop.get(uid, header)
-            if listed.instance != header.instance:  # the UID names one instance in all studies
-                raise uid_conflict()
-            is_new = await asyncio.to_thread(self._tree.publish, written, self._path(header.instance))
-            self._add(header)
+            with written.open("rb") as data:  # publishing takes the file away, even where it refuses
+                try:
+                    is_new = await self._publish(written, header)
+                except StorageError as error:
+                    if error.code is ErrorCode.UID_CONFLICT and self._options.quarantine:
+                        await self._options.quarantine.keep(data, header.instance, calling_ae, error)
+                    raise
+            await self._list(Received(entry, self._options.now(), calling_ae), is_new)
         return StoredInstance(header, duplicate=not is_new)
 
-    async def _recover(self, paths: list[Path]) -> list[tuple[Path, InstanceHeader | RadserveError]]:
-        try:
-            return list(zip(paths, await self._workers.run(parse_headers, paths), strict=True))
-        except WorkerError as error:
-            if len(paths) == 1:
-                return [(paths[0], error)]
-        # One file of the batch ended the worker: read them one by one.
-        return [found for path in paths for found in await self._recover([path])]
+    async def _publish(self, written: Path, header: InstanceHeader) -> bool:
+        listed = self._by_sop.get(header.instance.sop_instance_uid, header)
+        if listed.instance != header.instance:  # the UID names one instance in all studies
+            raise uid_conflict()
+        return await asyncio.to_thread(self._tree.publish, written, place_of(self._root, header.instance))
+
+    async def _list(self, received: Received, is_new: bool) -> None:
+        header = received.entry.header
+        if self._index:
+            try:
+                await self._index.add([received], refuse_erased=self._options.refuse_erased)
+            except RadserveError:
+                if is_new:  # it is not acknowledged: it must not stay
+                    await asyncio.to_thread(self._tree.withdraw, place_of(self._root, header.instance))
+                raise
+        self._add(header)
+
+    async def _erase(self, study_instance_uid: str) -> int:
+        for uid in self._studies.pop(study_instance_uid, {}):
+            del self._by_sop[uid]
+        count = await asyncio.to_thread(self._tree.remove_folder, self._root / study_instance_uid)
+        if self._index:
+            if self._options.quarantine:
+                await self._options.quarantine.remove_study(study_instance_uid)
+            for result_uid in await self._index.result_uids(study_instance_uid):
+                await self._options.remove_result(result_uid)
+            await self._index.erase(study_instance_uid, count, self._options.now())
+        return count
 
     def _add(self, header: InstanceHeader) -> None:
         instance = header.instance
         self._by_sop[instance.sop_instance_uid] = header
         self._studies.setdefault(instance.study_instance_uid, {})[instance.sop_instance_uid] = header
-
-    def _path(self, instance: InstanceRef) -> Path:
-        folder = self._root / instance.study_instance_uid / instance.series_instance_uid
-        return folder / f"{instance.sop_instance_uid}.dcm"
-
-
-class Incoming:
-    """An instance on its way in; made by `StudyStore.receive`."""
-
-    def __init__(self, store: StudyStore) -> None:
-        self._store = store
-        self._written = store._tree.aside()
-        self._size = 0
-        try:
-            self._file: BinaryIO | None = self._written.open("xb")
-        except OSError as error:
-            raise storage_error(error) from None
-
-    def write(self, chunk: bytes) -> None:
-        """Add bytes (to the system's cache: quick for chunks of a few MB at most).
-
-        Raises RequestError REQUEST_TOO_LARGE, StorageError STORAGE_FULL.
-        """
-        file = self._open_file()
-        self._size += len(chunk)
-        limit = self._store._limits.max_instance_bytes
-        if self._size > limit:
-            raise RequestError(ErrorCode.REQUEST_TOO_LARGE, f"the instance has more than {limit} bytes")
-        try:
-            file.write(chunk)
-        except OSError as error:
-            raise storage_error(error) from None
-
-    async def commit(self) -> StoredInstance:
-        """Make the instance durable, then known. Only its return is an acknowledgement.
-
-        Raises DicomError where the header cannot be read, StorageError UID_CONFLICT where other bytes are stored under
-        the same SOP Instance UID, STORAGE_FULL, WorkerError. A caller who is cancelled may still find it stored.
-        """
-        file = self._open_file()
-        self._file = None
-        task = asyncio.create_task(self._finish(file))
-        self._store._publishing.add(task)
-        task.add_done_callback(self._store._publishing.discard)
-        return await asyncio.shield(task)
-
-    async def _finish(self, file: BinaryIO) -> StoredInstance:
-        try:
-            await asyncio.to_thread(_fsync_and_close, file)
-            return await self._store._commit(self._written)
-        finally:
-            _remove(self._written)
-
-    def _open_file(self) -> BinaryIO:
-        if self._file is None:
-            raise RuntimeError("this instance was committed or given up already")
-        return self._file
-
-    def _discard(self) -> None:
-        """Give up what was not committed."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # closing flushes: a full disk says so again
-                self._file.close()
-            self._file = None
-            _remove(self._written)
-
-
-def parse_headers(paths: Sequence[Path]) -> list[InstanceHeader | RadserveError]:
-    """`parse_header` of many files, errors as values."""
-    return [_parse(path) for path in paths]
-
-
-def _parse(path: Path) -> InstanceHeader | RadserveError:
-    try:
-        return parse_header(path)
-    except RadserveError as error:
-        return error
-    except OSError as error:
-        return storage_error(error)
 
 
 def _order(header: InstanceHeader) -> tuple[float, str, float, str]:
@@ -259,17 +252,3 @@ def _order(header: InstanceHeader) -> tuple[float, str, float, str]:
         math.inf if number is None else number,
         header.instance.sop_instance_uid,
     )
-
-
-def _fsync_and_close(file: BinaryIO) -> None:
-    try:
-        with file:
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise storage_error(error) from None
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)

@@ -10,12 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from radserve.errors import ErrorCode, GeometryError
+from radserve.dicom_io.decode import decode_image, decode_images
+from radserve.dicom_io.lookup import same_voi
+from radserve.dicom_io.pixel_layout import DecodeLimits
+from radserve.errors import DicomError, ErrorCode, GeometryError, RadserveError
 from radserve.geometry import FloatArray, VolumeGeometry
 from radserve.image import Image, PixelProperties, PlanePosition, Provenance, Volume
 
@@ -35,6 +39,55 @@ class _Slice:
     projection_mm: float
 
 
+def decode_volume(paths: Sequence[Path], limits: DecodeLimits | None = None) -> Volume:
+    """Decode the instances of one series and stack them, in one task of a worker: one array crosses, not one a slice.
+
+    Slices that come in the order of their positions, or the other way round, are decoded straight into the volume.
+    Half of `limits.max_total_bytes` is for the slices, half for the volume. Raises the error of the first instance that
+    cannot be decoded (see `decode_image`), else GeometryError and DicomError as `assemble_volume`.
+    """
+    whole = limits or DecodeLimits()
+    left = replace(whole, max_total_bytes=max(whole.max_total_bytes // 2, 1))
+    ends = [decode_image(path, left) for path in (*paths[:1], *paths[-1:])]
+    if len(paths) <= len(ends) or not _is_regular(ends):
+        return assemble_volume(_only_images(decode_images(paths, left)))
+    left.check_total(len(paths) * ends[0].array.nbytes, f"{len(paths)} slices")
+    block = np.empty((len(paths), *ends[0].array.shape[1:]), np.float32)
+    first, last = (_projection_mm(end) for end in ends)
+    step = 1 if first <= last else -1
+    images = [
+        decode_image(path, left, out=block[at : at + 1])
+        for path, at in zip(paths, range(len(paths))[::step], strict=True)
+    ]
+    return assemble_volume(images)
+
+
+def _is_regular(ends: Sequence[Image]) -> bool:
+    """Whether the first and the last image are single slices with a place, of one size and of float32."""
+    return all(
+        image.frames == 1
+        and image.planes
+        and image.array.dtype == np.float32
+        and image.array.shape == ends[0].array.shape
+        for image in ends
+    )
+
+
+def _projection_mm(image: Image) -> float:
+    plane = image.planes[0]
+    row, column = np.array(plane.image_orientation).reshape(2, 3)
+    return float(np.array(plane.image_position_mm) @ np.cross(row, column))
+
+
+def _only_images(found: Sequence[Image | RadserveError]) -> list[Image]:
+    images: list[Image] = []
+    for one in found:
+        if isinstance(one, RadserveError):
+            raise one
+        images.append(one)
+    return images
+
+
 def assemble_volume(images: Sequence[Image]) -> Volume:
     """Stack the frames of the images of one series, in any order, along the normal of their planes.
 
@@ -43,14 +96,16 @@ def assemble_volume(images: Sequence[Image]) -> Volume:
 
     Raises GeometryError GEOMETRY_MISSING (no position, orientation or pixel spacing, or fewer than two slices),
     GEOMETRY_MIXED_SIZE (rows, columns or spacing), GEOMETRY_MIXED_ORIENTATION (or frame of reference),
-    GEOMETRY_DUPLICATE, GEOMETRY_TILT, GEOMETRY_GAP.
+    GEOMETRY_DUPLICATE, GEOMETRY_TILT, GEOMETRY_GAP, and DicomError PIXELS_INCONSISTENT where the values of the images
+    mean different things (MONOCHROME1 and MONOCHROME2, or two units).
     """
     spacing = _common_spacing(images)
     slices = _sorted_slices(images)
     step = _step(slices)
     first = slices[0]
-    array = np.stack([part.pixels for part in slices]).astype(np.float32, copy=False)
     rows, columns = first.pixels.shape
+    array = _stacked([part.pixels for part in slices])
+    properties, warnings = _common_properties(images)
     geometry = VolumeGeometry(
         affine_lps=_affine(first, step, spacing),
         shape=(len(slices), rows, columns),
@@ -59,11 +114,29 @@ def assemble_volume(images: Sequence[Image]) -> Volume:
     return Volume(
         array=array,
         geometry=geometry,
-        properties=_common_properties(images),
-        provenance=_provenance(images, len(slices)),
+        properties=properties,
+        provenance=_provenance(images, len(slices), warnings),
         context=images[0].context,
         sources=tuple(image.source for image in images),
     )
+
+
+def _stacked(frames: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    """The frames as one float32 array; that in which they lie already, if they do, in this order and side by side."""
+    whole = frames[0].base
+    starts = [frame.__array_interface__["data"][0] for frame in frames]
+    expected = range(starts[0], starts[0] + len(frames) * frames[0].nbytes, frames[0].nbytes)
+    if (
+        isinstance(whole, np.ndarray)
+        and (whole.shape, whole.dtype) == ((len(frames), *frames[0].shape), np.float32)
+        and whole.flags.c_contiguous
+        and starts == list(expected)
+    ):
+        return whole
+    array = np.empty((len(frames), *frames[0].shape), np.float32)
+    for place, frame in zip(array, frames, strict=True):
+        place[...] = frame
+    return array
 
 
 def _refuse(code: ErrorCode, problem: str) -> GeometryError:
@@ -157,21 +230,32 @@ def _affine(first: _Slice, step: FloatArray, spacing: tuple[float, float]) -> Fl
     return affine
 
 
-def _common_properties(images: Sequence[Image]) -> PixelProperties:
+def _common_properties(images: Sequence[Image]) -> tuple[PixelProperties, tuple[str, ...]]:
+    """What holds for all slices, and a warning where their VOI transforms differ: then none is taken."""
+    first = images[0].properties
+    for name in ("photometric_interpretation", "units"):
+        found = {getattr(image.properties, name) for image in images}
+        if len(found) > 1:
+            text = f"the slices have {len(found)} different values of {name.replace('_', ' ')}"
+            raise DicomError(ErrorCode.PIXELS_INCONSISTENT, text)
     ranges = [image.properties.value_range for image in images]
-    return replace(
-        images[0].properties,
+    different = sum(not same_voi(image.properties.voi, first.voi) for image in images)
+    common = replace(
+        first,
         bits_stored=max(image.properties.bits_stored for image in images),
         value_range=(min(low for low, _ in ranges), max(high for _, high in ranges)),
+        voi=None if different else first.voi,
     )
+    text = f"{different} of {len(images)} slices have another VOI transform than the first; none is taken"
+    return common, (text,) if different else ()
 
 
-def _provenance(images: Sequence[Image], slices: int) -> Provenance:
+def _provenance(images: Sequence[Image], slices: int, warnings: tuple[str, ...]) -> Provenance:
     """The hash is over those of the images, in an order that does not depend on that of their arrival."""
     hashes = sorted(image.provenance.pixel_sha256 for image in images)
     return Provenance(
         transfer_syntax_uid=images[0].provenance.transfer_syntax_uid,
         pixel_sha256=hashlib.sha256("".join(hashes).encode()).hexdigest(),
         steps=(*images[0].provenance.steps, f"stacked {slices} slices along the normal"),
-        warnings=tuple(dict.fromkeys(text for image in images for text in image.provenance.warnings)),
+        warnings=tuple(dict.fromkeys((*(text for image in images for text in image.provenance.warnings), *warnings))),
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,12 +70,12 @@ def _document(result: StudyResult) -> Dataset:
     evidence = list(sources.values())
     names = (result.study_instance_uid, result.pack.digest)
     first = evidence[0]
-    document = _Document(
+    document = DraftSR(
         evidence=evidence,
         content=_report(result, sources),
         series_instance_uid=derive_uid("sr series", *names),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=derive_uid("sr", *names, *sorted(sources)),
+        sop_instance_uid=derive_uid("sr", *names, *result.uid_parts),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=result.pack.name,
@@ -87,13 +88,13 @@ def _document(result: StudyResult) -> Dataset:
         content_time=(first.StudyTime or FALLBACK_TIME) if first.StudyDate else FALLBACK_TIME,
         specific_character_set=None,  # highdicom refuses sets with an empty first value, which Japanese sources have
     )
-    if character_set := _character_set(result, first):
-        document.SpecificCharacterSet = character_set
+    if kept := character_set(first, texts_of(result)):
+        document.SpecificCharacterSet = kept
     del document.InstanceCreationDate, document.InstanceCreationTime
     return document
 
 
-class _Document(sr.ComprehensiveSR):
+class DraftSR(sr.ComprehensiveSR):
     """highdicom looks up by the source's SOP class what to copy, and fails for retired classes: we say it ourselves."""
 
     def copy_patient_and_study_information(self, dataset: Dataset) -> None:
@@ -105,20 +106,25 @@ class _Document(sr.ComprehensiveSR):
         """Leave out highdicom itself (type 3), which is named with the time of the run."""
 
 
-def _character_set(result: StudyResult, source: Dataset) -> Any:
-    """The source's character set, so that names stay as they were; UTF-8 where our own texts need more than ASCII."""
+def texts_of(result: StudyResult) -> list[str]:
+    """What the object quotes of a result."""
     texts = [result.pack.name, result.pack.version]
     for finding in result.findings:
         texts += [finding.label, finding.tracking_identifier, finding.code.meaning, finding.site.meaning]
+    return texts
+
+
+def character_set(source: Dataset, texts: Sequence[str]) -> Any:
+    """The source's character set, so that names stay as they were; UTF-8 where our own texts need more than ASCII."""
     kept = source.get("SpecificCharacterSet")
     terms = [kept] if isinstance(kept, str) else kept or []
     usable = all(text.isascii() for text in texts) and all(term in python_encoding for term in terms)
     return kept if usable else "ISO_IR 192"
 
 
-def _report(result: StudyResult, sources: dict[str, Dataset]) -> sr.MeasurementReport:
-    pack = result.pack
-    observer = sr.ObserverContext(
+def device_observer(pack: PackRef) -> sr.ObserverContext:
+    """TID 1004: the pack as the device that observed."""
+    return sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
             uid=derive_uid("device", pack.digest),
@@ -127,12 +133,17 @@ def _report(result: StudyResult, sources: dict[str, Dataset]) -> sr.MeasurementR
             model_name=pack.name,
         ),
     )
+
+
+def _report(result: StudyResult, sources: dict[str, Dataset]) -> sr.MeasurementReport:
+    pack = result.pack
+    shown = {finding.region.instance.sop_instance_uid for finding in result.findings}  # of a CT, a few of hundreds
     return sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=observer),
+        observation_context=sr.ObservationContext(observer_device_context=device_observer(pack)),
         procedure_reported=IMAGING,
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=[_group(finding, pack, sources) for finding in result.findings],
-        referenced_images=[ds for ds in sources.values() if _describable(ds)] or None,
+        referenced_images=[sources[uid] for uid in sorted(shown) if _describable(sources[uid])] or None,
     )
 
 

@@ -2,7 +2,7 @@
 
     python examples/evaluate_default_pack.py --data FOLDER --out FOLDER
 
-FOLDER of --data holds pneumoniamnist.npz and breastmnist.npz (MedMNIST v2, CC BY 4.0). Every image is sent as a DICOM study
+FOLDER of --data holds pneumoniamnist.npz and breastmnist.npz (MedMNIST v2, CC BY 4.0). Every image is sent as DICOM
 through `radserve infer`; the corruptions of the robustness rows are scored by the pack's own preprocessing and image
 encoder in this process, for they are 65 times as many images.
 """

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from radserve.dicom_io.dimse.store_scp import StoreScp
 from radserve.dicom_io.store import StoreLimits
 from radserve.errors import ErrorCode, RadserveError
 from radserve.models.catalogue import PackCatalogue
@@ -27,11 +28,15 @@ from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor
 from radserve.pipelines.preprocess.chain import TransformSpec, chain_of
 from radserve.server.analysers import Analysers
 from radserve.server.artifacts import ArtifactWriter
+from radserve.server.dimse import DicomSender, dimse_listener
+from radserve.server.records import opened_records
 from radserve.server.rpc.inference_service import InferenceService
 from radserve.server.rpc.model_service import ModelService
 from radserve.server.rpc.study_service import StudyService
 from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
+from radserve.server.study_analysis import StoredStudyAnalysis
+from radserve.server.study_work import SENDERS, erasing, site_rules, studies_at_work
 from radserve.v1 import (
     inference_pb2,
     inference_pb2_grpc,
@@ -62,6 +67,7 @@ class RunningServer:
     runner: TritonRunner
     triton: EmbeddedTriton | None
     decoders: WorkerPool
+    listener: StoreScp | None
 
     async def wait_for_signal(self) -> None:
         """Wait until the process is asked to end (SIGINT, SIGTERM)."""
@@ -81,12 +87,14 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     async with AsyncExitStack() as stack:
         catalogue = PackCatalogue(settings.pack_dirs)
         packs = [catalogue.get(name) for name in catalogue.names()]
-        decoders = await stack.enter_async_context(_decoders(settings))
+        decoders = await stack.enter_async_context(decoder_pool(settings))
         preprocessors = await stack.enter_async_context(_preprocessors(settings))
         warming = asyncio.create_task(_warm(decoders, preprocessors))  # while Triton starts
         stack.callback(warming.cancel)
         stores = Stores(decoders, StoreLimits(max_instance_bytes=settings.max_instance_mib * MEBIBYTE))
-        store = await stack.enter_async_context(stores.opened(settings.data_dir / "studies"))
+        records = await stack.enter_async_context(opened_records(settings))
+        store = await stack.enter_async_context(stores.opened(settings.data_dir / "studies", records))
+        await stack.enter_async_context(erasing(store))
         triton = await stack.enter_async_context(_embedded_triton(settings, packs))
         runner = TritonRunner(triton.url if triton else settings.triton_url, packs)
         stack.push_async_callback(runner.close)
@@ -98,6 +106,11 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             IntendedUsePolicy(strict=settings.intended_use == "strict"),
             settings.default_pack,
         )
+        if settings.workflow:
+            rules = site_rules(settings, catalogue)
+            analysis = StoredStudyAnalysis(store, records.ledger, catalogue, analysers, decoders, rules.keywords)
+            senders = {**SENDERS, "dicom": DicomSender(settings.ae_title)}
+            await stack.enter_async_context(studies_at_work(settings, records, rules, analysis, senders))
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent_requests)
         study_pb2_grpc.add_StudyServiceServicer_to_server(StudyService(store), server)
         inference = InferenceService(stores, analysers, ArtifactWriter(decoders))
@@ -108,16 +121,18 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if settings.loopback:
             reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+        listener = await stack.enter_async_context(dimse_listener(settings, store))
         address = _bind(server, settings)
         await server.start()
         stack.push_async_callback(server.stop, GRACE_SECONDS)
         await warming
         await stack.enter_async_context(_watched(health, runner, packs))
         logger.info("listening on %s", address)
-        yield RunningServer(address, runner, triton, decoders)
+        yield RunningServer(address, runner, triton, decoders, listener)
 
 
-def _decoders(settings: Settings) -> WorkerPool:
+def decoder_pool(settings: Settings) -> WorkerPool:
+    """The sandboxed processes that parse, decode and write DICOM."""
     memory = settings.decode_memory_mib * MEBIBYTE
     limits = WorkerLimits(memory_bytes=memory, cpu_seconds=settings.decode_cpu_s, wall_seconds=settings.decode_wall_s)
     preload = ("radserve.dicom_io.decode", "radserve.dicom_io.write_sr", "radserve.dicom_io.overlay")

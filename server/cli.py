@@ -1,4 +1,4 @@
-"""The command line: radserve serve | infer | models | doctor."""
+"""The command line: radserve serve | infer | models | rules | store | quarantine | doctor."""
 
 from __future__ import annotations
 
@@ -22,12 +22,19 @@ from radserve.models.triton.config import Backend, ServingOptions
 from radserve.models.triton.repository import write_repository
 from radserve.server.doctor import examine
 from radserve.server.infer import InferOutcome, InferRequest, failure_lines, infer
+from radserve.server.record_commands import quarantine_app, store_app
+from radserve.server.rules_commands import rules_app
 from radserve.server.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Imaging inference on NVIDIA Triton.")
 models_app = typer.Typer(no_args_is_help=True, help="The model packs of this installation.")
 app.add_typer(models_app, name="models")
+app.add_typer(rules_app, name="rules")
+app.add_typer(store_app, name="store")
+app.add_typer(quarantine_app, name="quarantine")
 
+# An embedded server answers one command: it keeps no records elsewhere and starts no work by itself.
+ALONE = {"workflow": False, "dimse_port": None, "index_url": "", "work_url": ""}
 MOST_SHOWN = 20  # studies whose paths are printed
 PackDirs = Annotated[list[Path] | None, typer.Option("--pack-dir", help="A folder with further packs; repeatable.")]
 
@@ -176,7 +183,7 @@ async def _infer(request: InferRequest, server: str, settings: Settings) -> Infe
             return await infer(request, client, console)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="radserve-infer-"))
-        embedded = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "data_dir": Path(folder)})
+        embedded = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "data_dir": Path(folder), **ALONE})
         with console.status("Starting the embedded server"):
             started = await stack.enter_async_context(running(embedded))
         client = await stack.enter_async_context(RadserveClient(started.address))

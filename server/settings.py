@@ -32,9 +32,29 @@ class Settings(BaseSettings):
     max_instance_mib: int = Field(512, ge=1, description="largest DICOM instance that is taken")
     max_message_mib: int = Field(64, ge=4, description="largest gRPC message, which bounds inline requests")
     max_concurrent_requests: int = Field(64, ge=1, description="requests in work at once; more are told to come back")
+    dimse_port: int | None = Field(None, ge=0, le=65535, description="port for C-ECHO and C-STORE; none: no DIMSE")
+    ae_title: str = Field("RADSERVE", description="AE title of this server")
+    dimse_peers: tuple[str, ...] = Field((), description="AE titles that may send, as a JSON list; empty: any")
+    disk_reserve_mib: int = Field(1024, ge=0, description="C-STORE is refused (A700) where less than this is free")
     intended_use: Literal["warn", "strict"] = Field(
         "warn", description="outside a pack's intended use: a result with a warning, or a refusal"
     )
+    index_url: str = Field("", description="database of the index, an SQLAlchemy URL; empty: SQLite in the data folder")
+    erased_studies: Literal["refuse", "allow"] = Field(
+        "refuse", description="whether a study that was erased is taken when it comes again"
+    )
+    workflow: bool = Field(False, description="whether received studies are analysed and delivered by themselves")
+    work_url: str = Field("", description="database of durable work (DBOS); empty: SQLite in the data folder")
+    node_name: str = Field("local", description="name of this server among those that share a work database")
+    rules_file: Path | None = Field(None, description="routing rules (TOML); without, the default pack for every study")
+    destinations: dict[str, str] = Field(
+        {}, description="where results go: a JSON object of names and URLs (file:///FOLDER)"
+    )
+    workflow_studies: int = Field(2, ge=1, description="received studies that are analysed at once")
+    study_quiet_s: float = Field(60.0, ge=0, description="a study is complete when nothing came for so long")
+    study_cap_s: float = Field(3600.0, ge=0, description="a study is closed after so long in any case")
+    attempts: int = Field(3, ge=1, description="attempts of an analysis or a delivery before it goes to quarantine")
+    delivery_retry_s: float = Field(10.0, ge=0, description="wait after a first failed delivery; it grows sixfold")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radserve.dicom_io.store import StoreLimits, StudyStore
+from radserve.server.records import Records
 from radserve.workers import WorkerPool
 
 
@@ -19,9 +20,11 @@ class Stores:
     limits: StoreLimits
 
     @asynccontextmanager
-    async def opened(self, root: Path) -> AsyncIterator[StudyStore]:
+    async def opened(self, root: Path, records: Records | None = None) -> AsyncIterator[StudyStore]:
         """A store over `root`, with what is already there; the folder is free again afterwards."""
-        store = StudyStore(root, self.workers, self.limits)
+        store = StudyStore(
+            root, self.workers, self.limits, records.index if records else None, records.options if records else None
+        )
         await store.open()
         try:
             yield store

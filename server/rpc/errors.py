@@ -26,6 +26,7 @@ _STATUS = {
     ErrorCode.UNKNOWN_PACK: grpc.StatusCode.NOT_FOUND,
     ErrorCode.NO_APPLICABLE_INPUT: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.OUTSIDE_INTENDED_USE: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.STUDY_ERASED: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.UID_CONFLICT: grpc.StatusCode.ALREADY_EXISTS,
     ErrorCode.STORAGE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorCode.REQUEST_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,

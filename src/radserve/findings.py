@@ -193,7 +193,10 @@ class SeriesSummary:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyResult:
-    """Everything concluded of one study by one pack. Always a draft."""
+    """Everything concluded of one study by one pack. Always a draft.
+
+    `revision` counts the sets of instances that were analysed, from 1: objects of a later one have UIDs of their own.
+    """
 
     study_instance_uid: str
     series: tuple[SeriesSummary, ...]
@@ -204,11 +207,20 @@ class StudyResult:
     sources: tuple[SourceContext, ...] = field(repr=False)
     timings_ms: tuple[tuple[str, float], ...] = ()
     warnings: tuple[ResultWarning, ...] = ()
+    revision: int = 1
 
     def __post_init__(self) -> None:
         check_uid("study_instance_uid", self.study_instance_uid)
+        if self.revision < 1:
+            raise invalid("StudyResult.revision", self.revision, "at least 1")
         if not self.findings:
             raise invalid("StudyResult.findings", "none", "at least one finding; a study without is a StudyFailure")
+
+    @property
+    def uid_parts(self) -> tuple[str, ...]:
+        """What the UIDs of its objects are derived from besides their kind and place: sources, and a later revision."""
+        sources = sorted(source.instance.sop_instance_uid for source in self.sources)
+        return (*sources, f"revision {self.revision}") if self.revision > 1 else tuple(sources)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 from radserve.findings import Artifact, StudyResult
 from radserve.image import Image
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
 from radserve.tensors import InferenceRequest, InferenceResponse, ModelRef, PreparedInput
+from radserve.work import (
+    Delivery,
+    DeliveryKey,
+    OpenStudy,
+    QuarantineEntry,
+    ResultObject,
+    ResultRecord,
+    Revision,
+    Signal,
+    StudyState,
+)
 
 
 class InstanceSource(Protocol):
@@ -63,4 +75,169 @@ class ResultSink(Protocol):
 
     async def deliver(self, result: StudyResult, artifacts: Sequence[Artifact]) -> None:
         """Keep or send the result; idempotent for the same result."""
+        ...
+
+
+class WorkLedger(Protocol):
+    """Remembers how far every study has come: what the workflow knows after a power cut. All changes are durable.
+
+    All raise StorageError.
+    """
+
+    async def open_studies(self) -> Sequence[OpenStudy]:
+        """The studies that are being received."""
+        ...
+
+    async def signal(self, study: StudyRef, signal: Signal, expected_instances: int | None = None) -> None:
+        """Note what was said about a study that is being received; nothing for one that is not."""
+        ...
+
+    async def close(self, study: StudyRef, *, incomplete: bool, now: float) -> Revision | None:
+        """Make a revision of what a study holds now; None where nothing came since the last one."""
+        ...
+
+    async def revisions(self, state: StudyState) -> Sequence[Revision]:
+        """The revisions in a state, oldest first."""
+        ...
+
+    async def revision(self, work_id: str) -> Revision | None:
+        """The revision that a work id names, None for one that was erased or tried again under a new id."""
+        ...
+
+    async def instances(self, revision: Revision) -> Sequence[InstanceRef]:
+        """What a revision is made of, by SOP Instance UID."""
+        ...
+
+    async def calling_aes(self, study: StudyRef) -> Mapping[str, str]:
+        """From which AE title each series of a study came (its first instance), by Series Instance UID."""
+        ...
+
+    async def begin_attempt(self, revision: Revision) -> int:
+        """Count an attempt before it starts, so that one that kills the process counts too; return its number."""
+        ...
+
+    async def give_back_attempt(self, revision: Revision) -> None:
+        """Take an attempt back that was cut off by an orderly end."""
+        ...
+
+    async def set_state(self, revision: Revision, state: StudyState) -> None:
+        """Note how far a revision has come; one that is analysed and has no delivery to wait for is delivered."""
+        ...
+
+    async def result(self, result_uid: str) -> ResultRecord | None:
+        """A result that was recorded."""
+        ...
+
+    async def predecessor(self, revision: Revision, pack: str) -> ResultRecord | None:
+        """The result of the same pack for the latest earlier revision."""
+        ...
+
+    async def add_result(self, result: ResultRecord, deliveries: Sequence[Delivery], now: float) -> None:
+        """Record a result that is on disk together with what is to be delivered of it; nothing where it is known."""
+        ...
+
+    async def put_in_quarantine(self, entry: QuarantineEntry) -> None:
+        """Set a study, a delivery or bytes aside, and note it in the state of the study."""
+        ...
+
+
+class OutboxLedger(Protocol):
+    """Remembers what was delivered. All changes are durable; all raise StorageError."""
+
+    async def due(self, now: float, limit: int, busy: Collection[str] = ()) -> Sequence[Delivery]:
+        """Deliveries to be made now, the longest due first, without those to `busy` destinations."""
+        ...
+
+    async def begin(self, key: DeliveryKey) -> int:
+        """Count an attempt before it starts; return its number, 0 for one that is gone or another's."""
+        ...
+
+    async def delivered(self, key: DeliveryKey, now: float) -> None:
+        """Note that the destination has the object; the last one makes the study delivered."""
+        ...
+
+    async def postpone(self, key: DeliveryKey, due_at: float) -> None:
+        """Try again later."""
+        ...
+
+    async def put_in_quarantine(self, entry: QuarantineEntry) -> None:
+        """Give a delivery up until a person decides."""
+        ...
+
+
+class ResultStore(Protocol):
+    """Keeps the files of results: each result is wholly there or not at all, even after a power cut."""
+
+    async def holds(self, result_uid: str) -> bool:
+        """Whether a result is there."""
+        ...
+
+    async def keep(self, record: ResultRecord, objects: Sequence[ResultObject]) -> None:
+        """Make a result durable; one that is there already stays as it is. Raises StorageError."""
+        ...
+
+    async def objects(self, result_uid: str) -> Sequence[tuple[str, str, str]]:
+        """The file name, the output and the SOP Instance UID ("" for none) of each file. Raises StorageError."""
+        ...
+
+    async def read(self, result_uid: str, name: str) -> Artifact:
+        """A file of a result. Raises StorageError."""
+        ...
+
+
+class ArtifactSender(Protocol):
+    """Brings an object to a destination: C-STORE, STOW-RS, a folder."""
+
+    async def send(self, destination: str, artifact: Artifact) -> None:
+        """Return when the destination has said that it has the object. Raises RadserveError."""
+        ...
+
+
+class ArrivalProbe(Protocol):
+    """Asks a destination what it has; for deliveries whose end was not seen."""
+
+    async def has(self, destination: str, sop_instance_uid: str) -> bool:
+        """Whether the object is there; False where that cannot be told."""
+        ...
+
+
+Step = Callable[[str], Awaitable[None]]
+
+
+class WorkStatus(StrEnum):
+    """How a piece of durable work stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FAILED = "failed"
+
+
+class DurableWork(Protocol):
+    """Runs named chains of steps, each chain once for an id, going on after a restart where it stopped.
+
+    A step is given the id alone and must be idempotent: one that was cut off runs again.
+    """
+
+    def register(self, kind: str, steps: Sequence[tuple[str, Step]]) -> None:
+        """Say what the steps of a kind of work are, in their order; before `open`."""
+        ...
+
+    async def open(self) -> None:
+        """Start, and go on with what was under way when the last process ended."""
+        ...
+
+    async def close(self) -> None:
+        """Stop taking work and cut off what runs; it goes on after the next start."""
+        ...
+
+    async def start(self, kind: str, work_id: str) -> None:
+        """Put work in the queue, durably; nothing where the id was started before."""
+        ...
+
+    async def list(self) -> Mapping[str, WorkStatus]:
+        """The work that has not succeeded, by id."""
+        ...
+
+    async def retry(self, work_id: str) -> None:
+        """Start failed work again at the step that failed."""
         ...

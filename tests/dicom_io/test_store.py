@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radserve.dicom_io import durable, store
+from radserve.dicom_io import durable
 from radserve.dicom_io.store import StoredInstance, StoreLimits, StudyStore
 from radserve.errors import DicomError, ErrorCode, RadserveError, RequestError, StorageError, WorkerError
 from radserve.references import InstanceRef, StudyRef
@@ -246,7 +246,7 @@ async def test_a_disk_that_fails_at_any_step_leaves_nothing_and_says_why(
 
     with monkeypatch.context() as patch:
         if step == "fsync file":
-            patch.setattr(store.os, "fsync", fail)
+            patch.setattr(os, "fsync", fail)
         elif step == "fsync folder":
             patch.setattr(durable, "fsync_folder", fail)
         else:

@@ -212,8 +212,8 @@ CASES: dict[str, tuple[ErrorCode, Callable[[], bytes]]] = {
         C.UNSUPPORTED_TRANSFER_SYNTAX,
         lambda: replaced(part10(cr(WORDS)), b"1.2.840.10008.1.2.1\0", b"1.2.840.99999.1.2.1\0"),
     ),
-    "one bit per pixel": (
-        C.UNSUPPORTED_PIXELS,
+    "one bit per pixel where there are eight": (
+        C.PIXELS_INCONSISTENT,
         lambda: changed(us(BYTES), ExplicitVRLittleEndian, BitsAllocated=1, BitsStored=1, HighBit=0),
     ),
     "an odd high bit": (

@@ -28,6 +28,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -53,6 +54,7 @@ LOSSLESS_SYNTAXES = (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEG2000Lossless,
+    HTJ2KLossless,
 )
 Array = npt.NDArray[Any]
 
@@ -247,7 +249,7 @@ def _pixels(ds: Dataset) -> Array:
 
 def _compress(ds: Dataset, syntax: UID) -> None:
     frames = _pixels(ds)
-    if syntax in (JPEGBaseline8Bit, JPEGLossless, JPEGLosslessSV1, JPEG2000Lossless):
+    if syntax in (JPEGBaseline8Bit, JPEGLossless, JPEGLosslessSV1, JPEG2000Lossless, HTJ2KLossless):
         ds.PixelData = encapsulate([_even(_codestream(frame, syntax)) for frame in frames])
         ds["PixelData"].VR = "OB"
         ds["PixelData"].is_undefined_length = True
@@ -262,6 +264,8 @@ def _compress(ds: Dataset, syntax: UID) -> None:
 def _codestream(frame: Array, syntax: UID) -> bytes:
     if syntax == JPEG2000Lossless:  # one resolution: images of 28 x 28 pixels take no more
         return bytes(imagecodecs.jpeg2k_encode(frame, codecformat="j2k", reversible=True, resolutions=1, mct=False))
+    if syntax == HTJ2KLossless:
+        return bytes(imagecodecs.htj2k_encode(frame, reversible=True, resolutions=1, rgb=False))
     if syntax == JPEGBaseline8Bit:
         return bytes(imagecodecs.jpeg8_encode(frame, level=95))
     # Signed values travel as their bit pattern (PS3.5 8.2.1).

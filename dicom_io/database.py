@@ -1,0 +1,154 @@
+"""A relational database behind one event loop: SQLite (WAL, every commit synced) or PostgreSQL, by URL.
+
+Work that waits at the same moment shares one transaction, and so one sync of the disk; each piece runs in a savepoint,
+so that one that fails takes back its own changes only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from radserve.dicom_io.index_schema import migrate
+from radserve.errors import ErrorCode, RadserveError, StorageError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[sa.Connection], T]
+MOST_TOGETHER = 256
+BUSY_SECONDS = 30
+FULL_TEXTS = ("disk is full", "No space left", "disk full")
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of an SQLite file."""
+    return sa.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+class Database:
+    """`open` brings the tables up to date; `run` does a piece of work durably; `close` at the end. For one event loop.
+
+    All raise StorageError: STORAGE_FULL or INTERNAL, which names the kind of error but no values.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        self._waiting: list[tuple[Work[Any], asyncio.Future[Any]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    @property
+    def insert(self) -> Callable[[sa.Table], Any]:
+        """The insert of the dialect, which has `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        return postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self._migrate)
+
+    async def close(self) -> None:
+        while self._committing:
+            await asyncio.wait([self._committing])
+        await asyncio.to_thread(self._engine.dispose)
+
+    async def run(self, work: Work[T]) -> T:
+        """Run `work` in a transaction; when this returns its changes are durable. Raises what `work` raises."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_waiting())
+        return await future
+
+    async def compact(self) -> None:
+        """Take deleted rows out of the files for good, where the database keeps them aside (SQLite's log)."""
+        if self._engine.dialect.name == "sqlite":
+            await asyncio.to_thread(self._truncate_log)
+
+    async def _commit_waiting(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
+                outcomes = await asyncio.to_thread(self._together, [work for work, _ in batch])
+                for (_, future), outcome in zip(batch, outcomes, strict=True):
+                    if future.done():  # its caller was cancelled
+                        continue
+                    if isinstance(outcome, _Failure):
+                        future.set_exception(outcome.error)
+                    else:
+                        future.set_result(outcome)
+        finally:
+            self._committing = None
+
+    def _together(self, works: Sequence[Work[Any]]) -> list[Any]:
+        try:
+            with self._engine.begin() as connection:
+                return [_attempt(connection, work) for work in works]
+        except Exception as error:  # the transaction itself: nothing of it is there
+            return [_Failure(_as_storage_error(error))] * len(works)
+
+    def _migrate(self) -> None:
+        try:
+            with self._engine.begin() as connection:
+                if applied := migrate(connection):
+                    logger.info("the index was brought forward by %d migrations", applied)
+        except sa.exc.SQLAlchemyError as error:
+            raise _as_storage_error(error) from None
+
+    def _truncate_log(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                if raw is not None:
+                    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sa.exc.SQLAlchemyError as error:
+            raise _as_storage_error(error) from None
+
+
+class _Failure:
+    """The error of one piece of work among others that went well."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _attempt(connection: sa.Connection, work: Work[Any]) -> Any:
+    try:
+        with connection.begin_nested():
+            return work(connection)
+    except Exception as error:
+        return _Failure(_as_storage_error(error))
+
+
+def _as_storage_error(error: Exception) -> Exception:
+    """Database errors quote the values of a statement, which are patient data: only their kind is passed on."""
+    if isinstance(error, RadserveError) or not isinstance(error, sa.exc.SQLAlchemyError):
+        return error
+    cause = str(getattr(error, "orig", ""))
+    if any(text in cause for text in FULL_TEXTS):
+        return StorageError(ErrorCode.STORAGE_FULL, "the index is full")
+    kind = type(getattr(error, "orig", None) or error).__name__
+    return StorageError(ErrorCode.INTERNAL, f"the index failed: {kind}")
+
+
+def _engine(url: str) -> sa.Engine:
+    try:
+        made = sa.create_engine(url, hide_parameters=True)
+    except (sa.exc.ArgumentError, ImportError) as error:
+        text = f"the database URL cannot be used ({type(error).__name__}), expected sqlite:///PATH or postgresql+psycopg://"
+        raise StorageError(ErrorCode.INVALID_ARGUMENT, text) from None
+    if made.dialect.name == "sqlite":
+        sa.event.listen(made, "connect", _prepare_sqlite)
+        # Write transactions take their lock at once: one that reads first and then cannot write would fail.
+        sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return made
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by us, not by the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", f"busy_timeout={BUSY_SECONDS * 1000}"):
+        connection.execute(f"PRAGMA {pragma}")

@@ -1,0 +1,221 @@
+"""The index of a study store: one row for each stored instance and study, rebuildable from the files.
+
+It is told of an instance before the sender is, and opens the instance's study for the workflow in the same transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from radserve.dicom_io import index_schema as schema
+from radserve.dicom_io.database import Database
+from radserve.dicom_io.index_entry import IndexEntry, header_from, row_of
+from radserve.dicom_io.parse import InstanceHeader
+from radserve.errors import ErrorCode, RequestError
+from radserve.work import StudyState
+
+REQUESTED, ERASED = "requested", "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An entry, when it came and from whom ("" where that has no name)."""
+
+    entry: IndexEntry
+    received_at: float
+    calling_ae: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """That a study was erased: its UID is kept as SHA-256 only. `instances`: how many files were removed."""
+
+    study_sha256: str
+    requested_at: float
+    erased_at: float | None
+    instances: int
+
+
+class StudyIndex:
+    """The rows of instances, studies and tombstones. Raises StorageError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._adding = _Adding(database.insert)
+
+    async def add(self, received: Sequence[Received], *, refuse_erased: bool = False) -> None:
+        """Add instances that are not there yet, and open their studies; those that are there stay as they are.
+
+        Raises RequestError STUDY_ERASED, where that is asked for and a study has a tombstone.
+        """
+
+        def work(connection: sa.Connection) -> None:
+            if refuse_erased:
+                _refuse_erased(connection, {each.entry.header.instance.study_instance_uid for each in received})
+            self._adding.add(connection, received)
+
+        await self._database.run(work)
+
+    async def headers(self) -> Mapping[str, tuple[InstanceHeader, int]]:
+        """The header and the size in bytes of each instance, by SOP Instance UID."""
+        rows = await self._database.run(lambda connection: connection.execute(sa.select(schema.instances)).all())
+        return {row.sop_instance_uid: (header_from(dict(row._mapping)), row.size) for row in rows}
+
+    async def rows(self, study_instance_uid: str) -> Sequence[Mapping[str, Any]]:
+        """All columns of the instances of a study (index_schema.instances), for QIDO-RS and C-FIND."""
+        table = schema.instances
+        query = sa.select(table).where(table.c.study_instance_uid == study_instance_uid).order_by(*table.primary_key)
+        return [
+            dict(row._mapping) for row in await self._database.run(lambda connection: connection.execute(query).all())
+        ]
+
+    async def query(self, make: Callable[[], sa.Select[Any]]) -> Sequence[Mapping[str, Any]]:
+        """Run a selection over the tables of index_schema."""
+        return [
+            dict(row._mapping) for row in await self._database.run(lambda connection: connection.execute(make()).all())
+        ]
+
+    async def remove(self, sop_instance_uids: Iterable[str]) -> None:
+        """Forget instances whose files are gone."""
+        given = list(sop_instance_uids)
+        await self._database.run(lambda connection: _remove(connection, given))
+
+    async def replace(self, found: Sequence[Received]) -> None:
+        """Rebuild: drop all rows of instances and make them anew from what was read from the files.
+
+        When an instance came, from whom and in which revision is no part of its file: that is kept where the old row of
+        the same bytes had it. Studies that keep no instance are dropped, studies that gain one are opened.
+        """
+        await self._database.run(lambda connection: self._adding.replace(connection, found))
+
+    async def bury(self, study_instance_uid: str, now: float) -> None:
+        """Note that a study is to be erased: from now on it is."""
+        row = {"study_sha256": _digest(study_instance_uid), "study_instance_uid": study_instance_uid}
+        values = {**row, "state": REQUESTED, "requested_at": now, "erased_at": None, "instances": 0}
+        table = schema.tombstones
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(table.delete().where(table.c.study_sha256 == row["study_sha256"]))
+            connection.execute(table.insert().values(values))
+
+        await self._database.run(work)
+
+    async def to_be_erased(self) -> Sequence[str]:
+        """The UIDs of studies whose erasure was asked for and is not finished."""
+        table = schema.tombstones
+        query = sa.select(table.c.study_instance_uid).where(table.c.state == REQUESTED)
+        return list(await self._database.run(lambda connection: connection.execute(query).scalars().all()))
+
+    async def tombstone(self, study_instance_uid: str) -> Tombstone | None:
+        """The tombstone of a study, None where it was never erased."""
+        table = schema.tombstones
+        query = sa.select(table).where(table.c.study_sha256 == _digest(study_instance_uid))
+        row = await self._database.run(lambda connection: connection.execute(query).one_or_none())
+        return Tombstone(row.study_sha256, row.requested_at, row.erased_at, row.instances) if row else None
+
+    async def result_uids(self, study_instance_uid: str) -> Sequence[str]:
+        """The results of a study."""
+        table = schema.results
+        query = sa.select(table.c.result_uid).where(table.c.study_instance_uid == study_instance_uid)
+        return list(await self._database.run(lambda connection: connection.execute(query).scalars().all()))
+
+    async def erase(self, study_instance_uid: str, instances: int, now: float) -> None:
+        """Remove every row of a study, leaving the tombstone without its UID, and compact the database."""
+        await self._database.run(lambda connection: _erase(connection, study_instance_uid, instances, now))
+        await self._database.compact()
+
+
+class _Adding:
+    """The statements that every instance needs, made once: composing them takes longer than running them.
+
+    ON CONFLICT belongs to the dialects.
+    """
+
+    def __init__(self, insert: Callable[[sa.Table], Any]) -> None:
+        self._instance = insert(schema.instances).on_conflict_do_nothing()
+        table = schema.studies
+        study = insert(table)
+        new = study.excluded
+        later = sa.case(
+            (table.c.last_received_at > new.last_received_at, table.c.last_received_at), else_=new.last_received_at
+        )
+        changes = {
+            "state": new.state,
+            "last_received_at": later,
+            "opened_at": sa.func.coalesce(table.c.opened_at, new.opened_at),
+        }
+        self._study = study.on_conflict_do_update(index_elements=[table.c.study_instance_uid], set_=changes)
+
+    def add(self, connection: sa.Connection, received: Sequence[Received]) -> None:
+        for each in received:
+            row = {**row_of(each.entry), "received_at": each.received_at, "calling_ae": each.calling_ae}
+            if connection.execute(self._instance, {**row, "revision": None}).rowcount:
+                self.open_study(connection, row["study_instance_uid"], each.received_at)
+
+    def open_study(self, connection: sa.Connection, study_instance_uid: str, at: float) -> None:
+        row = {"study_instance_uid": study_instance_uid, "state": StudyState.RECEIVING.value, "revision": 0}
+        times = {"first_received_at": at, "last_received_at": at, "opened_at": at}
+        connection.execute(self._study, {**row, **times, "signal": "", "expected_instances": None})
+
+    def replace(self, connection: sa.Connection, found: Sequence[Received]) -> None:
+        table = schema.instances
+        old = {row.sop_instance_uid: row for row in connection.execute(sa.select(table)).all()}
+        connection.execute(table.delete())
+        for each in found:
+            before = old.get(each.entry.header.instance.sop_instance_uid)
+            if before is None or before.sha256 != each.entry.sha256:
+                self.add(connection, [each])
+                continue
+            kept = {name: getattr(before, name) for name in ("received_at", "calling_ae", "revision")}
+            connection.execute(self._instance, {**row_of(each.entry), **kept})
+            if not _is_known(connection, before.study_instance_uid):
+                self.open_study(connection, before.study_instance_uid, before.received_at)
+        _drop_empty_studies(connection)
+
+
+def _refuse_erased(connection: sa.Connection, study_instance_uids: Iterable[str]) -> None:
+    table = schema.tombstones
+    buried = sa.select(table.c.state).where(table.c.study_sha256.in_(list(map(_digest, study_instance_uids))))
+    if connection.execute(buried).first():
+        raise RequestError(ErrorCode.STUDY_ERASED, "the study was erased here and is not taken again")
+
+
+def _remove(connection: sa.Connection, sop_instance_uids: Sequence[str]) -> None:
+    table = schema.instances
+    for uid in sop_instance_uids:
+        connection.execute(table.delete().where(table.c.sop_instance_uid == uid))
+    _drop_empty_studies(connection)
+
+
+def _drop_empty_studies(connection: sa.Connection) -> None:
+    kept = sa.select(schema.instances.c.study_instance_uid)
+    connection.execute(schema.studies.delete().where(schema.studies.c.study_instance_uid.not_in(kept)))
+
+
+def _is_known(connection: sa.Connection, study_instance_uid: str) -> bool:
+    table = schema.studies
+    query = sa.select(table.c.revision).where(table.c.study_instance_uid == study_instance_uid)
+    return connection.execute(query).first() is not None
+
+
+def _erase(connection: sa.Connection, study_instance_uid: str, instances: int, now: float) -> None:
+    for table in (
+        *(schema.instances, schema.studies, schema.revisions),
+        *(schema.results, schema.deliveries, schema.quarantine),
+    ):
+        connection.execute(table.delete().where(table.c.study_instance_uid == study_instance_uid))
+    stone = schema.tombstones
+    connection.execute(
+        stone.update()
+        .where(stone.c.study_sha256 == _digest(study_instance_uid))
+        .values(study_instance_uid="", state=ERASED, erased_at=now, instances=instances)
+    )
+
+
+def _digest(study_instance_uid: str) -> str:
+    return hashlib.sha256(study_instance_uid.encode()).hexdigest()

@@ -1,0 +1,118 @@
+"""What the index keeps of one instance, read from its file; and as a row of the table and back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from radserve.dicom_io import attributes
+from radserve.dicom_io.durable import storage_error
+from radserve.dicom_io.index_schema import ACQUISITION_TEXTS, PATIENT_AND_STUDY
+from radserve.dicom_io.parse import InstanceHeader, header_of
+from radserve.dicom_io.part10 import open_dicom, quiet
+from radserve.errors import RadserveError
+from radserve.references import AcquisitionContext, InstanceRef
+
+ACQUISITION = (*ACQUISITION_TEXTS, "age_years", "series_number")
+UIDS = tuple(each.name for each in fields(InstanceRef))
+
+
+@dataclass(frozen=True, slots=True)
+class PatientAndStudy:
+    """Attributes that QIDO-RS and C-FIND answer with (PS3.4 C.3.1, PS3.18 10.6), as texts; "" where absent."""
+
+    patient_id: str
+    patient_name: str
+    patient_birth_date: str
+    accession_number: str
+    study_id: str
+    study_time: str
+    referring_physician_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """An instance as the index knows it. `size` in bytes and `sha256` (hex) are those of the whole file."""
+
+    header: InstanceHeader
+    patient_and_study: PatientAndStudy
+    size: int
+    sha256: str
+
+
+def read_entry(path: Path) -> IndexEntry:
+    """Read an instance for the index. Raises as `parse_header`. Run it in a worker: files are hostile."""
+    file = open_dicom(path)
+    with quiet():
+        header = header_of(file)
+        ds = file.dataset
+        patient_and_study = PatientAndStudy(
+            patient_id=attributes.text(ds, "PatientID"),
+            patient_name=_name(ds.get("PatientName")),
+            patient_birth_date=attributes.text(ds, "PatientBirthDate"),
+            accession_number=attributes.text(ds, "AccessionNumber"),
+            study_id=attributes.text(ds, "StudyID"),
+            study_time=attributes.text(ds, "StudyTime"),
+            referring_physician_name=_name(ds.get("ReferringPhysicianName")),
+        )
+    with path.open("rb") as data:
+        digest = hashlib.file_digest(data, "sha256").hexdigest()
+    return IndexEntry(header, patient_and_study, path.stat().st_size, digest)
+
+
+def read_entries(paths: Sequence[Path]) -> list[IndexEntry | RadserveError]:
+    """`read_entry` of many files, errors as values."""
+    return [_read(path) for path in paths]
+
+
+def row_of(entry: IndexEntry) -> dict[str, Any]:
+    """The columns of an entry."""
+    header = entry.header
+    context = {name: getattr(header.context, name) for name in ACQUISITION}
+    row = {
+        **{name: getattr(header.instance, name) for name in UIDS},
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        **context,
+        "instance_number": header.instance_number,
+        "image_rows": header.rows,
+        "image_columns": header.columns,
+        "frames": header.frames,
+        **{name: getattr(entry.patient_and_study, name) for name in PATIENT_AND_STUDY},
+        "size": entry.size,
+        "sha256": entry.sha256,
+    }
+    return {name: _clean(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def header_from(row: Mapping[str, Any]) -> InstanceHeader:
+    """The header of a row."""
+    return InstanceHeader(
+        instance=InstanceRef(**{name: row[name] for name in UIDS}),
+        transfer_syntax_uid=row["transfer_syntax_uid"],
+        context=AcquisitionContext(**{name: row[name] for name in ACQUISITION}),
+        rows=row["image_rows"],
+        columns=row["image_columns"],
+        frames=row["frames"],
+        instance_number=row["instance_number"],
+    )
+
+
+def _read(path: Path) -> IndexEntry | RadserveError:
+    try:
+        return read_entry(path)
+    except RadserveError as error:
+        return error
+    except OSError as error:
+        return storage_error(error)
+
+
+def _name(value: object) -> str:
+    return "" if value is None else str(value).strip(" \0")[: attributes.TEXT_LENGTH]
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL takes neither NUL nor lone surrogates."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()

@@ -1,0 +1,61 @@
+"""Values of plain elements without pydicom's conversion, which takes most of the time that a header costs."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+
+ODD: Final = object()
+NUMERALS = b"0123456789+-.eE \\"
+UID_CHARACTERS = b"0123456789.\0"
+TEXT_VRS = frozenset(("AE", "AS", "CS", "DA", "LO", "SH", "TM"))
+
+
+def plain_value(ds: Dataset, keyword: str) -> Any:
+    """What pydicom would give for an element of numbers, UIDs or ASCII text; None where absent; ODD for anything else.
+
+    Decimal strings are float, integer strings int; several values are a list.
+    """
+    tag, dictionary_vr = _known(keyword)
+    element = ds.get_item(tag) if tag in ds else None
+    if element is None:
+        return None
+    if not isinstance(element, RawDataElement) or not isinstance(element.value, bytes):
+        return ODD
+    value = element.value
+    vr = element.VR if element.VR is not None else dictionary_vr
+    if vr == "US" and len(value) == 2 and element.is_little_endian:
+        return value[0] | value[1] << 8
+    try:
+        return _text_value(vr, value)
+    except ValueError:
+        return ODD
+
+
+def _text_value(vr: str, value: bytes) -> Any:
+    if vr in ("DS", "IS"):
+        stripped = value.rstrip(b" \0")
+        if not stripped or stripped.translate(None, NUMERALS):
+            return ODD
+        convert = float if vr == "DS" else int
+        parts = [convert(part) for part in stripped.split(b"\\")]
+        return parts if len(parts) > 1 else parts[0]
+    if vr == "UI" and not value.translate(None, UID_CHARACTERS) and b"\0" not in value[:-1]:
+        return value.rstrip(b"\0").decode("ascii")
+    # Below 0x80 and without escape sequences every character set is ASCII (PS3.3 C.12.1.1.2).
+    if vr in TEXT_VRS and value.isascii() and b"\x1b" not in value and b"\\" not in value:
+        return value.decode("ascii").rstrip(" \0")
+    return ODD
+
+
+@cache
+def _known(keyword: str) -> tuple[BaseTag, str]:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(keyword)
+    return BaseTag(tag), dictionary_VR(tag)

@@ -1,0 +1,92 @@
+"""What a store finds on its disk when it opens: only files that the index does not know are read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from radserve.dicom_io.durable import storage_error
+from radserve.dicom_io.index import Received, StudyIndex
+from radserve.dicom_io.index_entry import IndexEntry, read_entries
+from radserve.dicom_io.parse import InstanceHeader
+from radserve.errors import RadserveError, WorkerError
+from radserve.references import InstanceRef
+from radserve.workers import WorkerPool
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64  # headers read in one task of a worker
+
+
+def place_of(root: Path, instance: InstanceRef) -> Path:
+    """Where a store keeps an instance."""
+    return root / instance.study_instance_uid / instance.series_instance_uid / f"{instance.sop_instance_uid}.dcm"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Reads the files of a store. Ones that cannot be read (any more) stay on disk, unlisted, counted in the log."""
+
+    root: Path
+    workers: WorkerPool
+
+    async def headers(self, index: StudyIndex | None) -> list[InstanceHeader]:
+        """The headers of all files, bringing the index in line with them. Raises StorageError."""
+        sizes = await asyncio.to_thread(self._sizes)
+        known = await index.headers() if index else {}
+        listed, unknown = [], dict(sizes)
+        for header, size in known.values():
+            path = place_of(self.root, header.instance)
+            if sizes.get(path) == size:
+                listed.append(header)
+                del unknown[path]
+        received = await self.read(unknown)
+        if index:
+            gone = set(known) - {header.instance.sop_instance_uid for header in listed}
+            if gone:
+                logger.warning("%d indexed instances have no file or another one", len(gone))
+                await index.remove(gone)
+            if received:
+                await index.add(received)
+        return listed + [each.entry.header for each in received]
+
+    async def read_all(self) -> list[Received]:
+        """Everything on disk that can be read, for rebuilding the index. Raises StorageError."""
+        return await self.read(await asyncio.to_thread(self._sizes))
+
+    async def read(self, paths: Iterable[Path]) -> list[Received]:
+        """Read files; the time of a file's last change stands for when it came."""
+        ordered = sorted(paths)
+        batches = [ordered[at : at + BATCH] for at in range(0, len(ordered), BATCH)]
+        refused: Counter[str] = Counter()
+        read: list[Received] = []
+        for found in await asyncio.gather(*(self._read_batch(batch) for batch in batches)):
+            for path, entry in found:
+                if isinstance(entry, RadserveError):
+                    refused[entry.code] += 1
+                elif place_of(self.root, entry.header.instance) != path:
+                    refused["misplaced"] += 1
+                else:
+                    read.append(Received(entry, path.stat().st_mtime))
+        if refused:
+            logger.warning("stored files left out: %s", dict(refused))
+        return read
+
+    async def _read_batch(self, paths: list[Path]) -> Sequence[tuple[Path, IndexEntry | RadserveError]]:
+        try:
+            return list(zip(paths, await self.workers.run(read_entries, paths), strict=True))
+        except WorkerError as error:
+            if len(paths) == 1:
+                return [(paths[0], error)]
+        # One file of the batch ended the worker: read them one by one.
+        return [found for path in paths for found in await self._read_batch([path])]
+
+    def _sizes(self) -> dict[Path, int]:
+        try:
+            return {path: path.stat().st_size for path in self.root.glob("[0-9]*/[0-9]*/*.dcm")}
+        except OSError as error:
+            raise storage_error(error) from None

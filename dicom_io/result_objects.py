@@ -1,0 +1,47 @@
+"""The files of a result as the workflow keeps and delivers them. Run it in a worker: it reads foreign headers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Sequence
+
+from pydicom import dcmread
+
+from radserve._checks import invalid
+from radserve.dicom_io.write_base import OutputKind
+from radserve.dicom_io.write_not_analysable import write_not_analysable
+from radserve.dicom_io.write_outputs import MEDIA_TYPE, applicable, write_outputs
+from radserve.findings import Artifact, PackRef, StudyFailure, StudyResult
+from radserve.image import Image
+from radserve.references import SourceContext
+from radserve.work import ResultObject
+
+
+def check_outputs(names: Collection[str]) -> tuple[OutputKind, ...]:
+    """The kinds that are named. Raises RadserveError INVALID_ARGUMENT."""
+    known = {kind.value for kind in OutputKind}
+    if unknown := sorted(set(names) - known):
+        raise invalid("outputs", unknown, f"some of {sorted(known)}")
+    return tuple(OutputKind(name) for name in names)
+
+
+def result_objects(result: StudyResult, images: Sequence[Image], outputs: Sequence[str]) -> tuple[ResultObject, ...]:
+    """The DICOM objects of the named kinds that fit the result, and the report as text. Raises as `write_outputs`."""
+    objects = [
+        ResultObject(artifact, kind.value, _sop_instance_uid(artifact.data))
+        for kind in applicable(result, images, check_outputs(outputs))
+        for artifact in write_outputs(result, images, [kind])
+    ]
+    text = result.report.text if result.report else ""
+    return (*objects, ResultObject(Artifact("report.txt", "text/plain; charset=utf-8", text.encode()), "report"))
+
+
+def failure_objects(failure: StudyFailure, sources: Sequence[SourceContext], pack: PackRef) -> tuple[ResultObject, ...]:
+    """The SR that says that a study could not be analysed, and why. Raises as `write_not_analysable`."""
+    data = write_not_analysable(failure, sources, pack)
+    artifact = Artifact("sr.dcm", MEDIA_TYPE, data)
+    return (ResultObject(artifact, OutputKind.SR.value, _sop_instance_uid(data)),)
+
+
+def _sop_instance_uid(data: bytes) -> str:
+    return str(dcmread(io.BytesIO(data), specific_tags=["SOPInstanceUID"]).SOPInstanceUID)

@@ -1,0 +1,104 @@
+"""Heat maps of positive findings as DICOM Parametric Maps: one frame of 32-bit floats on the pixels of the source.
+
+The values are those of the heat map, unscaled: how much each place spoke for the finding (and, below zero, against it),
+as the difference of similarities. The window shows what speaks for it, from 0 to the greatest value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+from pydicom import Dataset
+
+from radserve.dicom_io.part10 import quiet
+from radserve.dicom_io.write_base import (
+    CONTENT_LABEL,
+    DRAFT,
+    LONG_STRING,
+    OutputKind,
+    identify,
+    image_of,
+    join_study,
+    positives,
+    sources_of,
+    to_bytes,
+)
+from radserve.dicom_io.write_planes import (
+    check_shape,
+    heat_on_source,
+    lies_in_plane,
+    plane_of,
+    require_planes,
+    settle_frames,
+)
+from radserve.dicom_io.write_sr import MANUFACTURER, NO_UNITS, texts_of
+from radserve.findings import Finding, StudyResult
+from radserve.image import Image
+
+LUT_LABEL = 16  # characters of VR SH
+WIDEST = float(np.finfo(np.float32).max)
+
+
+def write_parametric_map(result: StudyResult, images: Sequence[Image]) -> tuple[bytes, ...]:
+    """Return a Parametric Map as Part 10 bytes for each positive finding on CT or MR; none where all are negative.
+
+    `images` holds those that positive findings stand on. Raises as `write_seg`.
+    """
+    with quiet():
+        sources = sources_of(result)
+        require_planes("Parametric Map", list(sources.values()))
+        placed = [each for each in positives(result) if lies_in_plane(sources[each.region.instance.sop_instance_uid])]
+        return tuple(
+            to_bytes(_map(result, finding, images, sources, number)) for number, finding in enumerate(placed, start=1)
+        )
+
+
+def _map(
+    result: StudyResult, finding: Finding, images: Sequence[Image], sources: dict[str, Dataset], number: int
+) -> Dataset:
+    region, image = finding.region, image_of(finding, images)
+    check_shape(finding, image)
+    plane = plane_of(sources[region.instance.sop_instance_uid], image, region.frame, images)
+    values = heat_on_source(region.heat_map)
+    identity = identify(result, OutputKind.PARAMETRIC_MAP, number, of_series=region.instance.series_instance_uid)
+    greatest = max(float(values.max()), 0.0) or 1.0
+    document = hd.pm.ParametricMap(
+        source_images=[plane],
+        pixel_array=values[None],
+        series_instance_uid=identity.series_instance_uid,
+        series_number=identity.series_number,
+        sop_instance_uid=identity.sop_instance_uid,
+        instance_number=identity.instance_number,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=result.pack.name[:LONG_STRING],
+        software_versions=result.pack.version[:LONG_STRING],
+        device_serial_number=result.pack.digest[:LONG_STRING],
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[
+            hd.pm.RealWorldValueMapping(
+                lut_label=finding.label[:LUT_LABEL],
+                lut_explanation=f"Difference of similarities: {finding.label}"[:LONG_STRING],
+                unit=NO_UNITS,
+                value_range=(-WIDEST, WIDEST),
+                slope=1.0,
+                intercept=0.0,
+            )
+        ],
+        voi_lut_transformations=[_window(greatest)],
+        content_label=CONTENT_LABEL,
+        content_description=f"{finding.label}: {DRAFT}"[:LONG_STRING],
+        content_qualification=hd.ContentQualificationValues.RESEARCH,
+        image_flavor=hd.pm.ImageFlavorValues.VOLUME,
+        derived_pixel_contrast=hd.pm.DerivedPixelContrastValues.QUANTITY,
+        specific_character_set=None,
+    )
+    settle_frames(document, sources, {region.instance.sop_instance_uid: [(region.frame, image)]})
+    document.Laterality = ""  # type 2C of General Series: not known here
+    return join_study(document, plane, result.pack, identity.series_description, texts_of(result))
+
+
+def _window(greatest: float) -> hd.VOILUTTransformation:
+    exact = hd.VOILUTFunctionValues.LINEAR_EXACT  # a plain linear window may not be narrower than 1
+    return hd.VOILUTTransformation(window_center=greatest / 2, window_width=greatest, voi_lut_function=exact)

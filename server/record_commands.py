@@ -1,0 +1,137 @@
+"""radserve store rebuild | erase and radserve quarantine list | retry | drop: on the data folder of the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from radserve.errors import StorageError
+from radserve.references import StudyRef
+from radserve.server.settings import Settings
+from radserve.work import QuarantineEntry
+
+if TYPE_CHECKING:  # they import the database and pydicom, for which other commands need not wait
+    from radserve.dicom_io.store import StudyStore
+    from radserve.server.records import Records
+
+T = TypeVar("T")
+store_app = typer.Typer(no_args_is_help=True, help="The stored studies and their index.")
+quarantine_app = typer.Typer(no_args_is_help=True, help="What could not be stored, analysed or delivered.")
+
+DataDir = Annotated[Path | None, typer.Option(help="The server's data folder.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids from `radserve quarantine list`.")]
+All = Annotated[bool, typer.Option("--all", help="Everything that is in quarantine.")]
+
+
+@store_app.command("rebuild")
+def rebuild(data_dir: DataDir = None) -> None:
+    """Read all stored files anew and make the index from them. The server has to be stopped."""
+    settings = _settings(data_dir)
+
+    async def work(records: Records) -> int:
+        async with _store(settings, records) as store:
+            await store.open()
+            try:
+                return await store.rebuild()
+            finally:
+                await store.close()
+
+    typer.echo(f"the index has {_on_records(settings, work)} instances")
+
+
+@store_app.command("erase")
+def erase(
+    study: Annotated[str, typer.Option(help="Study Instance UID.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Remove a study for good: files, rows, results, quarantine. A running server does it within seconds."""
+    settings = _settings(data_dir)
+    reference = StudyRef(study)
+
+    async def work(records: Records) -> str:
+        await records.index.bury(reference.study_instance_uid, time.time())
+        async with _store(settings, records) as store:
+            try:
+                await store.open()  # which does what was asked for
+            except StorageError:  # the folder is the server's, or it failed: the request stays until it is done
+                return "the erasure is asked for; the server that uses the store does it, or the next one to start"
+            await store.close()
+        stone = await records.index.tombstone(reference.study_instance_uid)
+        return f"the study is erased: {stone.instances if stone else 0} instances"
+
+    typer.echo(_on_records(settings, work))
+
+
+@quarantine_app.command("list")
+def list_entries(data_dir: DataDir = None) -> None:
+    """Show what is in quarantine and why, oldest first."""
+    entries = _on_records(_settings(data_dir), lambda records: records.ledger.quarantined())
+    table = Table("id", "kind", "since", "code", "reason", "study", "destination")
+    for entry in entries:
+        since = datetime.fromtimestamp(entry.created_at, UTC).isoformat(timespec="seconds")
+        row = (entry.kind, since, entry.code, entry.reason, entry.study_instance_uid, entry.destination)
+        table.add_row(entry.quarantine_id, *row)
+    Console(soft_wrap=True).print(table)
+
+
+@quarantine_app.command("retry")
+def retry(ids: Ids = None, everything: All = False, data_dir: DataDir = None) -> None:
+    """Try again: the analysis of a study, or a delivery, with all its attempts. The running server does it."""
+    released = _release(ids, everything, data_dir, retry=True)
+    typer.echo(f"{len(released)} will be tried again")
+
+
+@quarantine_app.command("drop")
+def drop(ids: Ids = None, everything: All = False, data_dir: DataDir = None) -> None:
+    """Take entries off the list, and remove set-aside bytes."""
+    released = _release(ids, everything, data_dir, retry=False)
+    typer.echo(f"{len(released)} dropped")
+
+
+def _release(ids: list[str] | None, everything: bool, data_dir: Path | None, *, retry: bool) -> list[QuarantineEntry]:
+    if bool(ids) == everything:
+        raise typer.BadParameter("expected ids, or --all")
+
+    async def work(records: Records) -> list[QuarantineEntry]:
+        wanted = ids or [entry.quarantine_id for entry in await records.ledger.quarantined()]
+        released = []
+        for quarantine_id in wanted:
+            released.append(await records.ledger.release(quarantine_id, retry=retry, now=time.time()))
+            if not retry:
+                records.quarantine.remove(quarantine_id)
+        return released
+
+    return _on_records(_settings(data_dir), work)
+
+
+@asynccontextmanager
+async def _store(settings: Settings, records: Records) -> AsyncIterator[StudyStore]:
+    """The site's store, not opened yet: a running server holds it."""
+    from radserve.dicom_io.store import StudyStore
+    from radserve.server.app import decoder_pool
+
+    async with decoder_pool(settings) as workers:
+        yield StudyStore(settings.data_dir / "studies", workers, None, records.index, records.options)
+
+
+def _on_records(settings: Settings, work: Callable[[Records], Awaitable[T]]) -> T:
+    from radserve.server.records import opened_records
+
+    async def run() -> T:
+        async with opened_records(settings) as records:
+            return await work(records)
+
+    return asyncio.run(run())
+
+
+def _settings(data_dir: Path | None) -> Settings:
+    return Settings(data_dir=data_dir) if data_dir else Settings()

@@ -1,0 +1,59 @@
+"""The site's memory: the index database and what lies beside it in the data folder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from radserve.dicom_io.database import Database, sqlite_url
+from radserve.dicom_io.index import StudyIndex
+from radserve.dicom_io.outbox_ledger import SqlOutboxLedger
+from radserve.dicom_io.quarantine import QuarantineFolder
+from radserve.dicom_io.result_folders import ResultFolders
+from radserve.dicom_io.store import IndexedOptions
+from radserve.dicom_io.work_ledger import SqlWorkLedger
+from radserve.server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Everything that is remembered of studies besides their files."""
+
+    index: StudyIndex
+    ledger: SqlWorkLedger
+    outbox: SqlOutboxLedger
+    results: ResultFolders
+    quarantine: QuarantineFolder
+    refuse_erased: bool
+
+    @property
+    def options(self) -> IndexedOptions:
+        """How a store uses them."""
+        return IndexedOptions(self.quarantine, self.refuse_erased, remove_result=self.results.remove)
+
+
+@asynccontextmanager
+async def opened_records(settings: Settings) -> AsyncIterator[Records]:
+    """The records of a site; another process may use them at the same time. Raises StorageError."""
+    folder = settings.data_dir
+    database = Database(settings.index_url or _in(folder))
+    await database.open()
+    ledger = SqlWorkLedger(database)
+    try:
+        yield Records(
+            index=StudyIndex(database),
+            ledger=ledger,
+            outbox=SqlOutboxLedger(database, settings.node_name),
+            results=ResultFolders(folder / "results"),
+            quarantine=QuarantineFolder(folder / "quarantine", ledger),
+            refuse_erased=settings.erased_studies == "refuse",
+        )
+    finally:
+        await database.close()
+
+
+def _in(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    return sqlite_url(folder / "index.db")

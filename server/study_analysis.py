@@ -1,0 +1,99 @@
+"""What the workflow asks of the rest of radserve (pipelines.workflow.StudyAnalysis): stored studies, packs, writers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from radserve.dicom_io.facts import read_facts
+from radserve.dicom_io.parse import source_context
+from radserve.dicom_io.result_objects import failure_objects, result_objects
+from radserve.dicom_io.store import StudyStore
+from radserve.errors import DicomError, GeometryError, RadserveError, RequestError
+from radserve.findings import PackRef, StudyFailure
+from radserve.image import Image
+from radserve.models.catalogue import PackCatalogue
+from radserve.pipelines.deadline import Deadline
+from radserve.pipelines.rules import StudyFacts
+from radserve.pipelines.study import Analysis, AnalysisRequest
+from radserve.pipelines.workflow import AnalysisJob
+from radserve.ports import InstanceSource, WorkLedger
+from radserve.references import AcquisitionContext, InstanceRef, StudyRef
+from radserve.server.analysers import Analysers
+from radserve.server.study_facts import series_facts
+from radserve.work import ResultObject
+from radserve.workers import WorkerPool
+
+USUAL_OUTPUTS = ("sr", "sc")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Some instances of a store, as if there were no others (ports.InstanceSource)."""
+
+    source: InstanceSource
+    instances: frozenset[InstanceRef]
+
+    async def list_studies(self) -> Sequence[StudyRef]:
+        return [StudyRef(uid) for uid in sorted({each.study_instance_uid for each in self.instances})]
+
+    async def list_instances(self, study: StudyRef) -> Sequence[tuple[InstanceRef, AcquisitionContext]]:
+        return [each for each in await self.source.list_instances(study) if each[0] in self.instances]
+
+    async def read_image(self, instance: InstanceRef) -> Image:
+        return await self.source.read_image(instance)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStudyAnalysis:
+    """Analyses what is in the store. `keywords`: the tags that the rules ask for."""
+
+    store: StudyStore
+    ledger: WorkLedger
+    catalogue: PackCatalogue
+    analysers: Analysers
+    workers: WorkerPool
+    keywords: tuple[str, ...] = ()
+    analysis_s: float = 600.0
+
+    async def facts(self, study: StudyRef, instances: Sequence[InstanceRef]) -> StudyFacts:
+        wanted = set(instances)
+        calling_aes = await self.ledger.calling_aes(study)
+        series: dict[str, list[tuple[InstanceRef, AcquisitionContext]]] = {}
+        for instance, context in await self.store.list_instances(study):
+            if instance in wanted:
+                series.setdefault(instance.series_instance_uid, []).append((instance, context))
+        first = [self.store.path(members[0][0]) for members in series.values()]
+        read = await self.workers.run(read_facts, first, self.keywords) if self.keywords else [None] * len(first)
+        facts = []
+        for (uid, members), tags in zip(series.items(), read, strict=True):
+            if isinstance(tags, RadserveError):
+                raise tags
+            contexts = [context for _, context in members]
+            facts.append(series_facts(uid, contexts, calling_aes.get(uid, ""), tags.tags if tags else {}))
+        return StudyFacts(study.study_instance_uid, tuple(facts))
+
+    async def digest(self, pack: str) -> str:
+        return self.catalogue.get(pack).digest
+
+    async def analyse(self, job: AnalysisJob) -> Sequence[ResultObject]:
+        """The objects of the result. A study that cannot be analysed has one, too: the SR that says so."""
+        analyser = await self.analysers.get(job.result.pack)
+        selected = replace(analyser, source=Selection(self.store, frozenset(job.instances)))
+        request = AnalysisRequest(StudyRef(job.result.study_instance_uid))
+        try:
+            async for event in selected.analyse(request, Deadline.after(self.analysis_s)):
+                if isinstance(event, Analysis):
+                    outputs = job.outputs or USUAL_OUTPUTS
+                    result = replace(event.result, revision=job.result.revision)
+                    made: Sequence[ResultObject] = await self.workers.run(result_objects, result, event.images, outputs)
+                    return made
+        except (DicomError, GeometryError, RequestError) as error:
+            return await self._failure(job, error, analyser.pack.ref)
+        raise AssertionError("an analysis ends with its result")
+
+    async def _failure(self, job: AnalysisJob, error: RadserveError, pack: PackRef) -> Sequence[ResultObject]:
+        failure = StudyFailure(error.code, error.client_message, "", job.result.study_instance_uid)
+        source = await self.workers.run(source_context, self.store.path(job.instances[0]))
+        made: Sequence[ResultObject] = await self.workers.run(failure_objects, failure, [source], pack)
+        return made

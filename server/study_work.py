@@ -1,0 +1,108 @@
+"""Starts the workflow and the outbox of a site, and looks after erasures that were asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from radserve.dicom_io.database import sqlite_url
+from radserve.dicom_io.facts import check_keywords
+from radserve.dicom_io.store import StudyStore
+from radserve.dicom_io.write_base import OutputKind
+from radserve.models.catalogue import PackCatalogue
+from radserve.pipelines.outbox import Outbox
+from radserve.pipelines.rules import Rule, RuleSet
+from radserve.pipelines.rules_file import read_rules
+from radserve.pipelines.timing import CompletionPolicy, RetryPolicy, SystemClock
+from radserve.pipelines.workflow import StudyWorkflow, WorkflowOptions
+from radserve.server.dbos_work import DbosWork
+from radserve.server.records import Records
+from radserve.server.senders import Destinations, FolderSender, SchemeSender
+from radserve.server.settings import Settings
+from radserve.server.study_analysis import StoredStudyAnalysis
+
+logger = logging.getLogger(__name__)
+
+ERASE_POLL_S = 2.0
+SENDERS: Mapping[str, SchemeSender] = {"file": FolderSender()}
+
+
+def site_rules(settings: Settings, catalogue: PackCatalogue) -> RuleSet:
+    """The rules of the site; without a file every study goes to the default pack and nowhere else.
+
+    Raises RadserveError INVALID_ARGUMENT for a rule with a pack, an output or a tag that does not exist.
+    """
+    if settings.rules_file is None:
+        return RuleSet((Rule("every study", settings.default_pack),))
+    rules = read_rules(settings.rules_file, outputs=[kind.value for kind in OutputKind], packs=catalogue.names())
+    check_keywords(rules.keywords)
+    return rules
+
+
+@asynccontextmanager
+async def erasing(store: StudyStore) -> AsyncIterator[None]:
+    """Erase what another process (`radserve store erase`) asked for, while the block runs."""
+
+    async def keep_erasing() -> None:
+        while True:
+            await asyncio.sleep(ERASE_POLL_S)
+            try:
+                if count := await store.erase_requested():
+                    logger.info("%d studies were erased", count)
+            except Exception as error:  # it is asked for until it is done
+                logger.warning("erasing failed: %s", type(error).__name__)
+
+    async with _running(keep_erasing()):
+        yield
+
+
+@asynccontextmanager
+async def studies_at_work(
+    settings: Settings,
+    records: Records,
+    rules: RuleSet,
+    analysis: StoredStudyAnalysis,
+    senders: Mapping[str, SchemeSender] = SENDERS,
+) -> AsyncIterator[StudyWorkflow]:
+    """Analyse and deliver received studies while the block runs; what is cut off goes on at the next start.
+
+    Raises RadserveError INVALID_ARGUMENT for rules or destinations that make no sense, StorageError.
+    """
+    destinations = Destinations(settings.destinations, senders)
+    destinations.check(tuple(name for rule in rules.rules for name in rule.destinations))
+    await records.results.open()
+    work = DbosWork(
+        settings.work_url or sqlite_url(settings.data_dir / "work.db"),
+        node=settings.node_name,
+        concurrency=settings.workflow_studies,
+    )
+    options = WorkflowOptions(
+        rules,
+        CompletionPolicy(settings.study_quiet_s, settings.study_cap_s),
+        RetryPolicy(attempts=settings.attempts),
+    )
+    clock = SystemClock()
+    workflow = StudyWorkflow(records.ledger, records.results, analysis, work, clock, options)
+    retries = RetryPolicy(settings.attempts, first_s=settings.delivery_retry_s, factor=6.0)
+    outbox = Outbox(records.outbox, records.results, destinations, clock, retries)
+    await work.open()
+    try:
+        async with _running(workflow.run()), _running(outbox.run()):
+            yield workflow
+    finally:
+        await work.close()
+
+
+@asynccontextmanager
+async def _running(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(coroutine)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,61 @@
+"""The storage SCP in a process of its own, with real workers, for tests that kill it or weigh it.
+
+python -m tests.dicom_io.dimse.scp_process PORT FOLDER [PDU_SECONDS]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from radserve.dicom_io.dimse.access import AccessPolicy, PeerPolicy
+from radserve.dicom_io.dimse.pdu import WireLimits
+from radserve.dicom_io.dimse.peer import DimseError, Peer, echo
+from radserve.dicom_io.dimse.store_scp import ScpOptions, StoreScp
+from radserve.dicom_io.store import StudyStore
+from radserve.workers import WorkerLimits, WorkerPool
+
+ROOT = Path(__file__).parents[3]
+START_SECONDS = 60
+
+
+async def serve(port: int, folder: Path, pdu_seconds: float) -> None:
+    limits = WorkerLimits(memory_bytes=2 << 30, cpu_seconds=30, wall_seconds=60)
+    async with WorkerPool(name="scp test", size=1, limits=limits, preload=("radserve.dicom_io.parse",)) as workers:
+        await workers.warm()
+        store = StudyStore(folder, workers)
+        await store.open()
+        wire = WireLimits(pdu_seconds=pdu_seconds, negotiation_seconds=pdu_seconds)
+        access = AccessPolicy("RADSERVE", others=PeerPolicy(associations=16))
+        scp = StoreScp(ScpOptions(access, port=port, limits=wire), store)
+        await scp.start()
+        await asyncio.Event().wait()
+
+
+@contextmanager
+def scp_process(port: int, folder: Path, pdu_seconds: float = 15.0) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that answers on `port`; it is killed at the end of the block."""
+    command = [sys.executable, "-m", "tests.dicom_io.dimse.scp_process", str(port), str(folder), str(pdu_seconds)]
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                asyncio.run(echo(Peer("127.0.0.1", port, "RADSERVE")))
+                break
+            except DimseError:
+                assert process.poll() is None and time.monotonic() < deadline, "the SCP did not start"
+                time.sleep(0.1)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])))

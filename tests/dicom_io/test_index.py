@@ -1,0 +1,366 @@
+"""The index beside the store: durable before the acknowledgement, rebuildable, erasable without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from radserve.dicom_io import index_schema as schema
+from radserve.dicom_io.database import Database, sqlite_url
+from radserve.dicom_io.index import StudyIndex
+from radserve.dicom_io.quarantine import QuarantineFolder
+from radserve.dicom_io.store import IndexedOptions, StoredInstance, StudyStore
+from radserve.dicom_io.work_ledger import SqlWorkLedger
+from radserve.errors import ErrorCode, RequestError, StorageError
+from radserve.references import StudyRef
+from radserve.work import QuarantineKind, StudyState
+from tests.dicom_io.test_store import InlineWorkers, instance, put, refused
+from tests.support.postgres import postgres
+
+
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "index.db")
+    found: str = request.getfixturevalue("postgres_url")
+    engine = sa.create_engine(found)
+    with engine.begin() as connection:
+        for table in schema.metadata.tables:
+            connection.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
+    engine.dispose()
+    return found
+
+
+class Site:
+    """A store with its index and quarantine, as the server puts them together."""
+
+    def __init__(self, root: Path, url: str, **options: Any) -> None:
+        self.root = root
+        self.workers = InlineWorkers()
+        self.database = Database(url)
+        self.index = StudyIndex(self.database)
+        self.ledger = SqlWorkLedger(self.database)
+        self.quarantine = QuarantineFolder(root / "quarantine", self.ledger)
+        given = IndexedOptions(quarantine=self.quarantine, **options)
+        self.store = StudyStore(root / "studies", self.workers, index=self.index, options=given)
+
+    async def open(self) -> Site:
+        await self.database.open()
+        await self.store.open()
+        return self
+
+    async def close(self) -> None:
+        await self.store.close()
+        await self.database.close()
+
+    async def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        def work(connection: sa.Connection) -> dict[str, list[tuple[Any, ...]]]:
+            tables = schema.metadata.tables.values()
+            return {
+                each.name: [tuple(row) for row in connection.execute(sa.select(each).order_by(*each.primary_key))]
+                for each in tables
+            }
+
+        return await self.database.run(work)
+
+
+@pytest.fixture
+async def site(tmp_path: Path, url: str) -> AsyncIterator[Site]:
+    made = await Site(tmp_path, url).open()
+    yield made
+    await made.close()
+
+
+async def test_an_acknowledged_instance_has_its_row(site: Site) -> None:
+    data = instance(3, AccessionNumber="A-17", PatientName="Doe^Jane", StudyTime="101112")
+    async with site.store.receive("MODALITY") as incoming:
+        incoming.write(data)
+        answer = await incoming.commit()
+    (row,) = await site.index.rows(answer.header.instance.study_instance_uid)
+    expected = {
+        "sop_instance_uid": answer.header.instance.sop_instance_uid,
+        "patient_name": "Doe^Jane",
+        "patient_id": "P-0001",
+        "accession_number": "A-17",
+        "study_time": "101112",
+        "calling_ae": "MODALITY",
+        "modality": "CR",
+        "instance_number": 3,
+        "image_rows": 30,
+        "image_columns": 20,
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "revision": None,
+    }
+    assert {name: row[name] for name in expected} == expected
+    (open_study,) = await site.ledger.open_studies()
+    assert open_study.study_instance_uid == answer.header.instance.study_instance_uid
+    assert open_study.stored_instances == 1
+
+
+async def test_nothing_is_acknowledged_that_the_index_could_not_take(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*args: object, **kwargs: object) -> None:
+        raise StorageError(ErrorCode.STORAGE_FULL, "the index is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.index, "add", fail)
+        assert (await refused(site.store, instance())).code is ErrorCode.STORAGE_FULL
+    assert not list((site.root / "studies").rglob("*.dcm")) and not await site.store.list_studies()
+    assert not list((site.root / "studies").glob("[0-9]*"))
+    assert not (await put(site.store, instance())).duplicate
+
+
+async def test_instances_at_once_share_transactions_and_all_have_rows(site: Site) -> None:
+    data = [instance(number, study=f"s{number % 5}") for number in range(40)]
+    await asyncio.gather(*(put(site.store, each) for each in data))
+    assert len(await site.index.headers()) == 40
+    assert sum(each.stored_instances for each in await site.ledger.open_studies()) == 40
+
+
+async def test_one_failing_piece_of_work_takes_back_its_own_changes_only(site: Site) -> None:
+    def bury(connection: sa.Connection, name: str) -> None:
+        values = {"study_sha256": name, "study_instance_uid": "", "state": "erased", "requested_at": 0, "instances": 0}
+        connection.execute(schema.tombstones.insert().values(values))
+
+    def bad(connection: sa.Connection) -> None:
+        bury(connection, "bad")
+        raise RequestError(ErrorCode.INVALID_ARGUMENT, "no")
+
+    works = [lambda c: bury(c, "1"), bad, lambda c: bury(c, "2"), lambda c: bury(c, "1")]
+    outcomes = await asyncio.gather(*(site.database.run(work) for work in works), return_exceptions=True)
+    assert outcomes[0] is None and outcomes[2] is None
+    assert isinstance(outcomes[1], RequestError)
+    assert isinstance(outcomes[3], StorageError)
+    assert outcomes[3].client_message in ("the index failed: IntegrityError", "the index failed: UniqueViolation")
+    assert [row[0] for row in (await site.dump())["tombstones"]] == ["1", "2"]
+
+
+async def test_opening_reads_only_files_that_the_index_does_not_know(tmp_path: Path, url: str) -> None:
+    first = await Site(tmp_path, url).open()
+    answers = [await put(first.store, instance(number)) for number in range(6)]
+    await first.close()
+    study = answers[0].header.instance
+    folder = tmp_path / "studies" / study.study_instance_uid / study.series_instance_uid
+    (folder / f"{answers[0].header.instance.sop_instance_uid}.dcm").unlink()
+    unknown = instance(7)
+    other = await Site(tmp_path / "other", sqlite_url(tmp_path / "other.db")).open()
+    new = (await put(other.store, unknown)).header.instance
+    await other.close()
+    (folder / f"{new.sop_instance_uid}.dcm").write_bytes(unknown)
+
+    again = Site(tmp_path, url)
+    read: list[Path] = []
+    run = again.workers.run
+
+    async def note(function: Any, paths: list[Path], *rest: Any) -> Any:
+        read.extend(paths)
+        return await run(function, paths, *rest)
+
+    again.workers.run = note  # type: ignore[method-assign]
+    await again.open()
+    assert [path.stem for path in read] == [new.sop_instance_uid]
+    expected = {answer.header.instance.sop_instance_uid for answer in answers[1:]} | {new.sop_instance_uid}
+    listed = again.store.headers(StudyRef(study.study_instance_uid))
+    assert {each.instance.sop_instance_uid for each in listed} == expected == set(await again.index.headers())
+    by_uid = {answer.header.instance.sop_instance_uid: answer.header for answer in answers}
+    assert all(by_uid.get(each.instance.sop_instance_uid, each) == each for each in listed)
+    await again.close()
+
+
+async def test_rebuilding_gives_the_index_as_it_was(site: Site) -> None:
+    for number in range(12):
+        await put(site.store, instance(number, study=f"s{number % 3}", PatientID=f"ü{number}"))
+    (first, *_) = await site.ledger.open_studies()
+    await site.ledger.close(StudyRef(first.study_instance_uid), incomplete=False, now=5.0)
+    before = await site.dump()
+    assert await site.store.rebuild() == 12
+    assert await site.dump() == before
+    assert len(await site.store.list_studies()) == 3
+
+
+async def test_a_lost_index_is_made_again_from_the_files(tmp_path: Path) -> None:
+    first = await Site(tmp_path, sqlite_url(tmp_path / "a.db")).open()
+    for number in range(5):
+        await put(first.store, instance(number))
+    before = (await first.dump())["instances"]
+    await first.close()
+    second = await Site(tmp_path, sqlite_url(tmp_path / "b.db")).open()
+    after = (await second.dump())["instances"]
+    when = [column.name for column in schema.instances.columns].index("received_at")
+    assert [row[:when] for row in after] == [row[:when] for row in before]
+    assert all(abs(a[when] - b[when]) < 5 for a, b in zip(after, before, strict=True))
+    assert len(await second.ledger.open_studies()) == 1
+    await second.close()
+
+
+async def test_a_conflict_is_kept_in_quarantine_with_its_row_and_an_audit_line(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    await put(site.store, instance())
+    bad = instance(PatientID="OTHER-PATIENT")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            async with site.store.receive("SENDER") as incoming:
+                incoming.write(bad)
+                with pytest.raises(StorageError) as caught:
+                    await incoming.commit()
+                assert caught.value.code is ErrorCode.UID_CONFLICT
+    (entry,) = await site.ledger.quarantined()
+    assert (entry.kind, entry.code, entry.calling_ae) == (QuarantineKind.CONFLICT, ErrorCode.UID_CONFLICT, "SENDER")
+    assert entry.sha256 == hashlib.sha256(bad).hexdigest()
+    assert site.quarantine.path(entry.quarantine_id).read_bytes() == bad
+    assert f"audit: UID_CONFLICT: other bytes (sha256 {entry.sha256})" in caplog.text
+    assert "OTHER-PATIENT" not in caplog.text
+    with pytest.raises(RequestError, match="cannot be tried again"):
+        await site.ledger.release(entry.quarantine_id, retry=True, now=0)
+    await site.ledger.release(entry.quarantine_id, retry=False, now=0)
+    assert not await site.ledger.quarantined()
+
+
+# Erasing
+
+
+async def erased(site: Site) -> StoredInstance:
+    await put(site.store, instance(9, study="other"))
+    answer = await put(site.store, instance(1, PatientName="Canary^Erased", PatientID="CANARY-77"))
+    await refused(site.store, instance(1, PatientName="Canary^Erased", PatientID="CANARY-77", AccessionNumber="B"))
+    study = StudyRef(answer.header.instance.study_instance_uid)
+    await site.ledger.close(study, incomplete=False, now=1.0)
+    assert await site.store.erase(study) == 1
+    return answer
+
+
+async def test_an_erased_study_leaves_a_tombstone_and_no_byte(site: Site, url: str) -> None:
+    answer = await erased(site)
+    uids = answer.header.instance
+    needles = [b"CANARY-77", b"Canary^Erased", uids.study_instance_uid.encode(), uids.sop_instance_uid.encode()]
+    for path in site.root.rglob("*"):
+        assert not any(needle in bytes(path) for needle in needles)
+        assert not path.is_file() or not any(needle in path.read_bytes() for needle in needles), path.name
+    text = str(await site.dump()).encode()
+    assert not any(needle in text for needle in needles)
+    stone = await site.index.tombstone(uids.study_instance_uid)
+    assert stone is not None and stone.instances == 1 and stone.erased_at is not None
+    assert len(await site.store.list_studies()) == 1 and len(await site.index.headers()) == 1
+
+
+async def test_the_byte_search_would_find_what_is_not_erased(tmp_path: Path) -> None:
+    site = await Site(tmp_path, sqlite_url(tmp_path / "index.db")).open()
+    await put(site.store, instance(1, PatientID="CANARY-77"))
+    found = [path for path in tmp_path.rglob("*") if path.is_file() and b"CANARY-77" in path.read_bytes()]
+    await site.close()
+    assert {path.suffix for path in found} >= {".dcm", ".db-wal"}
+
+
+async def test_an_erased_study_is_refused_when_it_comes_again(site: Site) -> None:
+    answer = await erased(site)
+    error = await refused(site.store, instance(1, PatientID="CANARY-77"))
+    assert isinstance(error, RequestError) and error.code is ErrorCode.STUDY_ERASED
+    assert not (site.root / "studies" / answer.header.instance.study_instance_uid).exists()
+
+
+async def test_an_erased_study_is_taken_again_where_the_site_says_so(tmp_path: Path, url: str) -> None:
+    site = await Site(tmp_path, url, refuse_erased=False).open()
+    await erased(site)
+    assert not (await put(site.store, instance(1))).duplicate
+    assert len(await site.ledger.open_studies()) == 2 == len(await site.store.list_studies())
+    await site.close()
+
+
+async def test_an_erasure_that_was_cut_off_is_finished_when_the_store_opens(tmp_path: Path, url: str) -> None:
+    site = await Site(tmp_path, url).open()
+    uid = (await put(site.store, instance(1))).header.instance.study_instance_uid
+    await site.index.bury(uid, 3.0)  # as another process, or one that was killed after its first step
+    await site.close()
+    again = await Site(tmp_path, url).open()
+    assert not await again.store.list_studies() and not await again.index.headers()
+    assert not (tmp_path / "studies" / uid).exists()
+    stone = await again.index.tombstone(uid)
+    assert stone is not None and stone.erased_at is not None
+    await again.close()
+
+
+# The schema
+
+
+async def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
+    database = Database(url)
+    await database.open()
+    await database.open()  # nothing is left to do
+    engine = sa.create_engine(url)
+    found = sa.inspect(engine)
+    for table in schema.metadata.tables.values():
+        columns = {each["name"]: each for each in found.get_columns(table.name)}
+        assert set(columns) == set(table.columns.keys()), table.name
+        assert {name for name, each in columns.items() if each["nullable"]} == {
+            each.name for each in table.columns if each.nullable
+        }, table.name
+        assert found.get_pk_constraint(table.name)["constrained_columns"] == [each.name for each in table.primary_key]
+    engine.dispose()
+    await database.close()
+
+
+def test_an_older_index_is_brought_forward_and_a_newer_one_is_refused(tmp_path: Path) -> None:
+    engine = sa.create_engine(sqlite_url(tmp_path / "index.db"))
+    added = (*schema.MIGRATIONS, ("ALTER TABLE studies ADD COLUMN note TEXT",))
+    with engine.begin() as connection:
+        assert schema.migrate(connection) == 1
+    with engine.begin() as connection:
+        assert schema.migrate(connection, added) == 1
+        assert "note" in {each["name"] for each in sa.inspect(connection).get_columns("studies")}
+        assert schema.migrate(connection, added) == 0
+        with pytest.raises(StorageError, match="schema version 2, this radserve knows 1"):
+            schema.migrate(connection)
+    engine.dispose()
+
+
+async def test_sqlite_syncs_every_commit_and_overwrites_what_is_deleted(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "index.db"))
+    await database.open()
+
+    def pragmas(connection: sa.Connection) -> list[Any]:
+        return [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "secure_delete")
+        ]
+
+    assert await database.run(pragmas) == ["wal", 2, 1]
+    await database.close()
+    assert sqlite3.connect(tmp_path / "index.db").execute("SELECT max(version) FROM schema_version").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "oracle+nodriver://x", "mysql://host/db"])
+def test_a_url_that_cannot_be_used_is_refused(bad: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        Database(bad)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+async def test_a_late_instance_opens_the_study_again_and_keeps_the_first_revision(site: Site) -> None:
+    ref = (await put(site.store, instance(1))).header.instance
+    study = StudyRef(ref.study_instance_uid)
+    first = await site.ledger.close(study, incomplete=False, now=1.0)
+    assert first is not None and first.revision == 1 and first.state is StudyState.COMPLETE
+    assert await site.ledger.close(study, incomplete=False, now=1.0) is None
+    await put(site.store, instance(2))
+    assert len(await site.ledger.open_studies()) == 1
+    second = await site.ledger.close(study, incomplete=True, now=2.0)
+    assert second is not None and (second.revision, second.incomplete) == (2, True)
+    assert len(await site.ledger.instances(first)) == 1 and len(await site.ledger.instances(second)) == 2
+    assert await site.ledger.revision(second.work_id) == second

@@ -1,0 +1,85 @@
+"""From an imported study to objects at a destination, by the real server with the workflow switched on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+
+from tests.support.dicoms import cr, part10
+from tests.support.server import live_server
+
+pytestmark = pytest.mark.integration
+SECONDS = 90
+RULES = """
+[[rule]]
+name = "chest"
+pack = "cxr-bus-mini"
+outputs = ["sr", "sc", "seg"]
+destinations = ["archive"]
+when = { modality = "CR", view = "PA", tag.Manufacturer = "radserve*" }
+"""
+
+
+def radiograph(number: int, **attributes: object) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (40, 40), dtype=np.uint8)
+    return part10(cr(pixels, instance=str(number), InstanceNumber=number, **attributes))
+
+
+def objects(folder: Path, count: int) -> list[Dataset]:
+    """What has arrived, once there are `count` of them and a moment has passed in which more could come."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and len(list(folder.glob("*.dcm"))) < count:
+        time.sleep(0.2)
+    time.sleep(2.0)
+    return [dcmread(io.BytesIO(path.read_bytes())) for path in sorted(folder.glob("*.dcm"))]
+
+
+@pytest.mark.slow
+def test_a_received_study_is_analysed_and_delivered_by_itself(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES)
+    archive = tmp_path / "archive"
+    given = {
+        "workflow": True,
+        "rules_file": rules,
+        "destinations": {"archive": f"file://{archive}"},
+        "study_quiet_s": 1.0,
+    }
+    with live_server(tmp_path / "data", **given) as server:
+        server.send(radiograph(1), radiograph(1))
+        server.send(radiograph(2, study="not routed", Manufacturer="other"))
+        found = objects(archive, 2)
+        assert sorted(each.Modality for each in found) == ["OT", "SR"]  # a radiograph gets no SEG
+        assert {each.StudyInstanceUID for each in found} == {cr(np.zeros((2, 2), np.uint8)).StudyInstanceUID}
+        server.send(radiograph(3))  # late: a revised result, in objects of their own
+        found = objects(archive, 4)
+        assert sorted(each.Modality for each in found) == ["OT", "OT", "SR", "SR"]
+        assert len({each.SOPInstanceUID for each in found}) == 4
+        manifests = [json.loads(path.read_bytes()) for path in (tmp_path / "data" / "results").glob("2*/manifest.json")]
+        first, second = sorted(manifests, key=lambda each: int(each["revision"]))
+        assert (first["predecessor_uid"], second["predecessor_uid"]) == ("", first["result_uid"])
+        before = {hashlib.sha256(path.read_bytes()).hexdigest() for path in archive.glob("*.dcm")}
+    with live_server(tmp_path / "data", **given):
+        time.sleep(4)  # nothing is left to do after a restart
+        assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in archive.glob("*.dcm")} == before
+        assert len(list((tmp_path / "data" / "results").glob("2.25.*"))) == 2
+
+
+@pytest.mark.slow
+def test_a_study_that_cannot_be_analysed_says_so_at_the_destination(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES.replace('when = { modality = "CR"', 'when = { modality = "OT"').replace(', view = "PA"', ""))
+    archive = tmp_path / "archive"
+    given = {"workflow": True, "rules_file": rules, "destinations": {"archive": f"file://{archive}"}}
+    with live_server(tmp_path / "data", study_quiet_s=0.5, **given) as server:
+        server.send(radiograph(1, Modality="OT"))
+        (found,) = objects(archive, 1)
+        assert found.Modality == "SR"
+        assert "NO_APPLICABLE_INPUT" in str(found)

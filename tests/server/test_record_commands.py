@@ -1,0 +1,172 @@
+"""The commands on a site's records: quarantine, store, rules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from radserve.dicom_io.store import StudyStore
+from radserve.errors import DicomError, ErrorCode, RadserveError
+from radserve.pipelines.rules import RuleSet
+from radserve.server.cli import app
+from radserve.server.records import Records, opened_records
+from radserve.server.senders import Destinations, FolderSender
+from radserve.server.settings import Settings
+from radserve.server.study_work import site_rules
+from radserve.work import QuarantineEntry, QuarantineKind, StudyState
+from tests.support.dicoms import cr, save, uid
+from tests.support.workflow import InlineWorkers, instance
+
+STUDY = uid("study", "s")
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+
+
+def on_site(root: Path, work: Callable[[Records, StudyStore], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        async with opened_records(Settings(data_dir=root)) as records:
+            workers: Any = InlineWorkers()
+            store = StudyStore(root / "studies", workers, None, records.index, records.options)
+            await store.open()
+            try:
+                return await work(records, store)
+            finally:
+                await store.close()
+
+    return asyncio.run(run())
+
+
+async def receive(store: StudyStore, data: bytes) -> None:
+    async with store.receive() as incoming:
+        incoming.write(data)
+        await incoming.commit()
+
+
+def call(*arguments: str | Path, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+async def spoil(records: Records, store: StudyStore) -> None:
+    await receive(store, instance("s"))
+    with pytest.raises(RadserveError):
+        await receive(store, instance("s", PatientID="OTHER"))
+    (study,) = await records.ledger.open_studies()
+    from radserve.references import StudyRef
+
+    revision = await records.ledger.close(StudyRef(study.study_instance_uid), incomplete=False, now=1.0)
+    assert revision is not None
+    error = DicomError(ErrorCode.DECODE_FAILED, "the JPEG stream is broken")
+    entry = QuarantineEntry("2.25.7", QuarantineKind.STUDY, STUDY, error.code, error.client_message, 2.0, revision=1)
+    await records.ledger.put_in_quarantine(entry)
+
+
+def test_quarantine_is_listed_retried_and_dropped(tmp_path: Path) -> None:
+    on_site(tmp_path, spoil)
+    shown = call("quarantine", "list", "--data-dir", tmp_path)
+    assert "the JPEG stream is broken" in shown and "UID_CONFLICT" in shown and "1970-01-01T00:00:02" in shown
+    assert "1 will be tried again" in call("quarantine", "retry", "2.25.7", "--data-dir", tmp_path)
+
+    async def waiting(records: Records, store: StudyStore) -> list[int]:
+        return [each.generation for each in await records.ledger.revisions(StudyState.COMPLETE)]
+
+    assert on_site(tmp_path, waiting) == [1]
+    (kept,) = (tmp_path / "quarantine").iterdir()
+    assert "1 dropped" in call("quarantine", "drop", "--all", "--data-dir", tmp_path)
+    assert not kept.exists()
+    result = CliRunner().invoke(app, ["quarantine", "drop", "2.25.9", "--data-dir", str(tmp_path)])
+    assert isinstance(result.exception, RadserveError) and "2.25.9" in result.exception.client_message
+
+
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_releasing_takes_ids_or_all_of_them(tmp_path: Path, command: str) -> None:
+    call("quarantine", command, "--data-dir", tmp_path, code=2)
+    call("quarantine", command, "2.25.7", "--all", "--data-dir", tmp_path, code=2)
+
+
+def test_a_study_is_erased_with_the_server_stopped(tmp_path: Path) -> None:
+    on_site(tmp_path, lambda records, store: receive(store, instance("s")))
+    assert "the study is erased: 1 instances" in call("store", "erase", "--study", STUDY, "--data-dir", tmp_path)
+    assert not (tmp_path / "studies" / STUDY).exists()
+
+
+def test_a_study_is_erased_by_the_server_that_runs(tmp_path: Path) -> None:
+    async def work(records: Records, store: StudyStore) -> None:
+        await receive(store, instance("s"))
+        said = await asyncio.to_thread(call, "store", "erase", "--study", STUDY, "--data-dir", tmp_path)
+        assert "the erasure is asked for" in said
+        assert await store.erase_requested() == 1 and not await store.list_studies()
+        stone = await records.index.tombstone(STUDY)
+        assert stone is not None and stone.erased_at is not None
+
+    on_site(tmp_path, work)
+
+
+def test_the_index_is_rebuilt_from_the_files(tmp_path: Path) -> None:
+    on_site(tmp_path, lambda records, store: receive(store, instance("s")))
+    assert "the index has 1 instances" in call("store", "rebuild", "--data-dir", tmp_path)
+
+
+RULES = """
+[[rule]]
+name = "chest"
+pack = "cxr-bus-mini"
+destinations = ["pacs"]
+when = { modality = "CR", tag.StationName = "XR*" }
+"""
+
+
+def test_testing_rules_says_which_matched_and_why(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES)
+    image = np.zeros((8, 8), np.uint16)
+    save(cr(image, study="a", StationName="XR1"), tmp_path / "a.dcm")
+    shown = call("rules", "test", tmp_path / "a.dcm", "--rules", rules)
+    assert "modality is 'CR' and tag.StationName is 'XR*'" in shown
+    assert "-> pack cxr-bus-mini: 1 series, by chest; to pacs (the usual)" in shown
+    save(cr(image, study="b", StationName="MOBILE"), tmp_path / "b.dcm")
+    shown = call("rules", "test", tmp_path / "b.dcm", "--rules", rules, code=2)
+    assert "tag.StationName is not 'XR*'" in shown and "no rule takes this study" in shown
+    assert "MOBILE" not in shown and "Doe" not in shown
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("StationName", "StationNam", "got 'StationNam', expected a keyword"),
+        ("cxr-bus-mini", "none", "rule 'chest' pack: got ['none']"),
+        ("destinations = ['pacs']", "outputs = ['gif']", "rule 'chest' outputs: got ['gif']"),
+    ],
+)
+def test_rules_that_name_what_does_not_exist_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    from radserve.models.catalogue import PackCatalogue
+
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES.replace('"pacs"', "'pacs'").replace(old, new))
+    with pytest.raises(RadserveError) as caught:
+        site_rules(Settings(rules_file=path), PackCatalogue(()))
+    assert message in caught.value.client_message
+    assert isinstance(site_rules(Settings(), PackCatalogue(())), RuleSet)
+
+
+async def test_a_folder_destination_has_each_object_once(tmp_path: Path) -> None:
+    from radserve.findings import Artifact
+
+    destinations = Destinations({"archive": f"file://{tmp_path}/with%20space"}, {"file": FolderSender()})
+    for data in (b"one", b"one", b"two"):
+        await destinations.send("archive", Artifact("sr.dcm", "application/dicom", data))
+    assert sorted(path.read_bytes() for path in (tmp_path / "with space").iterdir()) == [b"one", b"two"]
+    with pytest.raises(RadserveError, match="expected some of"):
+        await destinations.send("pacs", Artifact("sr.dcm", "application/dicom", b""))
+    with pytest.raises(RadserveError, match="ftp"):
+        Destinations({"a": "ftp://host"}, {"file": FolderSender()})
