@@ -14,6 +14,7 @@ from radserve.errors import DicomError, ErrorCode
 
 GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+OTHER_TERMS = ("", "HSV", "ARGB", "CMYK", "XYB")  # PS3.3 C.7.6.3.1.2, the retired ones and JPEG XL's
 PIXEL_DATA = 0x7FE00010
 FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}  # Float and Double Float Pixel Data, PS3.3 C.7.6.24 and C.7.6.25
 
@@ -80,7 +81,9 @@ class PixelLayout:
         floating = pixel_tag in FLOAT_BITS
         allocated, stored = _float_bits(ds, pixel_tag) if floating else _integer_bits(ds)
         if photometric not in GREY + COLOUR:
-            raise _unsupported("PhotometricInterpretation", repr(photometric[:16]), ", ".join(GREY + COLOUR))
+            # Free text in the wrong place may name the patient: only the standard's own words are told.
+            shown = repr(photometric) if photometric in OTHER_TERMS else "a word that is none of the standard's"
+            raise _unsupported("PhotometricInterpretation", shown, ", ".join(GREY + COLOUR))
         if samples != (1 if photometric in GREY else 3):
             raise attributes.invalid_header("SamplesPerPixel", f"is {samples}, which {photometric} does not have")
         if (floating and not photometric.startswith("MONO")) or (allocated == 1 and photometric not in GREY):

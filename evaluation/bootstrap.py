@@ -79,9 +79,7 @@ def bootstrap(
     rows = [checked(row, positive) for row in np.atleast_2d(np.asarray(scores, dtype=np.float64))]
     labels = rows[0][1]
     groups = [tie_groups(values) for values, _ in rows]
-    draw, method = _stratified(labels), "bootstrap"
-    if clusters is not None:
-        draw, method = _clustered(np.asarray(clusters), labels), "cluster-bootstrap"
+    draw, method = drawing(labels, clusters)
     generator = np.random.default_rng(seed)
     kept = []
     for _ in range(replicates):
@@ -90,6 +88,16 @@ def bootstrap(
             kept.append([_value(each, labels, weights, statistic) for each in groups])
     values = np.array(kept, dtype=np.float64).reshape(len(kept), len(groups))
     return Replicates(read_only(values), replicates - len(kept), method)
+
+
+def drawing(labels: BoolArray, clusters: npt.ArrayLike | None = None) -> tuple[Draw, str]:
+    """Return what draws one resample, as how often each case (n,) is in it, and the name of the method.
+
+    Clusters, when given, are drawn whole; otherwise as many positives and negatives are drawn as there are.
+    """
+    if clusters is None:
+        return _stratified(labels), "bootstrap"
+    return _clustered(np.asarray(clusters), labels), "cluster-bootstrap"
 
 
 def _value(groups: TieGroups, labels: BoolArray, weights: FloatArray, statistic: Statistic) -> float:

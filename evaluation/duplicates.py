@@ -135,6 +135,24 @@ def overlap_error(found: Duplicates) -> RadserveError | None:
     return refusal(f"splits overlap: {'; '.join(parts)} (--allow-overlap goes on all the same)")
 
 
+def check_split_by_patient(splits: Sequence[str], patients: Sequence[str]) -> None:
+    """Raise INVALID_ARGUMENT when a patient has rows in two splits (a text of each for every row).
+
+    The message counts the patients and never names them.
+    """
+    check_same_length({"split": splits, "patient": patients})
+    pairs = combinations(dict.fromkeys(splits), 2)
+    shared = [(one, other, _shared_patients((one, other), splits, patients)) for one, other in pairs]
+    found = [f"{one} and {other} share {count} patients" for one, other, count in shared if count]
+    if found:
+        raise refusal(f"splits overlap: {'; '.join(found)}")
+
+
+def _shared_patients(two: tuple[str, str], splits: Sequence[str], patients: Sequence[str]) -> int:
+    owners = [{p for p, split in zip(patients, splits, strict=True) if split == name} for name in two]
+    return len(owners[0] & owners[1])
+
+
 def _candidates(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int]]:
     """Pairs with a close hash and correlated detail, first < second. Time O(n^2), memory O(n)."""
     if not prints:
@@ -176,10 +194,7 @@ def _place(pair: Pair, splits: Sequence[str], patients: Sequence[str] | None) ->
 def _overlap(
     two: tuple[str, str], pairs: Sequence[PlacedPair], splits: Sequence[str], patients: Sequence[str] | None
 ) -> Overlap:
-    shared = None
-    if patients is not None:
-        owners = [{p for p, split in zip(patients, splits, strict=True) if split == name} for name in two]
-        shared = len(owners[0] & owners[1])
+    shared = None if patients is None else _shared_patients(two, splits, patients)
     return Overlap(two, _count(pairs, two, Kind.EXACT), _count(pairs, two, Kind.NEAR), shared)
 
 

@@ -10,12 +10,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from radserve.evaluation.questions import LETTERS, Outcome, Question, QuestionType, read_lines
 from radserve.evaluation.tables import refusal
 
 DIMENSIONS = ("understanding", "generation", "knowledge QA", "complex reasoning", "safety and ethics")
+# For `questions.weighted_score`: every dimension counts alike, however many questions a file has of it.
+DIMENSION_WEIGHTS: Mapping[str, float] = MappingProxyType(dict.fromkeys(DIMENSIONS, 1.0))
 _LETTERED = re.compile(r"^\W*([A-J])\s*[.:)\u3001\uff0e\uff1a\uff09]\s*")  # the last four are Chinese punctuation
 
 

@@ -12,22 +12,32 @@ The input has one row per case: a label, a score and one or more group columns (
 - `unfair`: a test is rejected at `alpha` after correction over all tests
 - `warnings`: why a value is null
 
+With several --score columns (models of different size, say) the object is {`scores`: {COL: the object above},
+`comparisons`, `bootstrap`: {`replicates`, `seed`, `clustered`}, `warnings`}. A comparison of each two columns has
+`attribute`, `measure` (auroc, tpr, fpr), `a` and `b` (`score`, `highest_group`, `lowest_group`, `gap`, `ci`),
+`difference` = gap of A - gap of B, `difference_ci`, `method` (paired bootstrap; the same draws for both), `replicates`.
+
 The underdiagnosis rate is the fraction of patients with the finding who are called free of it.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from radserve.evaluation.fairness import MINIMUM_CLASS, MINIMUM_SIZE, age_bands, assess_fairness, with_intersections
+from radserve.evaluation.fairness import MINIMUM_CLASS, MINIMUM_SIZE, assess_fairness, with_intersections
+from radserve.evaluation.gap_comparison import Model, compare_gaps
+from radserve.evaluation.group_columns import group_columns
 from radserve.evaluation.group_measures import UnderdiagnosisOf
 from radserve.evaluation.multiplicity import Correction
-from radserve.evaluation.output import STDOUT, write_json
-from radserve.evaluation.tables import MISSING, Table, bad_cell, read_table, refusal
+from radserve.evaluation.output import STDOUT, without_repeats, write_json
+from radserve.evaluation.roc_options import DEFAULT_REPLICATES
+from radserve.evaluation.tables import read_table, refusal
+
+DEFAULT_THRESHOLD = 0.5
 
 
 def register(app: typer.Typer) -> None:
@@ -38,11 +48,13 @@ def register(app: typer.Typer) -> None:
 def fairness(
     scores_csv: Annotated[Path, typer.Argument(metavar="SCORES.CSV", help="One row for each case, with a header.")],
     label: Annotated[str, typer.Option(help="Column of the truth: 0 and 1, or any two values with --positive.")],
-    score: Annotated[str, typer.Option(help="Column of the score, higher is more likely positive.")],
+    score: Annotated[list[str], typer.Option(help="Column of the score, higher is more likely positive; repeatable.")],
     group: Annotated[list[str] | None, typer.Option(help="Column of groups; repeatable.")] = None,
     age: Annotated[str | None, typer.Option(help="Column of the age in years: groups by band.")] = None,
     positive: Annotated[str | None, typer.Option(help="The value of --label that means positive.")] = None,
-    threshold: Annotated[float, typer.Option(help="Scores >= X are called positive.")] = 0.5,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="Scores >= X are called positive; one, or one for each --score.")
+    ] = None,
     intersections: Annotated[bool, typer.Option(help="Also every pair of group columns.")] = True,
     minimum_size: Annotated[int, typer.Option(help="Smaller groups are insufficient.")] = MINIMUM_SIZE,
     minimum_class: Annotated[int, typer.Option(help="Least positives and negatives.")] = MINIMUM_CLASS,
@@ -53,48 +65,53 @@ def fairness(
         UnderdiagnosisOf, typer.Option("--label-means", help="What a positive label means.")
     ] = UnderdiagnosisOf.FINDING,
     permutations: Annotated[int, typer.Option(help="Also a permutation test of each AUROC gap.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the permutations.")] = 0,
+    cluster: Annotated[str | None, typer.Option(help="Column of the patient, for the comparison.")] = None,
+    bootstrap: Annotated[int, typer.Option(help="Replicates of the comparison.")] = DEFAULT_REPLICATES,
+    seed: Annotated[int, typer.Option(help="Seed of the permutations and the bootstrap.")] = 0,
     json_out: Annotated[str, typer.Option("--json", metavar="OUT|-", help="File of the result.")] = STDOUT,
 ) -> None:
     """AUROC, TPR, FPR and underdiagnosis by group and intersection, with gaps and corrected tests."""
     table = read_table(scores_csv)
-    attributes: dict[str, tuple[str, ...]] = {column: _groups(table, column) for column in group or ()}
-    if age is not None:
-        attributes[f"{age} band"] = age_bands(_ages(table, age))
-    if not attributes:
-        raise refusal("fairness: got no group column, expected --group or --age")
-    found = assess_fairness(
-        table.labels(label, positive),
-        table.numbers(score),
-        with_intersections(attributes) if intersections else attributes,
-        threshold=threshold,
-        minimum_size=minimum_size,
-        minimum_class=minimum_class,
-        ci_level=ci,
-        alpha=alpha,
-        correction=correction,
-        underdiagnosis_of=underdiagnosis_of,
-        n_permutations=permutations,
-        seed=seed,
+    attributes = group_columns(table, group or (), age)
+    groups = with_intersections(attributes) if intersections else attributes
+    labels = table.labels(label, positive)
+    if cluster is not None and len(score) == 1:
+        raise refusal("--cluster: is for the comparison of several --score columns, got one")
+    models = []
+    for column, cut in zip(score, _thresholds(threshold or [DEFAULT_THRESHOLD], len(score)), strict=True):
+        values = table.numbers(column)
+        found = assess_fairness(
+            labels,
+            values,
+            groups,
+            threshold=cut,
+            minimum_size=minimum_size,
+            minimum_class=minimum_class,
+            ci_level=ci,
+            alpha=alpha,
+            correction=correction,
+            underdiagnosis_of=underdiagnosis_of,
+            n_permutations=permutations,
+            seed=seed,
+        )
+        models.append(Model(column, values, cut, found))
+    if len(models) == 1:
+        write_json(models[0].fairness, json_out)
+        return
+    patients = None if cluster is None else table.categories(cluster)
+    compared = compare_gaps(labels, models, groups, clusters=patients, replicates=bootstrap, seed=seed, ci_level=ci)
+    write_json(
+        {
+            "scores": {model.name: model.fairness for model in models},
+            "comparisons": compared,
+            "bootstrap": {"replicates": bootstrap, "seed": seed, "clustered": cluster is not None},
+            "warnings": without_repeats(note for each in compared for note in each.warnings),
+        },
+        json_out,
     )
-    write_json(found, json_out)
 
 
-def _groups(table: Table, column: str) -> tuple[str, ...]:
-    return tuple("" if cell.strip().lower() in MISSING else cell.strip() for cell in table.text(column))
-
-
-def _ages(table: Table, column: str) -> list[float | None]:
-    ages: list[float | None] = []
-    for row, cell in enumerate(table.text(column), start=1):
-        if cell.strip().lower() in MISSING:
-            ages.append(None)
-            continue
-        try:
-            years = float(cell)
-        except ValueError:
-            years = math.nan
-        if not 0 <= years <= 150:
-            raise bad_cell(column, row, cell, "an age from 0 to 150 years")
-        ages.append(years)
-    return ages
+def _thresholds(values: Sequence[float], n: int) -> Sequence[float]:
+    if len(values) not in (1, n):
+        raise refusal(f"--threshold: got {len(values)} for {n} --score, expected one, or one for each")
+    return values if len(values) == n else [values[0]] * n

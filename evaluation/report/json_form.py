@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from radserve.evaluation.report.indicators import INDICATORS, Capability, Task
 from radserve.evaluation.report.measure import BAND_GRID, FindingReport
 from radserve.evaluation.report.rows import EvaluationReport, Row, Value
+from radserve.evaluation.tables import refusal
 
 SCHEMA_VERSION = "1.0"
 
@@ -46,6 +48,29 @@ def coverage(report: EvaluationReport) -> list[dict[str, Any]]:
                 }
             )
     return cells
+
+
+def by_axes(
+    indicators: Sequence[Mapping[str, Any]],
+    *,
+    capability: str | None = None,
+    task: str | None = None,
+    metric: str | None = None,
+) -> list[Mapping[str, Any]]:
+    """Return the `indicators` of a report that stand at these places of the three axes; None takes all of an axis.
+
+    Raises RadserveError INVALID_ARGUMENT for a place that no axis has, which would otherwise look like "none found".
+    """
+    axes: dict[str, tuple[str | None, list[str]]] = {
+        "capability": (capability, [each.value for each in Capability]),
+        "task": (task, [each.value for each in Task]),
+        "metric": (metric, [each.key for each in INDICATORS]),
+    }
+    wanted = {axis: place for axis, (place, _) in axes.items() if place is not None}
+    for axis, place in wanted.items():
+        if place not in axes[axis][1]:
+            raise refusal(f"{axis}: got {place!r}, expected one of {', '.join(axes[axis][1])}")
+    return [row for row in indicators if all(row[axis] == place for axis, place in wanted.items())]
 
 
 def _row(row: Row) -> dict[str, Any]:

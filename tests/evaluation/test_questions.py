@@ -27,7 +27,7 @@ from radserve.evaluation.questions import (
     shuffled,
     weighted_score,
 )
-from radserve.evaluation.questions_medbench import medbench_text, read_medbench
+from radserve.evaluation.questions_medbench import DIMENSION_WEIGHTS, DIMENSIONS, medbench_text, read_medbench
 
 OPTIONS = ("Pneumonia", "Pleural effusion", "Effusion of the knee", "A fracture")
 
@@ -131,6 +131,12 @@ def test_dimensions_are_weighted_and_none_may_be_missing() -> None:
         weighted_score({"a": 1.0}, {"a": 1, "b": 1})
     with pytest.raises(RadserveError, match="weights"):
         weighted_score({"a": 1.0}, {"a": 0})
+
+
+def test_the_documented_weights_count_every_dimension_alike() -> None:
+    assert tuple(DIMENSION_WEIGHTS) == DIMENSIONS
+    shares = dict(zip(DIMENSIONS, (0.1, 0.2, 0.4, 0.8, 1.0), strict=True))
+    assert weighted_score(shares, DIMENSION_WEIGHTS) == pytest.approx(np.mean([1 + 9 * s for s in shares.values()]))
 
 
 GOOD = {"id": "1", "type": "single", "dimension": "d", "question": "?", "options": ["x", "y"], "answer": "x"}

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from radserve.errors import RadserveError
 from radserve.evaluation.cli import evaluate_app
 from radserve.evaluation.report.indicators import INDICATORS, Capability
-from radserve.evaluation.report.json_form import report_to_json
+from radserve.evaluation.report.json_form import by_axes, report_to_json
 from radserve.evaluation.report.plan import read_plan
 from radserve.evaluation.report.rows import make_report
 
@@ -122,6 +122,20 @@ def test_every_metric_stands_in_one_cell_of_the_coverage_matrix(report: dict[str
     metrics = [key for cell in report["coverage"] for key in cell["metrics"]]
     assert sorted(metrics) == sorted(each.key for each in INDICATORS)
     assert any(not cell["metrics"] for cell in report["coverage"])  # empty cells are visible
+
+
+def test_indicators_can_be_chosen_by_each_axis_and_a_wrong_place_is_refused(report: dict[str, Any]) -> None:
+    rows = report["indicators"]
+    assert by_axes(rows) == rows
+    for axis in ("capability", "task", "metric"):
+        places = {row[axis] for row in rows}
+        parts = [by_axes(rows, **{axis: place}) for place in places]
+        assert sorted(row["key"] for part in parts for row in part) == sorted(row["key"] for row in rows)
+        assert all(len({row[axis] for row in part}) == 1 for part in parts)
+    both = by_axes(rows, capability="advanced performance", task="medical language")
+    assert {row["key"] for row in both} == {"language_understanding", "knowledge_qa", "complex_reasoning"}
+    with pytest.raises(RadserveError, match="task: got 'cooking', expected one of lesion classification"):
+        by_axes(rows, task="cooking")
 
 
 @pytest.mark.parametrize(("finding", "at"), [("Pneumonia", 0), ("Nodule", 1)])
