@@ -128,10 +128,14 @@ def models_show(name: str, pack_dir: PackDirs = None) -> None:
 
 
 @models_app.command("verify")
-def models_verify(name: str, pack_dir: PackDirs = None) -> None:
-    """Check every hash of a pack; exit code 1 with the file named when one is wrong."""
-    pack = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs).verify(name)
-    _stdout().out(f"{pack.name} {pack.version} is intact: digest {pack.digest}")
+def models_verify(
+    name: Annotated[str, typer.Argument(help="A pack; all of them without.")] = "", pack_dir: PackDirs = None
+) -> None:
+    """Check every hash of a pack, or of all; exit code 1 with the file named when one is wrong."""
+    catalogue = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs)
+    for each in [name] if name else [*catalogue.names(), *catalogue.broken]:
+        pack = catalogue.verify(each)
+        _stdout().out(f"{pack.name} {pack.version} is intact: digest {pack.digest}")
 
 
 @models_app.command("repository")

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from radserve.errors import ErrorCode
+from radserve.errors import ErrorCode, PackError
 from radserve.findings import StudyFailure
 from radserve.server.cli import app
 from radserve.server.infer import InferOutcome
+from tests.support.packs import make_tiny_pack
 
 RUNNER = CliRunner()
 
@@ -50,3 +51,14 @@ def test_models_can_be_listed_shown_and_verified() -> None:
     assert "Pneumonia" in shown
     assert "research" in shown.lower()
     assert "is intact" in RUNNER.invoke(app, ["models", "verify", "cxr-bus-mini"]).output
+
+
+def test_verifying_all_packs_finds_the_broken_one(tmp_path: Path) -> None:
+    pack = make_tiny_pack(tmp_path / "packs" / "tiny")
+    command = ["models", "verify", "--pack-dir", str(tmp_path / "packs")]
+    assert RUNNER.invoke(app, command).output.count("is intact") == 2
+    (pack / "MODEL_CARD.md").write_text("altered")
+    outcome = RUNNER.invoke(app, command)
+    assert isinstance(outcome.exception, PackError)
+    assert outcome.exception.code is ErrorCode.PACK_HASH_MISMATCH
+    assert "MODEL_CARD.md" in outcome.exception.client_message
