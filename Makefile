@@ -10,9 +10,9 @@ DEMO_OUT ?= demo-out
 setup: $(VENV)/.installed
 
 # The locked dependencies; again only when the lock changes.
-$(VENV)/.dependencies: requirements.lock
+$(VENV)/.dependencies: requirements.lock requirements-data.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock -r requirements-data.txt
 	touch $@
 
 # The project as a user has it: a real install of the built package, again when a source file changes.
@@ -26,7 +26,7 @@ $(VENV)/.installed: $(VENV)/.dependencies pyproject.toml README.md LICENSE $(SOU
 $(VENV)/.peers: | $(VENV)/.dependencies
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-			dcmtk orthanc poppler-utils) >/dev/null 2>&1 || echo "DCMTK and Orthanc could not be installed"; \
+			dcmtk orthanc orthanc-dicomweb orthanc-python poppler-utils) >/dev/null 2>&1 || echo "DCMTK and Orthanc could not be installed"; \
 	else echo "not root: DCMTK and Orthanc are not installed, their tests are skipped where they are absent"; fi
 	@touch $@
 
