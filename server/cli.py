@@ -7,27 +7,23 @@ import logging
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
 from radserve.errors import RadserveError
 from radserve.findings import ClinicalContext, LaboratoryValue
-from radserve.models.catalogue import PackCatalogue
-from radserve.models.triton.config import Backend, ServingOptions
-from radserve.models.triton.repository import write_repository
+from radserve.server.console import PackDirs, settings_of, stderr, stdout
 from radserve.server.doctor import examine
 from radserve.server.infer import InferOutcome, InferRequest, failure_lines, infer
+from radserve.server.models_commands import models_app
 from radserve.server.record_commands import quarantine_app, store_app
 from radserve.server.rules_commands import rules_app
 from radserve.server.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Imaging inference on NVIDIA Triton.")
-models_app = typer.Typer(no_args_is_help=True, help="The model packs of this installation.")
 app.add_typer(models_app, name="models")
 app.add_typer(rules_app, name="rules")
 app.add_typer(store_app, name="store")
@@ -36,7 +32,6 @@ app.add_typer(quarantine_app, name="quarantine")
 # An embedded server answers one command: it keeps no records elsewhere and starts no work by itself.
 ALONE = {"workflow": False, "dimse_port": None, "index_url": "", "work_url": ""}
 MOST_SHOWN = 20  # studies whose paths are printed
-PackDirs = Annotated[list[Path] | None, typer.Option("--pack-dir", help="A folder with further packs; repeatable.")]
 
 
 def main() -> None:
@@ -44,8 +39,8 @@ def main() -> None:
     try:
         app()
     except RadserveError as error:
-        _stderr().print(f"[bold red]{error.code}[/]: ", end="")
-        _stderr().out(error.client_message)
+        stderr().print(f"[bold red]{error.code}[/]: ", end="")
+        stderr().out(error.client_message)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -60,7 +55,7 @@ def serve(
     pack_dir: PackDirs = None,
 ) -> None:
     """Start the server. Every setting can also come from RADSERVE_* variables (docs/operations.md)."""
-    settings = _settings(host=host, port=port, data_dir=data_dir, triton_url=triton, pack_dirs=pack_dir)
+    settings = settings_of(host=host, port=port, data_dir=data_dir, triton_url=triton, pack_dirs=pack_dir)
     _log_to_console(settings.log_level)
     asyncio.run(_serve(settings))
 
@@ -82,7 +77,7 @@ def infer_command(
     """Analyse DICOM input and write results: exit code 0 all have a result, 2 some were refused, 1 a fault of ours."""
     context = ClinicalContext(indication, age, sex, tuple(_lab(text) for text in lab or ()), prior)
     request = InferRequest(tuple(paths), out, pack, context)
-    settings = _settings(port=0, triton_url=triton, pack_dirs=pack_dir)
+    settings = settings_of(port=0, triton_url=triton, pack_dirs=pack_dir)
     _log_to_console("ERROR")
     outcome = asyncio.run(_infer(request, server, settings))
     _report(outcome)
@@ -99,73 +94,19 @@ def evaluate(context: typer.Context) -> None:
     evaluate_app(context.args, prog_name="radserve evaluate")
 
 
-@models_app.command("list")
-def models_list(pack_dir: PackDirs = None) -> None:
-    """List the packs, the broken ones with their cause."""
-    catalogue = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs)
-    table = Table("pack", "version", "licence", "labels", "digest")
-    for name in catalogue.names():
-        pack = catalogue.get(name)
-        labels = ", ".join(label.name for label in pack.labels)
-        table.add_row(name, pack.version, pack.licence, labels, pack.digest[:12])
-    for name, error in catalogue.broken.items():
-        table.add_row(name, "broken", "", error.client_message, "")
-    _stdout().print(table)
-
-
-@models_app.command("show")
-def models_show(name: str, pack_dir: PackDirs = None) -> None:
-    """Show what a pack is and what it is for, and its model card."""
-    pack = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs).get(name)
-    console = _stdout()
-    console.out(f"{pack.name} {pack.version} (digest {pack.digest})\n{pack.description}\n")
-    for use in pack.inputs:
-        ages = use.intended_use.age_years
-        limits = f"age {ages[0]:g} to {ages[1]:g} years" if ages else "any age"
-        body_parts = " or ".join(use.body_parts) or "any body part"
-        console.out(f"{use.name}: {' or '.join(use.modalities)} of {body_parts}, {limits}: {', '.join(use.labels)}")
-    console.out("\n" + (pack.folder / "MODEL_CARD.md").read_text(encoding="utf-8"))
-
-
-@models_app.command("verify")
-def models_verify(
-    name: Annotated[str, typer.Argument(help="A pack; all of them without.")] = "", pack_dir: PackDirs = None
-) -> None:
-    """Check every hash of a pack, or of all; exit code 1 with the file named when one is wrong."""
-    catalogue = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs)
-    for each in [name] if name else [*catalogue.names(), *catalogue.broken]:
-        pack = catalogue.verify(each)
-        _stdout().out(f"{pack.name} {pack.version} is intact: digest {pack.digest}")
-
-
-@models_app.command("repository")
-def models_repository(
-    name: str,
-    out: Annotated[Path, typer.Option(help="Folder for the Triton model repository.")],
-    backend: Annotated[str, typer.Option(help="python or onnxruntime.")] = "onnxruntime",
-    instances: Annotated[int, typer.Option(help="Instances of each graph.")] = 1,
-    pack_dir: PackDirs = None,
-) -> None:
-    """Write the Triton model repository of a pack, for an outside Triton (`radserve serve --triton HOST:PORT`)."""
-    pack = PackCatalogue(_settings(pack_dirs=pack_dir).pack_dirs).get(name)
-    options = ServingOptions(backend=cast(Backend, backend), instances=instances)
-    for model in write_repository([pack], out, options):
-        _stdout().out(f"{out / model.name} version {model.version}")
-
-
 @app.command()
 def doctor(
     triton: Annotated[str | None, typer.Option(help="HOST:PORT of an outside Triton to ask.")] = None,
 ) -> None:
     """Say what is installed and whether it works; exit code 1 with the cause named when something does not."""
-    checks = asyncio.run(examine(_settings(triton_url=triton)))
+    checks = asyncio.run(examine(settings_of(triton_url=triton)))
     table = Table("check", "state", "what was found")
     for check in checks:
         table.add_row(check.name, {True: "ok", False: "FAILED", None: "absent"}[check.ok], check.found)
-    _stdout().print(table)
+    stdout().print(table)
     failed = [check for check in checks if check.ok is False]
     for check in failed:
-        _stderr().out(f"{check.name}: {check.found}")
+        stderr().out(f"{check.name}: {check.found}")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -173,7 +114,7 @@ async def _serve(settings: Settings) -> None:
     from radserve.server.app import running
 
     async with running(settings) as server:
-        _stdout().out(f"radserve listens on {server.address}")
+        stdout().out(f"radserve listens on {server.address}")
         await server.wait_for_signal()
 
 
@@ -181,7 +122,7 @@ async def _infer(request: InferRequest, server: str, settings: Settings) -> Infe
     from radserve.server.app import running
     from radserve.server.client import RadserveClient
 
-    console = _stdout()
+    console = stdout()
     if server:
         async with RadserveClient(server) as client:
             return await infer(request, client, console)
@@ -195,7 +136,7 @@ async def _infer(request: InferRequest, server: str, settings: Settings) -> Infe
 
 
 def _report(outcome: InferOutcome) -> None:
-    console = _stdout()
+    console = stdout()
     for line in failure_lines(outcome.failures):
         console.out(line, highlight=False)
     done = len(outcome.written)
@@ -205,15 +146,6 @@ def _report(outcome: InferOutcome) -> None:
             console.out(str(path), highlight=False)
     if done > MOST_SHOWN:
         console.out(f"... and the folders of {done - MOST_SHOWN} more studies")
-
-
-def _settings(**given: object) -> Settings:
-    values = {name: value for name, value in given.items() if value is not None}
-    try:
-        return Settings(**values)  # type: ignore[arg-type]
-    except ValidationError as error:
-        causes = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise typer.BadParameter("; ".join(causes)) from None
 
 
 def _lab(text: str) -> LaboratoryValue:
@@ -226,15 +158,7 @@ def _lab(text: str) -> LaboratoryValue:
 
 def _log_to_console(level: str) -> None:
     logging.basicConfig(
-        level=level, format="%(name)s: %(message)s", handlers=[RichHandler(console=_stderr(), show_path=False)]
+        level=level, format="%(name)s: %(message)s", handlers=[RichHandler(console=stderr(), show_path=False)]
     )
 
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it quotes values of headers: patient data
-
-
-def _stdout() -> Console:
-    return Console(soft_wrap=False)
-
-
-def _stderr() -> Console:
-    return Console(stderr=True)
