@@ -82,10 +82,10 @@ class ModelPack:
         return MappingProxyType({self.model(name): graph for name, graph in self.graphs.items()})
 
     def model(self, graph: str) -> ModelRef:
-        """How a model server knows one of `GRAPH_NAMES`."""
+        """How a model server knows one of `GRAPH_NAMES`; the name holds the version: versions stand side by side."""
         if graph not in self.graphs:
             raise invalid(f"pack {self.name!r} has no graph {graph!r}, only {sorted(self.graphs)}")
-        return ModelRef(f"{self.name}--{graph}", self.model_version)
+        return ModelRef(f"{self.name}--{self.version}--{graph}", self.model_version)
 
     def input(self, name: str) -> PackInput:
         """The input called `name`; raises PACK_INVALID."""

@@ -108,7 +108,7 @@ async def test_after_a_backend_process_died_it_comes_back_and_no_answer_was_wron
     load = await start_load(runner, pack)
     await eventually(lambda: load.answered > 50)
     processes = family(server.pid or 0)
-    next(each for each in processes[1:] if "tiny--image_encoder" in " ".join(each.cmdline())).kill()
+    next(each for each in processes[1:] if "tiny--1.0.0--image_encoder" in " ".join(each.cmdline())).kill()
     await eventually(lambda: server.restarts == 1)
     await eventually(lambda: runner.is_ready(pack.model("image_encoder")))
     before = load.answered
@@ -195,7 +195,7 @@ async def test_a_model_that_triton_cannot_load_is_told_with_the_logs_last_lines(
     with pytest.raises(ModelError, match="it ended with status 1 on start") as caught:
         await server.start()
     assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
-    assert "failed to load 'tiny--" in caught.value.client_message
+    assert "failed to load 'tiny--1.0.0--" in caught.value.client_message
     assert server.pid is None
     assert tritons() <= before
 

@@ -8,6 +8,7 @@ import pytest
 
 from radserve.errors import ErrorCode, PackError
 from radserve.models.catalogue import PackCatalogue, built_in_folder
+from radserve.models.pack import load_pack
 from tests.support.packs import make_tiny_pack, seal
 
 
@@ -45,12 +46,41 @@ def test_a_broken_pack_does_not_hide_the_others_and_keeps_its_cause(tmp_path: Pa
         found.get("broken")
 
 
-def test_the_first_of_two_packs_of_one_name_counts(tmp_path: Path) -> None:
+def test_of_two_packs_of_one_name_and_version_the_first_counts(tmp_path: Path) -> None:
     first = make_tiny_pack(tmp_path / "1" / "first", "same")
     make_tiny_pack(tmp_path / "2" / "second", "same")
     found = catalogue(tmp_path / "1", tmp_path / "2")
     assert found.get("same").folder == first
     assert "already known" in found.broken["second"].client_message
+
+
+def test_versions_of_a_pack_stand_side_by_side_and_are_named_by_version_or_digest(tmp_path: Path) -> None:
+    old = load_pack(make_tiny_pack(tmp_path / "1", "same", version="1.0.0"))
+    new = load_pack(make_tiny_pack(tmp_path / "2", "same", version="1.1.0"))
+    found = catalogue(tmp_path)
+    assert found.versions("same") == (old, new)
+    assert found.get("same") == found.get("same@1.0.0") == old
+    assert found.get("same@1.1.0") == found.get(f"same@{new.digest}") == found.get(f"same@{new.digest[:12]}") == new
+    assert not {model.name for model in old.models} & {model.name for model in new.models}
+
+
+@pytest.mark.parametrize("chosen", ["2.0.0", "1.0", "0" * 12])
+def test_an_unknown_version_is_named_with_those_that_are_known(tmp_path: Path, chosen: str) -> None:
+    make_tiny_pack(tmp_path / "1", "same")
+    with pytest.raises(PackError) as caught:
+        catalogue(tmp_path).get(f"same@{chosen}")
+    assert caught.value.code is ErrorCode.UNKNOWN_PACK
+    assert caught.value.client_message == f"pack 'same' has no version {chosen!r}; known versions: 1.0.0"
+
+
+def test_a_pack_that_comes_later_is_found_by_looking_again(tmp_path: Path) -> None:
+    make_tiny_pack(tmp_path / "1", "alpha")
+    found = catalogue(tmp_path)
+    before = found.get("alpha")
+    make_tiny_pack(tmp_path / "2", "bravo")
+    found.refresh()
+    assert found.names() == ("alpha", "bravo")
+    assert found.get("alpha") is before
 
 
 def test_verify_sees_a_pack_that_was_exchanged_although_its_hashes_fit(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ async def test_greedy_decoding_of_the_tiny_pack_writes_its_report(runner: OnnxRu
 
 
 async def test_a_model_that_is_not_there_is_unavailable(runner: OnnxRunner, pack: ModelPack) -> None:
-    other = ModelRef("tiny--text_encoder", 2)
+    other = ModelRef("tiny--1.0.0--text_encoder", 2)
     assert await runner.is_ready(pack.model("text_encoder"))
     assert not await runner.is_ready(other)
     with pytest.raises(ModelError) as caught:
@@ -111,7 +111,7 @@ async def test_a_run_that_fails_is_an_error_without_the_librarys_text(runner: On
     with pytest.raises(ModelError) as caught:
         await runner.infer(InferenceRequest(pack.model("text_encoder"), {"tokens": tokens}))
     assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
-    assert caught.value.client_message == "model 'tiny--text_encoder' failed"
+    assert caught.value.client_message == "model 'tiny--1.0.0--text_encoder' failed"
 
 
 async def test_a_graph_exchanged_on_disk_is_not_opened(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_a_graph_that_gives_another_shape_than_it_declares_is_not_opened(t
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
     pack = load_pack(seal(folder))
     runner = OnnxRunner([pack])
-    with pytest.raises(ModelError, match="'tiny--text_encoder' cannot be opened") as caught:
+    with pytest.raises(ModelError, match=r"'tiny--1\.0\.0--text_encoder' cannot be opened") as caught:
         await runner.infer(
             InferenceRequest(pack.model("text_encoder"), random_inputs(pack.graphs["text_encoder"].inputs, 1))
         )

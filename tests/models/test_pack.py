@@ -67,8 +67,8 @@ def test_tensor_specs_are_those_of_the_graphs_read_by_the_onnx_library(folder: P
 
 def test_models_are_named_after_pack_and_graph(folder: Path) -> None:
     pack = load_pack(folder)
-    assert pack.model("decoder_step") == ModelRef("tiny--decoder_step", 1)
-    assert [model.name for model in pack.models] == [f"tiny--{name}" for name in GRAPH_NAMES]
+    assert pack.model("decoder_step") == ModelRef("tiny--1.0.0--decoder_step", 1)
+    assert [model.name for model in pack.models] == [f"tiny--1.0.0--{name}" for name in GRAPH_NAMES]
     with pytest.raises(PackError, match="no graph 'vision'"):
         pack.model("vision")
 

@@ -38,7 +38,7 @@ assertions = {{positive = ["{word}"], negative = ["no {word}"]}}
 PACK_TOML = """\
 schema = 1
 name = "{name}"
-version = "1.0.0"
+version = "{version}"
 model_version = 1
 licence = "Apache-2.0"
 description = "Random weights, for tests."
@@ -107,13 +107,14 @@ negative = ["benign lesion of the breast"]
 """
 
 
-def make_tiny_pack(folder: Path, name: str = NAME, *, ballast: int = 0) -> Path:
+def make_tiny_pack(folder: Path, name: str = NAME, *, version: str = "1.0.0", seed: int = 7, ballast: int = 0) -> Path:
     """Write the pack into `folder` (made when absent) and return it. The same call gives the same bytes.
 
-    `ballast` makes the image encoder slow: so many 784 x 784 products whose result changes nothing.
+    Packs of another `seed` have other weights and so other scores. `ballast` makes the image encoder slow: so many
+    784 x 784 products whose result changes nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
     graphs = {
         "image_encoder": image_encoder(rng, ballast),
         "text_encoder": text_encoder(rng),
@@ -139,7 +140,7 @@ def make_tiny_pack(folder: Path, name: str = NAME, *, ballast: int = 0) -> Path:
         where="Breast structure",
         word="malignant lesion",
     )
-    (folder / "pack.toml").write_text(PACK_TOML.format(name=name) + labels)
+    (folder / "pack.toml").write_text(PACK_TOML.format(name=name, version=version) + labels)
     return seal(folder)
 
 

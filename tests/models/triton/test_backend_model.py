@@ -58,7 +58,7 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     monkeypatch.delitem(sys.modules, "onnx_graph", raising=False)
-    folder = tmp_path / "models" / "tiny--text_encoder" / "1"
+    folder = tmp_path / "models" / "tiny--1.0.0--text_encoder" / "1"
     monkeypatch.syspath_prepend(str(folder))
     spec = spec_from_file_location("backend_under_test", folder / "model.py")
     assert spec is not None
@@ -129,6 +129,8 @@ def test_a_tensor_that_comes_out_empty_is_an_error_not_an_answer(backend: Any) -
 def test_a_graph_that_is_not_what_it_declares_does_not_start(backend: Any, tmp_path: Path) -> None:
     module, _, _ = backend
     folder = tmp_path / "models"
-    shutil.copyfile(folder / "tiny--text_encoder" / "config.pbtxt", folder / "tiny--text_encoder" / "1" / "model.onnx")
+    shutil.copyfile(
+        folder / "tiny--1.0.0--text_encoder" / "config.pbtxt", folder / "tiny--1.0.0--text_encoder" / "1" / "model.onnx"
+    )
     with pytest.raises(Exception, match="model"):
         start(module)

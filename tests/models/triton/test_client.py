@@ -19,7 +19,7 @@ from radserve.models.triton.server_log import ServerLog
 from radserve.tensors import InferenceRequest, ModelRef
 from tests.support.packs import CONTEXT, make_tiny_pack
 
-MODEL = ModelRef("tiny--text_encoder", 1)
+MODEL = ModelRef("tiny--1.0.0--text_encoder", 1)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_tensors_that_are_not_the_graphs_never_reach_triton(pack: ModelPac
 def test_tritons_errors_become_ours_and_its_text_stays_in_the_log(status: str, text: str, code: ErrorCode) -> None:
     error = client_module._model_error(MODEL, InferenceServerException(text, f"StatusCode.{status}"))
     assert error.code is code
-    assert "tiny--text_encoder" in error.client_message
+    assert "tiny--1.0.0--text_encoder" in error.client_message
     assert text not in error.client_message
     assert text in error.detail
 

@@ -33,8 +33,12 @@ def read_config(folder: Path, model: str) -> Any:
 def test_config_pbtxt_parses_back_to_the_graph(pack: ModelPack, tmp_path: Path, graph: str) -> None:
     options = ServingOptions(instances=2, threads=3, queue_delay_us=500, queue_size=99)
     write_repository([pack], tmp_path / "models", options)
-    config, spec = read_config(tmp_path / "models", f"tiny--{graph}"), pack.graphs[graph]
-    assert (config.name, config.backend, config.max_batch_size) == (f"tiny--{graph}", "python", spec.max_batch_size)
+    config, spec = read_config(tmp_path / "models", f"tiny--1.0.0--{graph}"), pack.graphs[graph]
+    assert (config.name, config.backend, config.max_batch_size) == (
+        f"tiny--1.0.0--{graph}",
+        "python",
+        spec.max_batch_size,
+    )
     for described, tensors in ((config.input, spec.inputs), (config.output, spec.outputs)):
         assert [(each.name, each.data_type, tuple(each.dims)) for each in described] == [
             (each.name, TYPES[each.dtype], each.shape[1:]) for each in tensors
@@ -59,9 +63,9 @@ def test_version_folders_hold_the_packs_own_graphs(pack: ModelPack, tmp_path: Pa
 
 def test_an_outside_tritons_onnxruntime_backend_gets_the_graph_alone(pack: ModelPack, tmp_path: Path) -> None:
     write_repository([pack], tmp_path / "models", ServingOptions(backend="onnxruntime", threads=2))
-    model = tmp_path / "models" / "tiny--text_encoder"
+    model = tmp_path / "models" / "tiny--1.0.0--text_encoder"
     assert [path.name for path in (model / "1").iterdir()] == ["model.onnx"]
-    config = read_config(tmp_path / "models", "tiny--text_encoder")
+    config = read_config(tmp_path / "models", "tiny--1.0.0--text_encoder")
     assert config.backend == "onnxruntime"
     assert config.parameters["intra_op_thread_count"].string_value == "2"
 
@@ -69,11 +73,11 @@ def test_an_outside_tritons_onnxruntime_backend_gets_the_graph_alone(pack: Model
 def test_writing_again_replaces_these_models_and_leaves_others_alone(pack: ModelPack, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     write_repository([pack], folder)
-    (folder / "tiny--text_encoder" / "1" / "left-over").touch()
+    (folder / "tiny--1.0.0--text_encoder" / "1" / "left-over").touch()
     (folder / "another").mkdir()
     write_repository([pack], folder, ServingOptions(backend="onnxruntime"))
-    assert [path.name for path in (folder / "tiny--text_encoder" / "1").iterdir()] == ["model.onnx"]
-    assert {path.name for path in folder.iterdir()} == {"another", *(f"tiny--{name}" for name in GRAPH_NAMES)}
+    assert [path.name for path in (folder / "tiny--1.0.0--text_encoder" / "1").iterdir()] == ["model.onnx"]
+    assert {path.name for path in folder.iterdir()} == {"another", *(f"tiny--1.0.0--{name}" for name in GRAPH_NAMES)}
 
 
 def test_a_graph_altered_since_the_pack_was_loaded_is_not_served(pack: ModelPack, tmp_path: Path) -> None:
@@ -81,7 +85,7 @@ def test_a_graph_altered_since_the_pack_was_loaded_is_not_served(pack: ModelPack
     with pytest.raises(PackError) as caught:
         write_repository([pack], tmp_path / "models")
     assert caught.value.code is ErrorCode.PACK_HASH_MISMATCH
-    assert not (tmp_path / "models" / "tiny--text_encoder").exists()
+    assert not (tmp_path / "models" / "tiny--1.0.0--text_encoder").exists()
 
 
 @pytest.mark.parametrize("wrong", [{"instances": 0}, {"threads": 0}, {"queue_delay_us": -1}, {"backend": "tensorrt"}])
@@ -94,7 +98,7 @@ def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("file", ["model.py", "onnx_graph.py"])
 def test_what_the_backend_runs_imports_numpy_and_onnxruntime_alone(pack: ModelPack, tmp_path: Path, file: str) -> None:
     write_repository([pack], tmp_path / "models")
-    source = (tmp_path / "models" / "tiny--text_encoder" / "1" / file).read_text()
+    source = (tmp_path / "models" / "tiny--1.0.0--text_encoder" / "1" / file).read_text()
     imported = {
         name.split(".")[0]
         for node in ast.walk(ast.parse(source))
