@@ -70,6 +70,17 @@ class IntendedUse:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class InputGate:
+    """How an input tells foreign images: `file` holds its statistics (safetensors), an image whose score is above
+    `threshold` counts as foreign, and `false_alarm_rate` is the share of validation images that do.
+    """
+
+    file: Text
+    threshold: Number
+    false_alarm_rate: Probability
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class PackInput:
     """A kind of image the pack reads: which series it takes, how they are prepared, which labels it answers."""
 
@@ -79,6 +90,7 @@ class PackInput:
     labels: Texts
     preprocess: Annotated[tuple[Annotated[TransformSpec, BeforeValidator(_transform)], ...], Field(min_length=1)]
     intended_use: IntendedUse = IntendedUse()
+    gate: InputGate | None = None
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -94,7 +106,8 @@ class PackLabel:
     """A question the pack answers: its codes, operating point (`threshold` on the probability) and calibration.
 
     score = softmax over the prompt pair of `logit_scale` x cosine similarity; probability = the same after division of
-    the logits by `temperature`.
+    the logits by `temperature` and addition of `offset`. A probability inside `cannot_assess` (lowest, highest) is no
+    answer: too many of the validation images there were decided wrongly.
     """
 
     name: Text
@@ -104,14 +117,26 @@ class PackLabel:
     logit_scale: Scale
     temperature: Scale
     assertions: Assertions
+    offset: Number = 0.0
+    cannot_assess: tuple[Probability, Probability] | None = None
+
+    @model_validator(mode="after")
+    def _band_in_order(self) -> PackLabel:
+        if self.cannot_assess is not None and self.cannot_assess[0] > self.cannot_assess[1]:
+            raise ValueError("cannot_assess is not a band from the lowest to the highest probability")
+        return self
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class DecoderSpec:
-    """How long a report may get, in tokens, and the heads of its sections."""
+    """How long a report may get, in tokens, the heads of its sections, and the token that starts a text by language.
+
+    `start_tokens` maps ISO 639-1 codes to words of tokenizer.json; a pack without it writes English from `<start>`.
+    """
 
     max_tokens: Count
     sections: Texts
+    start_tokens: Annotated[Mapping[Text, Text], AfterValidator(MappingProxyType)] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -83,7 +83,7 @@ async def encode_frames(
 def score_label(label: PackLabel, direction: npt.NDArray[np.float64], frame: EncodedFrame) -> LabelScore:
     """Score one label: the softmax over its prompt pair is the sigmoid of the scaled difference of the cosines."""
     logit = label.logit_scale * float(frame.embedding.astype(np.float64) @ direction)
-    return LabelScore(logit, _sigmoid(logit), _sigmoid(logit / label.temperature))
+    return LabelScore(logit, _sigmoid(logit), _sigmoid(logit / label.temperature + label.offset))
 
 
 def explain_label(direction: npt.NDArray[np.float64], frame: EncodedFrame) -> HeatMap:
