@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
+import threading
 
 import grpc
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from radserve.tensors import InferenceRequest, InferenceResponse
 from radserve.v1 import common_pb2, inference_pb2, model_pb2, study_pb2
 from tests.support.dicoms import cr, ct, part10, us
 from tests.support.server import CALL_SECONDS, LiveServer, reason_of
@@ -191,43 +193,72 @@ def test_a_chunk_before_its_start_is_refused(server: LiveServer) -> None:
     assert reason_of(caught.value) == "INVALID_ARGUMENT"
 
 
-def test_a_deadline_that_is_too_short_ends_the_call(server: LiveServer) -> None:
+class HeldDecoder:
+    """Lets `free` steps of the decoder run, and holds the next until `release`."""
+
+    def __init__(self, server: LiveServer, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+        self.steps = 0
+        self.holding, self.cancelled = threading.Event(), threading.Event()
+        self._free, self._gate = free, asyncio.Event()
+        self._server = server
+        self._infer = server.server.runner.infer
+        monkeypatch.setattr(server.server.runner, "infer", self._held)
+
+    async def _held(self, request: InferenceRequest) -> InferenceResponse:
+        if request.model.name.endswith("--decoder_step"):
+            self.steps += 1
+            if self.steps > self._free:
+                self.holding.set()
+                try:
+                    await self._gate.wait()
+                except asyncio.CancelledError:
+                    self.cancelled.set()
+                    raise
+        return await self._infer(request)
+
+    def release(self) -> None:
+        async def set_gate() -> None:
+            self._gate.set()
+
+        self._server.wait_for(set_gate())
+
+
+def test_a_deadline_that_is_too_short_ends_the_call(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     study = stored(server, "deadline")
+    decoder = HeldDecoder(server, monkeypatch, free=0)
     request = inference_pb2.GenerateReportRequest(input=inference_pb2.AnalysisInput(study_instance_uid=study))
     with pytest.raises(grpc.RpcError) as caught:
-        list(server.inference.GenerateReport(request, timeout=0.02))
+        list(server.inference.GenerateReport(request, timeout=0.5))
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    decoder.release()
 
 
-def decoder_steps(server: LiveServer) -> int:
-    triton = server.server.triton
-    assert triton is not None
-    (decoder,) = [model for model in triton.models if model.name.endswith("--decoder_step")]
-    return server.wait_for(server.server.runner.statistics(decoder)).inference_count
-
-
-def test_the_first_piece_arrives_before_the_last_is_computed(server: LiveServer) -> None:
+def test_the_first_piece_arrives_before_the_last_is_computed(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = stored(server, "first piece")
-    before = decoder_steps(server)
+    decoder = HeldDecoder(server, monkeypatch, free=1000)
+    whole = list(server.report(study))
+    decoder = HeldDecoder(server, monkeypatch, free=decoder.steps - 1)
     stream = server.report(study)
-    next(iter(stream))
-    at_first = decoder_steps(server) - before
-    rest = sum(answer.HasField("piece") for answer in stream)
-    assert decoder_steps(server) - before >= rest + 1
-    assert at_first < rest + 1
+    first = next(iter(stream))  # it would not come, were it sent with the last
+    assert decoder.holding.wait(CALL_SECONDS)
+    decoder.release()
+    assert [first, *stream][:-1] == whole[:-1]
+    assert len(whole) > 2
 
 
-def test_cancelling_stops_the_decoder_within_a_step(server: LiveServer) -> None:
+def test_cancelling_stops_the_decoder_within_a_step(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     study = stored(server, "cancel")
+    decoder = HeldDecoder(server, monkeypatch, free=2)
     stream = server.report(study)
-    next(iter(stream))
+    assert decoder.holding.wait(CALL_SECONDS)
     stream.cancel()
-    time.sleep(0.5)
-    after_cancel = decoder_steps(server)
-    time.sleep(1.0)
-    assert decoder_steps(server) == after_cancel
+    assert decoder.cancelled.wait(CALL_SECONDS)
+    decoder.release()
     whole = len(list(server.report(study)))
-    assert decoder_steps(server) - after_cancel >= whole - 1  # the count would have shown a decoder that went on
+    assert decoder.steps - 3 >= whole - 1  # it would have shown a decoder that went on
+    assert decoder.steps <= 3 + 2 * whole
 
 
 def test_health_says_serving_for_each_service(server: LiveServer) -> None:

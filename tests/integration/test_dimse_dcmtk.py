@@ -136,7 +136,7 @@ def server(tool: str, port: int, *arguments: str | Path) -> Iterator[Peer]:
 
 
 async def answers(peer: Peer) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await echo(peer)

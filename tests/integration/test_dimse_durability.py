@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from pydicom import dcmread
 
 from radserve.dicom_io.dimse import statuses
 from radserve.dicom_io.dimse.peer import Peer
-from radserve.dicom_io.dimse.store_scu import StoreScu, StoreState
+from radserve.dicom_io.dimse.store_scu import StoreOutcome, StoreScu, StoreState
 from radserve.dicom_io.reserve import DiskReserve
 from tests.dicom_io.dimse.scp_process import scp_process
 from tests.dicom_io.dimse.support import free_port, running_scp
@@ -68,24 +68,40 @@ async def test_a_full_disk_refuses_keeps_what_was_acknowledged_and_takes_again(
         assert outcome.is_stored
 
 
+async def send_until(
+    sending: Awaitable[list[StoreOutcome]], reached: Callable[[], bool], stop: Callable[[], None]
+) -> list[StoreOutcome]:
+    """Call `stop` when `reached` holds, which is asked at every turn of the loop that sends; return what was sent."""
+    task = asyncio.ensure_future(sending)
+    while not task.done() and not reached():
+        await asyncio.sleep(0)
+    stop()
+    return await task
+
+
 @pytest.mark.slow
 def test_a_kill_during_the_transfer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     data, port = slices(400), free_port()
     acknowledged: set[str] = set()
+
+    def on_disk() -> set[str]:
+        return {path.stem for path in tmp_path.glob("*/*/*.dcm")}
+
+    def has(count: int) -> bool:
+        return len(on_disk()) >= count
+
     for turn in range(3):
+        enough = len(on_disk()) + 40 + 30 * turn
         with scp_process(port, tmp_path) as process:
-            killer = threading.Timer(0.5 + 0.3 * turn, process.kill)
-            killer.start()
-            outcomes = asyncio.run(StoreScu(Peer("127.0.0.1", port, "RADSERVE")).send(data))
-            killer.join()
+            sending = StoreScu(Peer("127.0.0.1", port, "RADSERVE")).send(data)
+            outcomes = asyncio.run(send_until(sending, partial(has, enough), process.kill))
         stored = [outcome for outcome in outcomes if outcome.is_stored]
         assert 0 < len(stored) < len(data), "the kill has to come in the middle"
         assert [outcome.state for outcome in outcomes if not outcome.is_stored].count(StoreState.UNCONFIRMED) <= 1
         acknowledged |= {outcome.sop_instance_uid for outcome in stored}
         data = data[len(stored) // 2 :]  # half of them again: duplicates
-        on_disk = {path.stem for path in tmp_path.rglob("*.dcm")}
-        assert acknowledged <= on_disk
-        assert len(on_disk - acknowledged) <= turn + 1  # at most the one that was not answered
+        assert acknowledged <= on_disk()
+        assert len(on_disk() - acknowledged) <= turn + 1  # at most the one that was not answered
     with scp_process(port, tmp_path):
         outcomes = asyncio.run(StoreScu(Peer("127.0.0.1", port, "RADSERVE")).send(slices(400)))
         assert all(outcome.is_stored for outcome in outcomes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,21 +14,23 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from radserve.models import catalogue
+from radserve.server import app
 from tests.support.dicoms import cr, part10
 from tests.support.server import CALL_SECONDS, LiveServer, live_server, reason_of
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def test_a_killed_triton_makes_the_server_unready_then_it_recovers_and_no_answer_is_wrong(tmp_path: Path) -> None:
+def test_a_killed_triton_makes_the_server_unready_then_it_recovers_and_no_answer_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "HEALTH_SECONDS", 0.1)  # however fast Triton is back, the watch has seen it away
     with live_server(tmp_path) as server:
         pixels = np.random.default_rng(1).integers(0, 256, (64, 64)).astype(np.uint8)
         (outcome,) = server.send(part10(cr(pixels, study="survivor")))
         right = server.classify(outcome.study_instance_uid).findings
         health = health_pb2_grpc.HealthStub(server.channel)
-
-        def status() -> int:
-            return int(health.Check(health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS).status)
+        changes = health.Watch(health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS)
 
         def call(_: int) -> str:
             try:
@@ -38,24 +39,16 @@ def test_a_killed_triton_makes_the_server_unready_then_it_recovers_and_no_answer
                 return reason_of(error)
             return "right" if found == right else "wrong"
 
-        assert status() == SERVING
         triton = server.server.triton
         assert triton is not None
         assert triton.pid is not None
         with ThreadPoolExecutor(8) as pool:
-            answers = pool.map(call, range(200))
-            time.sleep(0.3)
+            answers = [pool.submit(call, number) for number in range(200)]
+            answers[20].result(CALL_SECONDS)  # the others are still to come
             os.kill(triton.pid, signal.SIGKILL)
-            seen = set()
-            deadline = time.monotonic() + CALL_SECONDS
-            while not {SERVING, NOT_SERVING} <= seen and time.monotonic() < deadline:
-                # Only what comes after the kill counts: unready first, then ready again.
-                now = status()
-                if now == NOT_SERVING or NOT_SERVING in seen:
-                    seen.add(now)
-                time.sleep(0.05)
-            assert seen == {SERVING, NOT_SERVING}
-            outcomes = set(answers)
+            told = (int(each.status) for each in changes)
+            assert [next(told), next(told), next(told)] == [SERVING, NOT_SERVING, SERVING]
+            outcomes = {each.result(CALL_SECONDS) for each in answers}
         assert outcomes <= {"right", "MODEL_UNAVAILABLE"}
         assert call(0) == "right"
         assert triton.restarts == 1

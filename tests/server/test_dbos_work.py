@@ -33,7 +33,7 @@ async def opened(url: str, *steps: tuple[str, Step], concurrency: int = 2) -> As
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.02)
 
@@ -97,7 +97,7 @@ async def test_what_was_cut_off_goes_on_after_a_restart_at_the_step_it_was_in(ur
 
     async with opened(url, ("first", first), ("second", hangs)) as work:
         await work.start("study", "cut")
-        await asyncio.wait_for(reached.wait(), 15)
+        await asyncio.wait_for(reached.wait(), 60)
         assert (await work.list())["cut"] is WorkStatus.RUNNING
     async with opened(url, ("first", first), ("second", second)) as work:
         await drained(work)
@@ -132,12 +132,15 @@ async def test_failed_work_is_listed_and_can_be_retried_at_the_step_that_failed(
 
 async def test_no_more_than_the_wanted_number_run_at_once(tmp_path: Path) -> None:
     running = most = 0
+    three = asyncio.Event()
 
     async def step(work_id: str) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.05)
+        if running == 3:
+            asyncio.get_running_loop().call_later(0.2, three.set)  # a fourth would come meanwhile
+        await asyncio.wait_for(three.wait(), 60)
         running -= 1
 
     async with opened(sqlite_url(tmp_path / "work.db"), ("a", step), concurrency=3) as work:

@@ -12,7 +12,7 @@ import psutil
 from radserve.tensors import InferenceResponse
 
 
-async def eventually(condition: Callable[[], Awaitable[bool] | bool], timeout_s: float = 20.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool] | bool], timeout_s: float = 120.0) -> None:
     """Return when `condition` holds; fail when it does not within `timeout_s`."""
     async with asyncio.timeout(timeout_s):
         while True:

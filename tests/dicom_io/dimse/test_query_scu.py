@@ -87,7 +87,7 @@ class Archive:
         server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         assert server is not None
         try:
-            yield Peer("127.0.0.1", server.server_address[1], "PACS", response_seconds=10)
+            yield Peer("127.0.0.1", server.server_address[1], "PACS", response_seconds=60)
         finally:
             server.shutdown()
 

@@ -58,7 +58,7 @@ def pynet_scp(
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=bound)
     assert server is not None
     try:
-        yield Peer("127.0.0.1", server.server_address[1], "PACS", response_seconds=5)
+        yield Peer("127.0.0.1", server.server_address[1], "PACS", response_seconds=60)
     finally:
         server.shutdown()
 
@@ -223,10 +223,15 @@ async def test_echo_says_who_we_are() -> None:
 def report_handlers(failed: set[str]) -> list[Any]:
     """An archive that reports on the association of the request."""
 
+    requests: list[Dataset] = []
+
     def on_action(event: Any) -> tuple[int, Dataset | None]:
-        request = event.action_information
-        threading.Timer(0.2, lambda: send(event.assoc, request)).start()
+        requests.append(event.action_information)
         return 0, None
+
+    def on_sent(event: Any) -> None:
+        if requests:  # the answer to the request is on its way: the report follows
+            threading.Thread(target=send, args=(event.assoc, requests.pop())).start()
 
     def send(association: Any, request: Dataset) -> None:
         data = Dataset()
@@ -238,12 +243,12 @@ def report_handlers(failed: set[str]) -> list[Any]:
             item.FailureReason = 0x0112
         association.send_n_event_report(data, 1, StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1")
 
-    return [(evt.EVT_N_ACTION, on_action)]
+    return [(evt.EVT_N_ACTION, on_action), (evt.EVT_DATA_SENT, on_sent)]
 
 
 async def test_a_commitment_report_on_the_same_association_is_taken() -> None:
     with pynet_scp(keeping([]), handlers=report_handlers({"1.2.4"})) as peer:
-        report = await StoreScu(peer).commit("1.2.99", [(CT, "1.2.3"), (CT, "1.2.4")], wait_seconds=10)
+        report = await StoreScu(peer).commit("1.2.99", [(CT, "1.2.3"), (CT, "1.2.4")], wait_seconds=60)
     assert report is not None
     assert (report.committed, report.failed) == (frozenset({"1.2.3"}), {"1.2.4": 0x0112})
 
@@ -263,7 +268,7 @@ async def test_a_commitment_report_by_our_own_scp_is_taken(tmp_path: Path) -> No
     inbox = CommitmentInbox()
 
     def on_action(event: Any) -> tuple[int, None]:
-        threading.Timer(0.2, lambda: report(str(event.action_information.TransactionUID))).start()
+        threading.Thread(target=report, args=(str(event.action_information.TransactionUID),)).start()
         return 0, None
 
     async with running_scp(tmp_path, ANYBODY, commitments=inbox) as running:
@@ -284,7 +289,7 @@ async def test_a_commitment_report_by_our_own_scp_is_taken(tmp_path: Path) -> No
 
         with pynet_scp(keeping([]), handlers=[(evt.EVT_N_ACTION, on_action)]) as peer:
             scu = StoreScu(peer, commitments=inbox)
-            found = await scu.commit("1.2.99", [(CT, "1.2.3")], wait_seconds=10)
+            found = await scu.commit("1.2.99", [(CT, "1.2.3")], wait_seconds=60)
     assert found is not None and found.committed == {"1.2.3"}
 
 
