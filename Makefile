@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src dicom_io models pipelines evaluation server proto -type f -not -path '*/__pycache__/*')
 DEMO_OUT ?= demo-out
+# Tests of one file stay together: they share the server that the file starts.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: setup demo test test-fast serve lint format bench proto clean
 
@@ -34,10 +36,10 @@ demo: setup
 	$(BIN)/radserve infer "$$($(BIN)/python examples/demo_input.py)" --out $(DEMO_OUT) --indication "Cough and fever"
 
 test: setup $(VENV)/.peers
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not slow and not integration"
+	$(PYTEST) -m "not slow and not integration"
 
 serve: setup
 	$(BIN)/radserve serve
