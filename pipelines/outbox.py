@@ -1,8 +1,9 @@
 """Brings what is due to its destinations: each object of each result once, one destination never waiting for another.
 
-Once a delivery is noted it is never made again. Where the process ends between the destination's answer and the note,
-the end is not known: the destination is asked first where it can be (ports.ArrivalProbe), and else gets the same bytes
-under the same SOP Instance UID again, which a PACS takes as the one it has.
+Once a delivery is noted it is never made again. Where the process or the connection ends before the destination's
+answer is noted, the end is not known: before a second try the destination is asked where it can be
+(ports.ArrivalProbe), and else gets the same bytes under the same SOP Instance UID again, which a PACS takes as the one
+it has.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from itertools import groupby
 
-from radserve.errors import ErrorCode, RadserveError
+from radserve.errors import ErrorCode, PeerError, RadserveError, RequestError
 from radserve.pipelines.timing import Clock, RetryPolicy
 from radserve.ports import ArrivalProbe, ArtifactSender, OutboxLedger, ResultStore
 from radserve.uids import derive_uid
@@ -83,7 +84,7 @@ class Outbox:
 
     async def _deliver(self, delivery: Delivery) -> None:
         key = delivery.key
-        if delivery.interrupted and await self._arrived(delivery):
+        if (delivery.interrupted or delivery.attempts) and await self._arrived(delivery):
             await self._ledger.delivered(key, self._clock.now())
             return
         attempt = await self._ledger.begin(key)
@@ -96,7 +97,7 @@ class Outbox:
         error = await self._send(delivery)
         if error is None:
             await self._ledger.delivered(key, self._clock.now())
-        elif attempt == self._retries.attempts:
+        elif attempt == self._retries.attempts or _is_final(error):
             await self._give_up(delivery, error)
         else:
             logger.warning("delivery to %s failed, attempt %d: %s", key.destination, attempt, error.code)
@@ -121,7 +122,8 @@ class Outbox:
             return False
         try:
             async with asyncio.timeout(self._send_s):
-                return await self._probe.has(delivery.key.destination, delivery.key.sop_instance_uid)
+                artifact = await self._results.read(delivery.key.result_uid, delivery.artifact)
+                return await self._probe.has(delivery.key.destination, artifact)
         except Exception as error:  # then it is sent again
             logger.warning("%s cannot be asked what it has: %s", delivery.key.destination, type(error).__name__)
             return False
@@ -141,3 +143,8 @@ class Outbox:
             destination=key.destination,
         )
         await self._ledger.put_in_quarantine(entry)
+
+
+def _is_final(error: RadserveError) -> bool:
+    """Whether the same object would fail in the same way again."""
+    return isinstance(error, RequestError) or (isinstance(error, PeerError) and not error.is_transient)

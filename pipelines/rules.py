@@ -24,6 +24,8 @@ class SeriesFacts:
     """What rules may ask of a series; "" means that it is not known. `tags`: values by DICOM keyword, as texts.
 
     Where the instances of a series differ (its views), a fact has several values with a backslash between them.
+    `is_result`: radserve made it, here or elsewhere; no rule takes it, so that results which an archive sends back are
+    not analysed in their turn.
     """
 
     series_instance_uid: str
@@ -34,6 +36,7 @@ class SeriesFacts:
     series_description: str = ""
     calling_ae: str = ""
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    is_result: bool = False
 
     def __post_init__(self) -> None:
         check_uid("series_instance_uid", self.series_instance_uid)
@@ -217,11 +220,15 @@ def match(rules: RuleSet, study: StudyFacts) -> Routing:
     explanations: list[Explanation] = []
     matched: dict[str, list[tuple[Rule, list[str]]]] = {}
     for rule in rules.rules:
-        verdicts = [(each.series_instance_uid, rule.when.judge(each)) for each in study.series]
+        verdicts = [(each.series_instance_uid, _judge(rule, each)) for each in study.series]
         explanations += [Explanation(rule.name, uid, verdict) for uid, verdict in verdicts]
         if series := [uid for uid, verdict in verdicts if verdict.holds]:
             matched.setdefault(rule.pack, []).append((rule, series))
     return Routing(tuple(_decision(pack, found) for pack, found in matched.items()), tuple(explanations))
+
+
+def _judge(rule: Rule, series: SeriesFacts) -> Verdict:
+    return Verdict(False, "it is a result of radserve") if series.is_result else rule.when.judge(series)
 
 
 def _decision(pack: str, found: Sequence[tuple[Rule, list[str]]]) -> Decision:

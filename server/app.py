@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.dicom_io.dimse.store_scp import StoreScp
 from radserve.dicom_io.store import StoreLimits
 from radserve.errors import ErrorCode, RadserveError
@@ -28,7 +29,8 @@ from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor
 from radserve.pipelines.preprocess.chain import TransformSpec, chain_of
 from radserve.server.analysers import Analysers
 from radserve.server.artifacts import ArtifactWriter
-from radserve.server.dimse import DicomSender, dimse_listener
+from radserve.server.destinations import site_senders
+from radserve.server.dimse import dimse_listener
 from radserve.server.records import opened_records
 from radserve.server.rpc.inference_service import InferenceService
 from radserve.server.rpc.model_service import ModelService
@@ -36,7 +38,7 @@ from radserve.server.rpc.study_service import StudyService
 from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
 from radserve.server.study_analysis import StoredStudyAnalysis
-from radserve.server.study_work import SENDERS, erasing, site_rules, studies_at_work
+from radserve.server.study_work import erasing, site_rules, studies_at_work
 from radserve.v1 import (
     inference_pb2,
     inference_pb2_grpc,
@@ -106,10 +108,11 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             IntendedUsePolicy(strict=settings.intended_use == "strict"),
             settings.default_pack,
         )
+        commitments = CommitmentInbox()
         if settings.workflow:
             rules = site_rules(settings, catalogue)
             analysis = StoredStudyAnalysis(store, records.ledger, catalogue, analysers, decoders, rules.keywords)
-            senders = {**SENDERS, "dicom": DicomSender(settings.ae_title)}
+            senders = site_senders(settings, commitments)
             await stack.enter_async_context(studies_at_work(settings, records, rules, analysis, senders))
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent_requests)
         study_pb2_grpc.add_StudyServiceServicer_to_server(StudyService(store), server)
@@ -121,7 +124,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if settings.loopback:
             reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
-        listener = await stack.enter_async_context(dimse_listener(settings, store))
+        listener = await stack.enter_async_context(dimse_listener(settings, store, commitments))
         address = _bind(server, settings)
         await server.start()
         stack.push_async_callback(server.stop, GRACE_SECONDS)

@@ -13,27 +13,43 @@ from urllib.parse import unquote, urlsplit
 
 from radserve._checks import invalid
 from radserve.dicom_io.durable import fsync_folder, storage_error
+from radserve.dicom_io.web_peer.peer import shown
 from radserve.findings import Artifact
 
 
 class SchemeSender(Protocol):
     """Sends to any URL of one scheme."""
 
+    def check(self, url: str) -> None:
+        """Raise RadserveError INVALID_ARGUMENT for a URL that cannot be used."""
+        ...
+
     async def send(self, url: str, artifact: Artifact) -> None:
         """Return when the destination has the object. Raises RadserveError."""
+        ...
+
+    async def has(self, url: str, artifact: Artifact) -> bool:
+        """Whether the destination has the object; False where that cannot be told. Raises RadserveError."""
         ...
 
 
 class FolderSender:
     """file:///FOLDER: the object as a file, whole or not there, named by its bytes so that it is there once."""
 
+    def check(self, url: str) -> None:
+        if not Path(unquote(urlsplit(url).path)).is_absolute():
+            raise invalid("destination", url, "file:///FOLDER")
+
     async def send(self, url: str, artifact: Artifact) -> None:
-        await asyncio.to_thread(_write, Path(unquote(urlsplit(url).path)), artifact)
+        await asyncio.to_thread(_write, _target(url, artifact), artifact)
+
+    async def has(self, url: str, artifact: Artifact) -> bool:
+        return await asyncio.to_thread(_target(url, artifact).exists)
 
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """ports.ArtifactSender over the site's destinations: `urls` by name, `senders` by scheme."""
+    """ports.ArtifactSender and ArrivalProbe over the site's destinations: `urls` by name, `senders` by scheme."""
 
     urls: Mapping[str, str]
     senders: Mapping[str, SchemeSender]
@@ -41,7 +57,10 @@ class Destinations:
     def __post_init__(self) -> None:
         for name, url in self.urls.items():
             if urlsplit(url).scheme not in self.senders:
-                raise invalid(f"destination {name}", url, f"a URL with one of the schemes {sorted(self.senders)}")
+                raise invalid(
+                    f"destination {name}", shown(url), f"a URL with one of the schemes {sorted(self.senders)}"
+                )
+            self.senders[urlsplit(url).scheme].check(url)
 
     def check(self, names: tuple[str, ...]) -> None:
         """Raise RadserveError INVALID_ARGUMENT for a name that is no destination."""
@@ -53,9 +72,18 @@ class Destinations:
         url = self.urls[destination]
         await self.senders[urlsplit(url).scheme].send(url, artifact)
 
+    async def has(self, destination: str, artifact: Artifact) -> bool:
+        url = self.urls.get(destination)
+        return url is not None and await self.senders[urlsplit(url).scheme].has(url, artifact)
 
-def _write(folder: Path, artifact: Artifact) -> None:
-    target = folder / f"{hashlib.sha256(artifact.data).hexdigest()[:32]}{Path(artifact.name).suffix}"
+
+def _target(url: str, artifact: Artifact) -> Path:
+    name = f"{hashlib.sha256(artifact.data).hexdigest()[:32]}{Path(artifact.name).suffix}"
+    return Path(unquote(urlsplit(url).path)) / name
+
+
+def _write(target: Path, artifact: Artifact) -> None:
+    folder = target.parent
     aside = target.with_name(f".{target.name}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MEBIBYTE = 1 << 20
@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     dimse_port: int | None = Field(None, ge=0, le=65535, description="port for C-ECHO and C-STORE; none: no DIMSE")
     ae_title: str = Field("RADSERVE", description="AE title of this server")
     dimse_peers: tuple[str, ...] = Field((), description="AE titles that may send, as a JSON list; empty: any")
+    dimse_tls_certificate: Path | None = Field(None, description="certificate (PEM) of this server for DICOM TLS")
+    dimse_tls_key: Path | None = Field(None, description="key (PEM) of the DICOM TLS certificate")
+    dimse_tls_ca: Path | None = Field(None, description="certificate authorities (PEM) of DICOM TLS peers")
     disk_reserve_mib: int = Field(1024, ge=0, description="C-STORE is refused (A700) where less than this is free")
     intended_use: Literal["warn", "strict"] = Field(
         "warn", description="outside a pack's intended use: a result with a warning, or a refusal"
@@ -48,13 +51,27 @@ class Settings(BaseSettings):
     node_name: str = Field("local", description="name of this server among those that share a work database")
     rules_file: Path | None = Field(None, description="routing rules (TOML); without, the default pack for every study")
     destinations: dict[str, str] = Field(
-        {}, description="where results go: a JSON object of names and URLs (file:///FOLDER)"
+        {}, description="where results go: a JSON object of names and URLs (see Destinations)"
     )
+    web_authorization: dict[str, SecretStr] = Field(
+        {}, description="Authorization headers of DICOMweb peers: a JSON object of HOST or HOST:PORT and header"
+    )
+    web_ca: Path | None = Field(None, description="certificate authorities (PEM) of DICOMweb peers; none: the system's")
+    storage_commitment: Literal["off", "offered", "required"] = Field(
+        "off",
+        description="whether a C-STORE delivery ends with storage commitment: off, offered (where it is) or required",
+    )
+    storage_commitment_s: float = Field(60.0, gt=0, description="how long a report of storage commitment is waited for")
     workflow_studies: int = Field(2, ge=1, description="received studies that are analysed at once")
     study_quiet_s: float = Field(60.0, ge=0, description="a study is complete when nothing came for so long")
     study_cap_s: float = Field(3600.0, ge=0, description="a study is closed after so long in any case")
-    attempts: int = Field(3, ge=1, description="attempts of an analysis or a delivery before it goes to quarantine")
-    delivery_retry_s: float = Field(10.0, ge=0, description="wait after a first failed delivery; it grows sixfold")
+    attempts: int = Field(3, ge=1, description="attempts of an analysis before it goes to quarantine")
+    delivery_attempts: int = Field(
+        24, ge=1, description="attempts of a delivery before it goes to quarantine; the default is some three hours"
+    )
+    delivery_retry_s: float = Field(
+        10.0, ge=0, description="wait after a first failed delivery; it grows sixfold, to 600 s"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from radserve.dicom_io.facts import FileFacts
+from radserve.dicom_io.write_sr import MANUFACTURER
 from radserve.pipelines.rules import SeriesFacts, StudyFacts
 from radserve.references import AcquisitionContext
 
@@ -29,6 +30,7 @@ def series_facts(
         series_description=values("series_description"),
         calling_ae=calling_ae,
         tags=tags,
+        is_result=all(context.manufacturer == MANUFACTURER for context in contexts),
     )
 
 

@@ -21,14 +21,13 @@ from radserve.pipelines.timing import CompletionPolicy, RetryPolicy, SystemClock
 from radserve.pipelines.workflow import StudyWorkflow, WorkflowOptions
 from radserve.server.dbos_work import DbosWork
 from radserve.server.records import Records
-from radserve.server.senders import Destinations, FolderSender, SchemeSender
+from radserve.server.senders import Destinations, SchemeSender
 from radserve.server.settings import Settings
 from radserve.server.study_analysis import StoredStudyAnalysis
 
 logger = logging.getLogger(__name__)
 
 ERASE_POLL_S = 2.0
-SENDERS: Mapping[str, SchemeSender] = {"file": FolderSender()}
 
 
 def site_rules(settings: Settings, catalogue: PackCatalogue) -> RuleSet:
@@ -66,7 +65,7 @@ async def studies_at_work(
     records: Records,
     rules: RuleSet,
     analysis: StoredStudyAnalysis,
-    senders: Mapping[str, SchemeSender] = SENDERS,
+    senders: Mapping[str, SchemeSender],
 ) -> AsyncIterator[StudyWorkflow]:
     """Analyse and deliver received studies while the block runs; what is cut off goes on at the next start.
 
@@ -87,8 +86,8 @@ async def studies_at_work(
     )
     clock = SystemClock()
     workflow = StudyWorkflow(records.ledger, records.results, analysis, work, clock, options)
-    retries = RetryPolicy(settings.attempts, first_s=settings.delivery_retry_s, factor=6.0)
-    outbox = Outbox(records.outbox, records.results, destinations, clock, retries)
+    retries = RetryPolicy(settings.delivery_attempts, first_s=settings.delivery_retry_s, factor=6.0)
+    outbox = Outbox(records.outbox, records.results, destinations, clock, retries, probe=destinations)
     await work.open()
     try:
         async with _running(workflow.run()), _running(outbox.run()):

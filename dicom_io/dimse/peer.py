@@ -15,7 +15,7 @@ from radserve.dicom_io.dimse.command import HAS_DATA_SET, NO_DATA_SET, Command, 
 from radserve.dicom_io.dimse.negotiation import Context, Proposed, Rejection
 from radserve.dicom_io.dimse.pdu import ConnectionEndedError, PduStream, PduType, ProtocolError, WireLimits
 from radserve.dicom_io.dimse.statuses import SUCCESS
-from radserve.errors import ErrorCode, RadserveError, RequestError
+from radserve.errors import ErrorCode, PeerError, RequestError
 
 READ_AHEAD_BYTES = 256 << 10
 LOW_PRIORITY, MEDIUM_PRIORITY = 2, 0
@@ -43,12 +43,8 @@ class Peer:
         check_ae_title(self.calling_ae)
 
 
-class DimseError(RadserveError):
-    """A peer could not be reached, refused, or failed. `is_transient`: whether to try again later makes sense."""
-
-    def __init__(self, code: ErrorCode, client_message: str, *, is_transient: bool = True) -> None:
-        super().__init__(code, client_message)
-        self.is_transient = is_transient
+class DimseError(PeerError):
+    """A peer could not be reached by DIMSE, refused, or failed."""
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 from pydicom.dataset import Dataset
@@ -10,7 +11,7 @@ from pydicom.dataset import Dataset
 from radserve.dicom_io.dimse import negotiation, statuses
 from radserve.dicom_io.dimse.access import check_ae_title
 from radserve.dicom_io.dimse.association import Association, Message
-from radserve.dicom_io.dimse.command import Command, Operation, Tag
+from radserve.dicom_io.dimse.command import Operation, Tag
 from radserve.dicom_io.dimse.events import Origin
 from radserve.dicom_io.dimse.identifiers import decode_identifier, encode_identifier, text_of
 from radserve.dicom_io.dimse.negotiation import Context, Proposed
@@ -18,7 +19,11 @@ from radserve.dicom_io.dimse.pdu import ProtocolError
 from radserve.dicom_io.dimse.peer import MEDIUM_PRIORITY, DimseError, Peer, answer_to, associated, context_of, request
 from radserve.dicom_io.dimse.receiver import InstanceReceiver
 from radserve.dicom_io.parse import IMAGE_STORAGE, TRANSFER_SYNTAXES
-from radserve.errors import ErrorCode
+from radserve.dicom_io.study_query import FoundStudy, StudyQuery
+from radserve.errors import ErrorCode, RadserveError
+from radserve.references import InstanceRef
+
+__all__ = ["FoundSeries", "FoundStudy", "QueryScu", "Retrieved", "StudyQuery"]
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -26,32 +31,6 @@ STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 MAX_IDENTIFIER_BYTES = 256 << 10
 # Without compression first: an archive that has to convert may take any of the others where it holds that one.
 SYNTAXES = (*negotiation.UNCOMPRESSED, *sorted(TRANSFER_SYNTAXES - set(negotiation.UNCOMPRESSED)))
-
-
-@dataclass(frozen=True, slots=True)
-class StudyQuery:
-    """Matching keys of a study (PS3.4 C.2.2.2: wildcards, ranges of dates); empty ones match all."""
-
-    study_instance_uid: str = ""
-    patient_id: str = ""
-    accession_number: str = ""
-    study_date: str = ""
-    modality: str = ""
-    study_description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundStudy:
-    """A study as the archive describes it. It holds patient data: not for logs."""
-
-    study_instance_uid: str
-    patient_id: str
-    accession_number: str
-    study_date: str
-    study_time: str
-    modalities: tuple[str, ...]
-    study_description: str
-    instances: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +48,17 @@ class FoundSeries:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """The end of a C-MOVE or C-GET: its status and the sub-operations by their ends."""
+    """The end of a C-MOVE or C-GET: its status and the sub-operations by their ends.
+
+    `failed_uids`: the instances that the archive names as failed (0008,0058); it may name fewer than `failed`.
+    """
 
     status: int
     completed: int
     failed: int
     warning: int
     comment: str = ""
+    failed_uids: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -109,6 +92,18 @@ class QueryScu:
         found = await self._find(keys)
         return [_series(study_instance_uid, each) for each in found if text_of(each, "SeriesInstanceUID")]
 
+    async def find_instances(self, study_instance_uid: str, series_instance_uid: str) -> list[InstanceRef]:
+        """The instances of a series; those without a readable UID are left out. Raises as `find_studies`."""
+        keys = _level("IMAGE", study_instance_uid)
+        keys.SeriesInstanceUID = series_instance_uid
+        keys.SOPInstanceUID = keys.SOPClassUID = None
+        found = []
+        for each in await self._find(keys):
+            uids = text_of(each, "SOPInstanceUID"), text_of(each, "SOPClassUID")
+            with suppress(RadserveError):
+                found.append(InstanceRef(study_instance_uid, series_instance_uid, *uids))
+        return found
+
     async def move(self, destination_ae: str, study_instance_uid: str, series_instance_uid: str = "") -> Retrieved:
         """Let the archive send a study, or one series, to an AE title that it knows: as a rule our own storage SCP.
 
@@ -122,9 +117,9 @@ class QueryScu:
             command = await self._begin(association, context, Operation.C_MOVE, keys, extra)
             while True:
                 message = await answer_to(association, self._peer, command)
-                await association.whole_data(message, MAX_IDENTIFIER_BYTES)
+                data = await association.whole_data(message, MAX_IDENTIFIER_BYTES)
                 if message.command.status not in statuses.PENDING:
-                    return _retrieved(message.command)
+                    return _retrieved(message, data)
 
     async def get(
         self,
@@ -150,9 +145,9 @@ class QueryScu:
                     await receiver.take(association, message, origin)
                     continue
                 _check_answers(message, command)
-                await association.whole_data(message, MAX_IDENTIFIER_BYTES)
+                data = await association.whole_data(message, MAX_IDENTIFIER_BYTES)
                 if message.command.status not in statuses.PENDING:
-                    return _retrieved(message.command)
+                    return _retrieved(message, data)
 
     async def _find(self, keys: Dataset) -> list[Dataset]:
         found: list[Dataset] = []
@@ -240,11 +235,18 @@ def _check_answers(message: Message, command: dict[Tag, int | str]) -> None:
         raise ProtocolError("a response to another request")
 
 
-def _retrieved(command: Command) -> Retrieved:
+def _retrieved(message: Message, data: bytes) -> Retrieved:
+    command = message.command
+    failed: tuple[str, ...] = ()
+    if data:
+        with suppress(RadserveError):  # the list is a courtesy: what came is known without it
+            named = decode_identifier(data, message.context.transfer_syntax_uid)
+            failed = tuple(filter(None, text_of(named, "FailedSOPInstanceUIDList").split("\\")))
     return Retrieved(
         status=command.status,
         completed=command.number(Tag.COMPLETED_SUBOPERATIONS, 0),
         failed=command.number(Tag.FAILED_SUBOPERATIONS, 0),
         warning=command.number(Tag.WARNING_SUBOPERATIONS, 0),
         comment=command.text(Tag.ERROR_COMMENT),
+        failed_uids=failed,
     )

@@ -13,8 +13,8 @@ from radserve.dicom_io.dimse.command import Tag, response_to
 from radserve.dicom_io.dimse.events import Origin, ReceiveEvents, Refusal
 from radserve.dicom_io.dimse.part10_stream import HEAD_BYTES, file_head, stated_uids
 from radserve.dicom_io.dimse.pdu import ConnectionEndedError, ProtocolError
+from radserve.dicom_io.pull import IncomingInstance, InstanceSink
 from radserve.dicom_io.reserve import DiskReserve
-from radserve.dicom_io.store import Incoming, StudyStore
 from radserve.errors import DicomError, ErrorCode, RadserveError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class _RefusedError(RadserveError):
 class InstanceReceiver:
     """Writes data sets down as they come and answers when they are on disk for good."""
 
-    def __init__(self, store: StudyStore, reserve: DiskReserve | None, events: ReceiveEvents) -> None:
+    def __init__(self, store: InstanceSink, reserve: DiskReserve | None, events: ReceiveEvents) -> None:
         self._store = store
         self._reserve = reserve
         self._events = events
@@ -89,7 +89,7 @@ class InstanceReceiver:
         if self._reserve:
             self._reserve.check()
 
-    async def _write(self, incoming: Incoming, association: Association, message: Message) -> int:
+    async def _write(self, incoming: IncomingInstance, association: Association, message: Message) -> int:
         """Write the Part 10 file; return the bytes of the data set."""
         context, size, checked = message.context, 0, False
         instance = message.command.text(Tag.AFFECTED_SOP_INSTANCE_UID)

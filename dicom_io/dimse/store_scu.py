@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 
 from radserve.dicom_io.dimse import negotiation, statuses
@@ -26,41 +25,14 @@ from radserve.dicom_io.dimse.negotiation import Context, Proposed
 from radserve.dicom_io.dimse.part10_stream import FileMeta, read_file_meta
 from radserve.dicom_io.dimse.peer import MEDIUM_PRIORITY, DimseError, Peer, ask, associated, context_of
 from radserve.dicom_io.durable import storage_error
+from radserve.dicom_io.store_outcome import StoreOutcome, StoreState
 from radserve.errors import ErrorCode, RadserveError
 from radserve.workers import WorkerPool
 
+__all__ = ["Source", "StoreOutcome", "StoreScu", "StoreState"]
+
 Source = bytes | Path
 HEAD_BYTES = 4096  # of a file, with its file meta information
-
-
-class StoreState(StrEnum):
-    """What became of an instance. Only STORED and WARNING mean that the peer has it."""
-
-    STORED = "stored"
-    WARNING = "stored with a warning"
-    REFUSED = "refused"
-    NOT_SENT = "not sent"
-    UNCONFIRMED = "sent, not answered"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOutcome:
-    """`status`: of the C-STORE response, None without one. `is_transient`: whether to send it again later.
-
-    `converted`: the peer refused the transfer syntax, so it got the instance without compression.
-    """
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    state: StoreState
-    status: int | None = None
-    message: str = ""
-    is_transient: bool = False
-    converted: bool = False
-
-    @property
-    def is_stored(self) -> bool:
-        return self.state in (StoreState.STORED, StoreState.WARNING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,5 +103,13 @@ class RequestError(RadserveError):
     """The request itself cannot be served."""
 
 
+class PeerError(RadserveError):
+    """Another system could not be reached, refused, or failed. `is_transient`: whether it makes sense to try later."""
+
+    def __init__(self, code: ErrorCode, client_message: str, *, is_transient: bool = True) -> None:
+        super().__init__(code, client_message)
+        self.is_transient = is_transient
+
+
 class StorageError(RadserveError):
     """A study could not be put on disk or read back."""

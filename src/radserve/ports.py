@@ -196,8 +196,8 @@ class ArtifactSender(Protocol):
 class ArrivalProbe(Protocol):
     """Asks a destination what it has; for deliveries whose end was not seen."""
 
-    async def has(self, destination: str, sop_instance_uid: str) -> bool:
-        """Whether the object is there; False where that cannot be told."""
+    async def has(self, destination: str, artifact: Artifact) -> bool:
+        """Whether the object is there for good; False where that cannot be told. Raises RadserveError."""
         ...
 
 

@@ -156,8 +156,8 @@ class FolderDestination:
         os.write(number, f"{destination} {uid}\n".encode())
         os.close(number)
 
-    async def has(self, destination: str, sop_instance_uid: str) -> bool:
-        return (self.root / f"{destination}-{sop_instance_uid}").exists()
+    async def has(self, destination: str, artifact: Artifact) -> bool:
+        return (self.root / f"{destination}-{artifact.data.split()[1].decode()}").exists()
 
     def sent(self) -> list[str]:
         log = self.root / "log"
