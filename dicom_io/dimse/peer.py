@@ -115,9 +115,14 @@ async def ask(
 async def answer_to(association: Association, peer: Peer, command: dict[Tag, int | str]) -> Message:
     """The next message, which has to be a response to `command`. Raises ProtocolError."""
     message = await association.receive(peer.response_seconds)
+    check_answers(message, command)
+    return message
+
+
+def check_answers(message: Message, command: dict[Tag, int | str]) -> None:
+    """Raise ProtocolError unless a message is the response to `command`."""
     if message.command.number(Tag.MESSAGE_ID_RESPONDED_TO, 0) != command[Tag.MESSAGE_ID]:
         raise ProtocolError("a response to another request")
-    return message
 
 
 def context_of(association: Association, abstract_syntax: str, peer: Peer) -> Context:

@@ -15,8 +15,16 @@ from radserve.dicom_io.dimse.command import Operation, Tag
 from radserve.dicom_io.dimse.events import Origin
 from radserve.dicom_io.dimse.identifiers import decode_identifier, encode_identifier, text_of
 from radserve.dicom_io.dimse.negotiation import Context, Proposed
-from radserve.dicom_io.dimse.pdu import ProtocolError
-from radserve.dicom_io.dimse.peer import MEDIUM_PRIORITY, DimseError, Peer, answer_to, associated, context_of, request
+from radserve.dicom_io.dimse.peer import (
+    MEDIUM_PRIORITY,
+    DimseError,
+    Peer,
+    answer_to,
+    associated,
+    check_answers,
+    context_of,
+    request,
+)
 from radserve.dicom_io.dimse.receiver import InstanceReceiver
 from radserve.dicom_io.parse import IMAGE_STORAGE, TRANSFER_SYNTAXES
 from radserve.dicom_io.study_query import FoundStudy, StudyQuery
@@ -144,7 +152,7 @@ class QueryScu:
                 if message.command.operation == Operation.C_STORE:
                     await receiver.take(association, message, origin)
                     continue
-                _check_answers(message, command)
+                check_answers(message, command)
                 data = await association.whole_data(message, MAX_IDENTIFIER_BYTES)
                 if message.command.status not in statuses.PENDING:
                     return _retrieved(message, data)
@@ -228,11 +236,6 @@ def _series(study_instance_uid: str, found: Dataset) -> FoundSeries:
 def _number(found: Dataset, keyword: str) -> int | None:
     text = text_of(found, keyword)
     return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _check_answers(message: Message, command: dict[Tag, int | str]) -> None:
-    if message.command.number(Tag.MESSAGE_ID_RESPONDED_TO, 0) != command[Tag.MESSAGE_ID]:
-        raise ProtocolError("a response to another request")
 
 
 def _retrieved(message: Message, data: bytes) -> Retrieved:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from radserve.dicom_io.dimse import negotiation, statuses
-from radserve.dicom_io.dimse.association import Association
+from radserve.dicom_io.dimse.association import Association, Message
 from radserve.dicom_io.dimse.command import Operation, Tag, response_to
 from radserve.dicom_io.dimse.commitment import (
     MAX_REPORT_BYTES,
@@ -23,7 +23,16 @@ from radserve.dicom_io.dimse.commitment import (
 from radserve.dicom_io.dimse.native import native_data_set
 from radserve.dicom_io.dimse.negotiation import Context, Proposed
 from radserve.dicom_io.dimse.part10_stream import FileMeta, read_file_meta
-from radserve.dicom_io.dimse.peer import MEDIUM_PRIORITY, DimseError, Peer, ask, associated, context_of
+from radserve.dicom_io.dimse.peer import (
+    MEDIUM_PRIORITY,
+    DimseError,
+    Peer,
+    ask,
+    associated,
+    check_answers,
+    context_of,
+    request,
+)
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.store_outcome import StoreOutcome, StoreState
 from radserve.errors import ErrorCode, RadserveError
@@ -142,6 +151,8 @@ class StoreScu:
             async with associated(self._peer, offered) as association:
                 context = context_of(association, negotiation.STORAGE_COMMITMENT, self._peer)
                 await self._request(association, context, transaction_uid, instances)
+                if report.done():
+                    return report.result()
                 here = asyncio.ensure_future(self._report_here(association))
                 try:
                     await asyncio.wait({report, here}, timeout=wait_seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -161,14 +172,23 @@ class StoreScu:
             Tag.ACTION_TYPE_ID: REQUEST_ACTION,
         }
         data = request_data(transaction_uid, instances, context.transfer_syntax_uid)
-        answer = await ask(association, self._peer, context, Operation.N_ACTION, extra, data)
-        if answer.status != statuses.SUCCESS:
-            text = f"{self._peer.ae_title} answered the storage commitment with the status {answer.status:04X}"
+        command = request(association, Operation.N_ACTION, context.abstract_syntax, has_data=True) | extra
+        await association.send(context, command, data)
+        message = await association.receive(self._peer.response_seconds)
+        while message.command.operation == Operation.N_EVENT_REPORT:  # a peer may report before it answers
+            self._commitments.put(await self._take_report(association, message))
+            message = await association.receive(self._peer.response_seconds)
+        check_answers(message, command)
+        await association.whole_data(message, MAX_REPORT_BYTES)
+        if message.command.status != statuses.SUCCESS:
+            text = f"{self._peer.ae_title} answered the storage commitment with the status {message.command.status:04X}"
             raise DimseError(ErrorCode.SERVER_UNREACHABLE, text)
 
     async def _report_here(self, association: Association) -> CommitmentReport:
         """A report that the peer sends on the association of the request."""
-        message = await association.receive(self._peer.response_seconds)
+        return await self._take_report(association, await association.receive(self._peer.response_seconds))
+
+    async def _take_report(self, association: Association, message: Message) -> CommitmentReport:
         data = await association.whole_data(message, MAX_REPORT_BYTES)
         report = await asyncio.to_thread(read_report, data, message.context.transfer_syntax_uid)
         event = message.command.number(Tag.EVENT_TYPE_ID)

@@ -203,3 +203,12 @@ def test_what_this_installation_lacks_is_refused(tmp_path: Path, known: dict[str
 def test_a_rules_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RadserveError, match="cannot be read: FileNotFoundError"):
         read_rules(tmp_path / "none.toml")
+
+
+def test_a_result_of_ours_that_comes_back_is_taken_by_no_rule() -> None:
+    returned = SeriesFacts("1.4", "OT", is_result=True)
+    routing = match(RuleSet((Rule("all", "pack"),)), StudyFacts("1.9", (CHEST, returned)))
+    (decision,) = routing.decisions
+    assert decision.series_instance_uids == ("1.1",)
+    assert [each.verdict.reason for each in routing.explanations][1] == "it is a result of radserve"
+    assert not match(RuleSet((Rule("all", "pack"),)), StudyFacts("1.9", (returned,))).decisions

@@ -10,7 +10,7 @@ import pytest
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.outbox_ledger import SqlOutboxLedger
-from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
+from radserve.errors import DicomError, ErrorCode, PeerError, RadserveError, WorkerError
 from radserve.pipelines.rules import Is, Rule, RuleSet
 from radserve.pipelines.timing import CompletionPolicy, RetryPolicy
 from radserve.references import StudyRef
@@ -354,6 +354,34 @@ async def test_a_delivery_that_fails_three_times_goes_to_quarantine_and_can_be_r
         await site.finish()
         assert await site.states() == ["delivered"] and len(site.analysis.jobs) == 1
         assert len(site.destination.sent()) == 2
+
+
+async def test_what_will_never_be_taken_goes_to_quarantine_at_once(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        final = PeerError(ErrorCode.SERVER_UNREACHABLE, "A900", is_transient=False)
+        site.destination.refuse = lambda _, artifact: final if artifact.name == "sr.dcm" else None
+        await site.receive(instance("s"))
+        await site.finish()
+        (entry,) = await site.ledger.quarantined()
+        assert (entry.kind, entry.reason) == (QuarantineKind.DELIVERY, "A900")
+        assert sorted(row.attempts for row in await site.rows(schema.deliveries)) == [1, 1]
+
+
+async def test_an_object_that_arrived_though_the_answer_was_lost_is_not_sent_again(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        send = site.destination.send
+
+        async def answer_is_lost(destination: str, artifact: Any) -> None:
+            await send(destination, artifact)
+            raise PeerError(ErrorCode.SERVER_UNREACHABLE, "the connection ended")
+
+        site.destination.send = answer_is_lost  # type: ignore[method-assign]
+        await site.receive(instance("s"))
+        await site.finish()
+        assert await site.states() == ["analysed"]
+        await site.finish()
+        assert await site.states() == ["delivered"]
+        assert len(site.destination.sent()) == 2 == len(set(site.destination.sent()))
 
 
 async def test_a_destination_that_is_down_does_not_hold_up_another(tmp_path: Path) -> None:

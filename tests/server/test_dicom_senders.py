@@ -1,4 +1,4 @@
-"""Delivery to archives that refuse, abort, hang, fill up, and commit or do not: what is said to be delivered is there."""
+"""Delivery to archives that refuse, abort, hang, fill up, commit or do not: what is said to be delivered is there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     CTImageStorage,
     StorageCommitmentPushModel,
@@ -49,18 +50,18 @@ class Pacs:
         self.requests = 0
         self.on_store: Callable[[Any, int], int] = lambda event, number: 0
         self.commit: Callable[[int], int | str | None] = lambda number: None
-        self.port = 0
+        self.reports_early = False
         self._count = 0
 
     @contextmanager
-    def running(self, *, commits: bool = True) -> Iterator[str]:
+    def running(self, *, commits: bool = True, also: Sequence[Any] = ()) -> Iterator[str]:
         ae = AE(ae_title="PACS")
         ae.add_supported_context(CTImageStorage)
         ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
         if commits:
             ae.add_supported_context(StorageCommitmentPushModel)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._action), (evt.EVT_C_FIND, self._find)]
-        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        usual = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._action), (evt.EVT_C_FIND, self._find)]
+        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[*usual, *also])
         assert server is not None
         try:
             yield f"dicom://PACS@127.0.0.1:{server.server_address[1]}"
@@ -83,12 +84,14 @@ class Pacs:
     def _action(self, event: Any) -> tuple[int, None]:
         self.requests += 1
         reason = self.commit(self.requests)
-        if reason != "silence":
-            request = event.action_information
+        request = event.action_information
+        if self.reports_early:
+            self._report(event.assoc, request, reason)
+        elif reason != "silence":
             threading.Timer(0.05, self._report, (event.assoc, request, reason)).start()
         return 0, None
 
-    def _report(self, association: Any, request: Dataset, reason: int | None) -> None:
+    def _report(self, association: Any, request: Dataset, reason: Any) -> None:
         data = Dataset()
         data.TransactionUID = request.TransactionUID
         items = list(request.ReferencedSOPSequence)
@@ -163,16 +166,18 @@ async def test_what_a_pacs_will_never_take_is_not_tried_again(status: int) -> No
 
 
 async def test_a_pacs_that_dies_within_the_data_set_is_a_transient_failure() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    pacs = Pacs()
+    died = threading.Event()
 
-        def die() -> None:
-            connection, _ = listener.accept()
-            connection.recv(100)  # within the association request; the rest finds a closed connection
-            connection.close()
+    def die(event: Any) -> None:
+        if isinstance(event.pdu, P_DATA_TF):
+            died.set()
+            event.assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
 
-        threading.Thread(target=die, daemon=True).start()
-        url = f"dicom://PACS@127.0.0.1:{listener.getsockname()[1]}"
-        assert await failures(sender(), url, 1) == [True]
+    large = Artifact("sr.dcm", "application/dicom", slice_bytes(1, EncapsulatedDocument=bytes(400_000)))
+    with pacs.running(also=[(evt.EVT_PDU_RECV, die)]) as url, pytest.raises(PeerError) as caught:
+        await sender().send(url, large)
+    assert died.is_set() and caught.value.is_transient and not pacs.stored
     assert await failures(sender(), url, 1) == [True]  # and one that is not there
 
 
@@ -189,6 +194,14 @@ async def test_a_commitment_that_fails_for_a_while_is_asked_for_again_and_the_ob
     with pacs.running() as url:
         assert await failures(sender(Commitment.REQUIRED), url, 3) == [True, True, None]
     assert (pacs.stored, pacs.requests) == ([UID], 3)
+
+
+async def test_a_report_may_come_before_the_answer_to_its_request() -> None:
+    pacs = Pacs()
+    pacs.reports_early = True
+    with pacs.running() as url:
+        assert await failures(sender(Commitment.REQUIRED), url, 1) == [None]
+    assert pacs.requests == 1
 
 
 async def test_an_object_that_a_pacs_has_lost_is_sent_again() -> None:

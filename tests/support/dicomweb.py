@@ -134,9 +134,8 @@ class WebArchive:
 
 
 def multipart(parts: list[bytes], boundary: str = "a-boundary", end: bytes = b"--\r\n") -> Response:
-    body = b"".join(
-        b"--%s\r\nContent-Type: application/dicom\r\n\r\n%s\r\n" % (boundary.encode(), each) for each in parts
-    )
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    body = b"".join(head + each + b"\r\n" for each in parts)
     media_type = f'multipart/related; type="application/dicom"; boundary={boundary}'
     return Response(body + b"--" + boundary.encode() + end, media_type=media_type)
 
