@@ -13,7 +13,7 @@ from radserve.dicom_io.write_not_analysable import write_not_analysable
 from radserve.dicom_io.write_outputs import MEDIA_TYPE, applicable, write_outputs
 from radserve.findings import Artifact, PackRef, StudyFailure, StudyResult
 from radserve.image import Image
-from radserve.references import SourceContext
+from radserve.references import InstanceRef, SourceContext
 from radserve.work import ResultObject
 
 
@@ -41,6 +41,12 @@ def failure_objects(failure: StudyFailure, sources: Sequence[SourceContext], pac
     data = write_not_analysable(failure, sources, pack)
     artifact = Artifact("sr.dcm", MEDIA_TYPE, data)
     return (ResultObject(artifact, OutputKind.SR.value, _sop_instance_uid(data)),)
+
+
+def instance_of(data: bytes) -> InstanceRef:
+    """Which instance a DICOM object of ours is."""
+    ds = dcmread(io.BytesIO(data), stop_before_pixels=True)
+    return InstanceRef(*map(str, (ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, ds.SOPClassUID)))
 
 
 def _sop_instance_uid(data: bytes) -> str:

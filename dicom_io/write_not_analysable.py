@@ -28,6 +28,7 @@ from radserve.dicom_io.write_sr import (
     SERIES_NUMBER,
     DraftSR,
     device_observer,
+    previous_versions,
 )
 from radserve.errors import ErrorCode
 from radserve.findings import PackRef, StudyFailure
@@ -66,13 +67,14 @@ def _document(failure: StudyFailure, evidence: Sequence[Dataset], pack: PackRef)
     first = evidence[0]
     uids = sorted(source.SOPInstanceUID for source in evidence)
     names = (first.StudyInstanceUID, pack.digest)
+    later = [f"revision {failure.revision}"] if failure.revision > 1 else []
     date, time = content_date(first)
     document = DraftSR(
         evidence=list(evidence),
         content=_report(failure, evidence, pack, derive_uid("failure", *names, *uids)),
         series_instance_uid=derive_uid("failure series", *names),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=derive_uid("failure sr", *names, failure.code, failure.message, *uids),
+        sop_instance_uid=derive_uid("failure sr", *names, failure.code, failure.message, *uids, *later),
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=False,
@@ -80,6 +82,7 @@ def _document(failure: StudyFailure, evidence: Sequence[Dataset], pack: PackRef)
         is_verified=False,
         content_date=date,
         content_time=time,
+        previous_versions=previous_versions(failure.predecessor),
         specific_character_set=None,
     )
     document.CompletionFlagDescription = f"{failure.code}"

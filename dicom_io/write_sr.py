@@ -28,6 +28,7 @@ from pydicom.uid import UltrasoundImageStorage
 from radserve._checks import invalid
 from radserve.dicom_io.derived import COPIED, source_dataset
 from radserve.findings import CodedConcept, Finding, PackRef, StudyResult, WarningCode
+from radserve.references import InstanceRef
 from radserve.uids import derive_uid
 
 MANUFACTURER = "radserve"
@@ -86,12 +87,23 @@ def _document(result: StudyResult) -> Dataset:
         series_description=SERIES_DESCRIPTION,
         content_date=first.StudyDate or FALLBACK_DATE,
         content_time=(first.StudyTime or FALLBACK_TIME) if first.StudyDate else FALLBACK_TIME,
+        previous_versions=previous_versions(result.predecessor),
         specific_character_set=None,  # highdicom refuses sets with an empty first value, which Japanese sources have
     )
     if kept := character_set(first, texts_of(result)):
         document.SpecificCharacterSet = kept
     del document.InstanceCreationDate, document.InstanceCreationTime
     return document
+
+
+def previous_versions(predecessor: InstanceRef | None) -> list[Dataset] | None:
+    """What highdicom makes the Predecessor Documents Sequence of (PS3.3 C.17.2), None without a predecessor."""
+    if predecessor is None:
+        return None
+    ds = Dataset()
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = predecessor.study_instance_uid, predecessor.series_instance_uid
+    ds.SOPClassUID, ds.SOPInstanceUID = predecessor.sop_class_uid, predecessor.sop_instance_uid
+    return [ds]
 
 
 class DraftSR(sr.ComprehensiveSR):

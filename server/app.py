@@ -111,7 +111,9 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         commitments = CommitmentInbox()
         if settings.workflow:
             rules = site_rules(settings, catalogue)
-            analysis = StoredStudyAnalysis(store, records.ledger, catalogue, analysers, decoders, rules.keywords)
+            analysis = StoredStudyAnalysis(
+                store, records.ledger, records.results, catalogue, analysers, decoders, rules.keywords
+            )
             senders = site_senders(settings, commitments)
             await stack.enter_async_context(studies_at_work(settings, records, rules, analysis, senders))
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent_requests)
@@ -124,7 +126,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if settings.loopback:
             reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
-        listener = await stack.enter_async_context(dimse_listener(settings, store, commitments))
+        listener = await stack.enter_async_context(dimse_listener(settings, store, records.ledger, commitments))
         address = _bind(server, settings)
         await server.start()
         stack.push_async_callback(server.stop, GRACE_SECONDS)

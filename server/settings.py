@@ -35,9 +35,18 @@ class Settings(BaseSettings):
     dimse_port: int | None = Field(None, ge=0, le=65535, description="port for C-ECHO and C-STORE; none: no DIMSE")
     ae_title: str = Field("RADSERVE", description="AE title of this server")
     dimse_peers: tuple[str, ...] = Field((), description="AE titles that may send, as a JSON list; empty: any")
-    dimse_tls_certificate: Path | None = Field(None, description="certificate (PEM) of this server for DICOM TLS")
-    dimse_tls_key: Path | None = Field(None, description="key (PEM) of the DICOM TLS certificate")
-    dimse_tls_ca: Path | None = Field(None, description="certificate authorities (PEM) of DICOM TLS peers")
+    dimse_tls_certificate: Path | None = Field(None, description="certificate chain (PEM) for DICOM TLS; none: no TLS")
+    dimse_tls_key: Path | None = Field(None, description="its key (PEM); none: it stands in the certificate's file")
+    dimse_tls_ca: Path | None = Field(
+        None, description="authorities (PEM) of the peers: each has to show a certificate of theirs (mutual TLS)"
+    )
+    dimse_peer_certificates: dict[str, str] = Field(
+        {}, description="a JSON object: SHA-256 (hex) of the certificate by which alone an AE title may send"
+    )
+    dimse_associations: int = Field(8, ge=1, description="associations of one AE title at once")
+    dimse_instances_per_minute: int | None = Field(
+        None, ge=1, description="instances of one AE title in a minute; more are refused (A700); none: no limit"
+    )
     disk_reserve_mib: int = Field(1024, ge=0, description="C-STORE is refused (A700) where less than this is free")
     intended_use: Literal["warn", "strict"] = Field(
         "warn", description="outside a pack's intended use: a result with a warning, or a refusal"
@@ -64,6 +73,10 @@ class Settings(BaseSettings):
     storage_commitment_s: float = Field(60.0, gt=0, description="how long a report of storage commitment is waited for")
     workflow_studies: int = Field(2, ge=1, description="received studies that are analysed at once")
     study_quiet_s: float = Field(60.0, ge=0, description="a study is complete when nothing came for so long")
+    complete_on_release: tuple[str, ...] = Field(
+        (),
+        description='AE titles whose studies are complete when their association is released, as a JSON list; "*": any',
+    )
     study_cap_s: float = Field(3600.0, ge=0, description="a study is closed after so long in any case")
     attempts: int = Field(3, ge=1, description="attempts of an analysis before it goes to quarantine")
     delivery_attempts: int = Field(

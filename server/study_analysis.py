@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from radserve.dicom_io.facts import read_facts
 from radserve.dicom_io.parse import source_context
-from radserve.dicom_io.result_objects import failure_objects, result_objects
+from radserve.dicom_io.result_objects import failure_objects, instance_of, result_objects
 from radserve.dicom_io.store import StudyStore
+from radserve.dicom_io.write_base import OutputKind
 from radserve.errors import DicomError, GeometryError, RadserveError, RequestError
 from radserve.findings import PackRef, StudyFailure
 from radserve.image import Image
@@ -17,7 +19,7 @@ from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.rules import StudyFacts
 from radserve.pipelines.study import Analysis, AnalysisRequest
 from radserve.pipelines.workflow import AnalysisJob
-from radserve.ports import InstanceSource, WorkLedger
+from radserve.ports import InstanceSource, ResultStore, WorkLedger
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
 from radserve.server.analysers import Analysers
 from radserve.server.study_facts import series_facts
@@ -50,6 +52,7 @@ class StoredStudyAnalysis:
 
     store: StudyStore
     ledger: WorkLedger
+    results: ResultStore
     catalogue: PackCatalogue
     analysers: Analysers
     workers: WorkerPool
@@ -81,19 +84,36 @@ class StoredStudyAnalysis:
         analyser = await self.analysers.get(job.result.pack)
         selected = replace(analyser, source=Selection(self.store, frozenset(job.instances)))
         request = AnalysisRequest(StudyRef(job.result.study_instance_uid))
+        revised: dict[str, Any] = {
+            "revision": job.result.revision,
+            "predecessor": await self._document(job.result.predecessor_uid),
+        }
         try:
             async for event in selected.analyse(request, Deadline.after(self.analysis_s)):
                 if isinstance(event, Analysis):
                     outputs = job.outputs or USUAL_OUTPUTS
-                    result = replace(event.result, revision=job.result.revision)
+                    result = replace(event.result, **revised)
                     made: Sequence[ResultObject] = await self.workers.run(result_objects, result, event.images, outputs)
                     return made
         except (DicomError, GeometryError, RequestError) as error:
-            return await self._failure(job, error, analyser.pack.ref)
+            return await self._failure(job, error, analyser.pack.ref, revised)
         raise AssertionError("an analysis ends with its result")
 
-    async def _failure(self, job: AnalysisJob, error: RadserveError, pack: PackRef) -> Sequence[ResultObject]:
-        failure = StudyFailure(error.code, error.client_message, "", job.result.study_instance_uid)
+    async def _document(self, result_uid: str) -> InstanceRef | None:
+        """The SR of an earlier result, None where there is none."""
+        if not result_uid or not await self.results.holds(result_uid):
+            return None
+        for name, output, _ in await self.results.objects(result_uid):
+            if output == OutputKind.SR:
+                data = (await self.results.read(result_uid, name)).data
+                found: InstanceRef = await self.workers.run(instance_of, data)
+                return found
+        return None
+
+    async def _failure(
+        self, job: AnalysisJob, error: RadserveError, pack: PackRef, revised: Mapping[str, Any]
+    ) -> Sequence[ResultObject]:
+        failure = StudyFailure(error.code, error.client_message, "", job.result.study_instance_uid, **revised)
         source = await self.workers.run(source_context, self.store.path(job.instances[0]))
         made: Sequence[ResultObject] = await self.workers.run(failure_objects, failure, [source], pack)
         return made

@@ -196,6 +196,7 @@ class StudyResult:
     """Everything concluded of one study by one pack. Always a draft.
 
     `revision` counts the sets of instances that were analysed, from 1: objects of a later one have UIDs of their own.
+    `predecessor` is the SR of the result that this one replaces.
     """
 
     study_instance_uid: str
@@ -208,6 +209,7 @@ class StudyResult:
     timings_ms: tuple[tuple[str, float], ...] = ()
     warnings: tuple[ResultWarning, ...] = ()
     revision: int = 1
+    predecessor: InstanceRef | None = None
 
     def __post_init__(self) -> None:
         check_uid("study_instance_uid", self.study_instance_uid)
@@ -225,12 +227,17 @@ class StudyResult:
 
 @dataclass(frozen=True, slots=True)
 class StudyFailure:
-    """Why an input has no result. `reference` is the caller's own name for it (a file, a UID)."""
+    """Why an input has no result. `reference` is the caller's own name for it (a file, a UID).
+
+    `revision` and `predecessor` are as in a StudyResult.
+    """
 
     code: ErrorCode
     message: str
     reference: str = ""
     study_instance_uid: str = ""
+    revision: int = 1
+    predecessor: InstanceRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -10,6 +11,7 @@ import pytest
 from highdicom.sr import ComprehensiveSR, MeasurementReport
 
 from radserve.dicom_io.parse import IMAGE_STORAGE
+from radserve.dicom_io.result_objects import instance_of
 from radserve.dicom_io.write_not_analysable import FAILED, NOT_ATTEMPTED, SUMMARY_OF_ANALYSES, write_not_analysable
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.findings import StudyFailure
@@ -33,6 +35,16 @@ def read(data: bytes) -> ComprehensiveSR:
 @pytest.mark.parametrize("name", IMAGES)
 def test_it_passes_dciodvfy_for_every_source(name: str, tmp_path: Path) -> None:
     assert_valid(write_not_analysable(FAILURE, sources(IMAGES[name]()), PACK), tmp_path)
+
+
+def test_a_failure_of_a_revised_study_names_the_sr_it_replaces(tmp_path: Path) -> None:
+    images = sources(us_images())
+    first = write_not_analysable(FAILURE, images, PACK)
+    data = write_not_analysable(replace(FAILURE, revision=2, predecessor=instance_of(first)), images, PACK)
+    assert_valid(data, tmp_path)
+    document = read(data)
+    (reference,) = document.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert reference.ReferencedSOPInstanceUID == read(first).SOPInstanceUID != document.SOPInstanceUID
 
 
 @pytest.mark.parametrize("sop_class_uid", sorted(IMAGE_STORAGE))

@@ -16,8 +16,10 @@ import pytest
 from highdicom.sr import ComprehensiveSR
 from pydicom.data import get_charset_files, get_testdata_file
 from pydicom.sr.codedict import codes
+from pydicom.uid import ComprehensiveSRStorage
 
 from radserve.dicom_io.parse import IMAGE_STORAGE
+from radserve.dicom_io.result_objects import instance_of
 from radserve.dicom_io.write_sr import PRESENCE, write_sr
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.findings import ResultWarning, WarningCode
@@ -157,6 +159,27 @@ def test_another_pack_digest_gives_other_uids_and_the_order_of_sources_does_not(
     assert first.SOPInstanceUID == turned.SOPInstanceUID
     assert first.SOPInstanceUID != repacked.SOPInstanceUID
     assert first.SeriesInstanceUID != repacked.SeriesInstanceUID
+
+
+def test_a_revised_sr_names_the_one_it_replaces(tmp_path: Path) -> None:
+    result = sample_result(sample_image(cr(SMALL)))
+    first = write_sr(result)
+    predecessor = instance_of(first)
+    data = write_sr(replace(result, revision=2, predecessor=predecessor))
+    assert_valid(data, tmp_path)
+    document = read(data)
+    assert document.SOPInstanceUID != predecessor.sop_instance_uid
+    assert "PredecessorDocumentsSequence" not in read(first)
+    (study,) = document.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    (reference,) = series.ReferencedSOPSequence
+    old = read(first)
+    assert (study.StudyInstanceUID, series.SeriesInstanceUID) == (old.StudyInstanceUID, old.SeriesInstanceUID)
+    assert (reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID) == (
+        ComprehensiveSRStorage,
+        old.SOPInstanceUID,
+    )
+    assert [entry[2] for entry in document.get_evidence()] == [entry[2] for entry in old.get_evidence()]
 
 
 def test_content_date_is_that_of_the_study() -> None:

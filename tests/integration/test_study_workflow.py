@@ -65,6 +65,10 @@ def test_a_received_study_is_analysed_and_delivered_by_itself(tmp_path: Path) ->
         manifests = [json.loads(path.read_bytes()) for path in (tmp_path / "data" / "results").glob("2*/manifest.json")]
         first, second = sorted(manifests, key=lambda each: int(each["revision"]))
         assert (first["predecessor_uid"], second["predecessor_uid"]) == ("", first["result_uid"])
+        documents = {each.SOPInstanceUID: each for each in found if each.Modality == "SR"}
+        (revised,) = [each for each in documents.values() if "PredecessorDocumentsSequence" in each]
+        (replaced,) = revised.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+        assert {revised.SOPInstanceUID, replaced.ReferencedSOPInstanceUID} == set(documents)
         before = {hashlib.sha256(path.read_bytes()).hexdigest() for path in archive.glob("*.dcm")}
     with live_server(tmp_path / "data", **given):
         time.sleep(4)  # nothing is left to do after a restart
