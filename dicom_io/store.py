@@ -26,7 +26,7 @@ from radserve.dicom_io.parse import InstanceHeader
 from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.recovery import Recovery, place_of
 from radserve.errors import ErrorCode, RadserveError, RequestError, StorageError
-from radserve.image import Image
+from radserve.image import Image, Volume
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
 from radserve.workers import WorkerPool
 
@@ -179,14 +179,28 @@ class StudyStore:
 
     async def read_image(self, instance: InstanceRef) -> Image:
         """Decode one instance in a worker. Raises RequestError, DicomError, WorkerError."""
-        series = self.headers(StudyRef(instance.study_instance_uid), instance.series_instance_uid)
-        if instance not in (header.instance for header in series):
-            text = f"the instance {instance.sop_instance_uid} is not stored here"
-            raise RequestError(ErrorCode.INVALID_ARGUMENT, text)
+        self._require(instance)
         from radserve.dicom_io.decode import DecodeLimits, decode_image
 
         limits = self._limits.decode or DecodeLimits()
         return await self._workers.run(decode_image, place_of(self._root, instance), limits)
+
+    def _require(self, instance: InstanceRef) -> None:
+        stored = self._by_sop.get(instance.sop_instance_uid)
+        if stored is None or stored.instance != instance:
+            self.headers(StudyRef(instance.study_instance_uid), instance.series_instance_uid)  # says what is missing
+            text = f"the instance {instance.sop_instance_uid} is not stored here"
+            raise RequestError(ErrorCode.INVALID_ARGUMENT, text)
+
+    async def read_volume(self, instances: Sequence[InstanceRef]) -> Volume:
+        """Decode instances of one series and stack them, in one task. Raises as `read_image`, and GeometryError."""
+        for instance in instances:
+            self._require(instance)
+        from radserve.dicom_io.decode import DecodeLimits
+        from radserve.dicom_io.volume import decode_volume
+
+        paths = [place_of(self._root, instance) for instance in instances]
+        return await self._workers.run(decode_volume, paths, self._limits.decode or DecodeLimits())
 
     def path(self, instance: InstanceRef) -> Path:
         """Where the file of an instance is, for tasks of the workers."""

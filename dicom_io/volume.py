@@ -22,6 +22,7 @@ from radserve.dicom_io.pixel_layout import DecodeLimits
 from radserve.errors import DicomError, ErrorCode, GeometryError, RadserveError
 from radserve.geometry import FloatArray, VolumeGeometry
 from radserve.image import Image, PixelProperties, PlanePosition, Provenance, Volume
+from radserve.references import InstanceRef
 
 ORIENTATION_TOLERANCE = 1e-3
 SAME_PLANE_MM = 0.01
@@ -31,8 +32,9 @@ STEP_TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slice:
-    """One frame with its place; `projection_mm` is that of its position on the normal."""
+    """One frame with its place; `projection_mm` is that of its position on the normal, `frame` its source."""
 
+    frame: tuple[InstanceRef, int]
     pixels: npt.NDArray[Any]
     plane: PlanePosition
     position_mm: FloatArray
@@ -118,6 +120,7 @@ def assemble_volume(images: Sequence[Image]) -> Volume:
         provenance=_provenance(images, len(slices), warnings),
         context=images[0].context,
         sources=tuple(image.source for image in images),
+        slices=tuple(part.frame for part in slices),
     )
 
 
@@ -167,7 +170,7 @@ def _sorted_slices(images: Sequence[Image]) -> list[_Slice]:
     normal = _normal(reference)
     slices = []
     for image in images:
-        for pixels, plane in zip(image.array, image.planes, strict=True):
+        for number, (pixels, plane) in enumerate(zip(image.array, image.planes, strict=True), start=1):
             if plane.frame_of_reference_uid != reference.frame_of_reference_uid:
                 raise _refuse(ErrorCode.GEOMETRY_MIXED_ORIENTATION, "they have more than one frame of reference")
             difference = np.abs(np.subtract(plane.image_orientation, reference.image_orientation)).max()
@@ -175,7 +178,7 @@ def _sorted_slices(images: Sequence[Image]) -> list[_Slice]:
                 problem = f"their orientations differ by {difference:.4g} in a direction cosine"
                 raise _refuse(ErrorCode.GEOMETRY_MIXED_ORIENTATION, problem)
             position = np.array(plane.image_position_mm)
-            slices.append(_Slice(pixels, plane, position, float(position @ normal)))
+            slices.append(_Slice((image.instance, number), pixels, plane, position, float(position @ normal)))
     if len(slices) < 2:
         raise _refuse(ErrorCode.GEOMETRY_MISSING, "there is one slice only, so the step between slices is unknown")
     return sorted(slices, key=lambda part: part.projection_mm)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from highdicom.color import CIELabColor
 from PIL import ImageCms
 from pydicom import Dataset
@@ -114,15 +115,19 @@ def _annotation(found: Sequence[Finding], referenced: Dataset) -> Dataset:
     positive = [finding for finding in found if finding.positive]
     item = Dataset()
     item.ReferencedImageSequence, item.GraphicLayer = [referenced], LAYER
-    texts = [_anchored(f"AI draft: {on_image(finding)}", finding) for finding in positive]
-    item.TextObjectSequence = texts or [_boxed(f"{DRAFT}: {negative_text(found)}")]
-    if positive:
-        item.GraphicObjectSequence = [_outline(finding) for finding in positive]
+    outlined = [(finding, finding.region.outline) for finding in positive if finding.region.outline is not None]
+    texts = [_anchored(f"AI draft: {on_image(finding)}", outline) for finding, outline in outlined]
+    without = [finding for finding in positive if finding.region.outline is None]
+    if without or not positive:
+        words = ", ".join(map(on_image, without)) or negative_text(found)
+        texts.append(_boxed(f"{DRAFT}: {words}"))
+    item.TextObjectSequence = texts
+    if outlined:
+        item.GraphicObjectSequence = [_outline(finding, outline) for finding, outline in outlined]
     return item
 
 
-def _outline(finding: Finding) -> Dataset:
-    points = finding.region.outline
+def _outline(finding: Finding, points: npt.NDArray[np.float64]) -> Dataset:
     item = Dataset()
     item.GraphicAnnotationUnits, item.GraphicDimensions, item.NumberOfGraphicPoints = "PIXEL", 2, len(points)
     item.GraphicData = [float(value) for value in points.ravel()]
@@ -131,9 +136,9 @@ def _outline(finding: Finding) -> Dataset:
     return item
 
 
-def _anchored(text: str, finding: Finding) -> Dataset:
+def _anchored(text: str, outline: npt.NDArray[np.float64]) -> Dataset:
     """A text beside the top of the outline."""
-    top = finding.region.outline[finding.region.outline[:, 1].argmin()]
+    top = outline[outline[:, 1].argmin()]
     item = Dataset()
     item.UnformattedTextValue = text[:SHORT_TEXT]
     item.AnchorPointAnnotationUnits, item.AnchorPoint = "PIXEL", [float(top[0]), float(top[1])]

@@ -29,9 +29,9 @@ from radserve.dicom_io.write_parametric_map import write_parametric_map
 from radserve.dicom_io.write_pdf import write_pdf
 from radserve.dicom_io.write_planes import PLANE_MODALITIES, has_place
 from radserve.dicom_io.write_secondary_capture import write_secondary_capture
-from radserve.dicom_io.write_seg import write_seg
+from radserve.dicom_io.write_seg import has_segment, write_seg
 from radserve.dicom_io.write_sr import write_sr
-from radserve.findings import Artifact, StudyResult
+from radserve.findings import Artifact, Finding, StudyResult
 from radserve.image import Image
 
 Writer = Callable[[StudyResult, Sequence[Image]], tuple[bytes, ...]]
@@ -47,13 +47,17 @@ class DestinationRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutputType:
-    """One kind of object. `modalities` are those of the source series that take it, None for all."""
+    """One kind of object. `modalities` are those of the source series that take it, None for all.
+
+    `shows` says whether a positive finding has what the object is made of.
+    """
 
     title: str
     sop_class_uids: tuple[str, ...]
     write: Writer
     modalities: frozenset[str] | None
     default_for: frozenset[DestinationRole]
+    shows: Callable[[Finding], bool] = lambda finding: True
 
 
 def _sr(result: StudyResult, images: Sequence[Image]) -> tuple[bytes, ...]:
@@ -67,7 +71,7 @@ OBJECTS = MappingProxyType(
     {
         OutputKind.SR: OutputType("Comprehensive SR (TID 1500)", (ComprehensiveSRStorage,), _sr, None, _EVERYONE),
         OutputKind.SEG: OutputType(
-            "Segmentation (binary)", (SegmentationStorage,), write_seg, PLANE_MODALITIES, _EVERYONE
+            "Segmentation (binary)", (SegmentationStorage,), write_seg, PLANE_MODALITIES, _EVERYONE, has_segment
         ),
         OutputKind.PARAMETRIC_MAP: OutputType(
             "Parametric Map",
@@ -75,6 +79,7 @@ OBJECTS = MappingProxyType(
             write_parametric_map,
             PLANE_MODALITIES,
             frozenset((DestinationRole.VIEWER,)),
+            lambda finding: finding.region.heat_map is not None,
         ),
         OutputKind.PRESENTATION_STATE: OutputType(
             "Softcopy Presentation State",
@@ -102,14 +107,15 @@ def applicable(result: StudyResult, images: Sequence[Image], kinds: Iterable[Out
     SEG instead of an error.
     """
     wanted = set(kinds)
-    on = [image_of(finding, images) for finding in positives(result)]
+    on = [(finding, image_of(finding, images)) for finding in positives(result)]
     return tuple(kind for kind, each in OBJECTS.items() if kind in wanted and _fits(each, on))
 
 
-def _fits(each: OutputType, images: Sequence[Image]) -> bool:
+def _fits(each: OutputType, found: Sequence[tuple[Finding, Image]]) -> bool:
     if each.modalities is None:
         return True
-    taken = [image for image in images if image.context.modality in each.modalities]
+    shown = [image for finding, image in found if each.shows(finding)]
+    taken = [image for image in shown if image.context.modality in each.modalities]
     return bool(taken) and all(has_place(image) for image in taken)
 
 

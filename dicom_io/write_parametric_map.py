@@ -28,13 +28,15 @@ from radserve.dicom_io.write_base import (
 from radserve.dicom_io.write_planes import (
     check_shape,
     heat_on_source,
+    image_place,
     lies_in_plane,
     plane_of,
+    planes_of_series,
     require_planes,
     settle_frames,
 )
 from radserve.dicom_io.write_sr import MANUFACTURER, NO_UNITS, texts_of
-from radserve.findings import Finding, StudyResult
+from radserve.findings import Finding, HeatMap, StudyResult
 from radserve.image import Image
 
 LUT_LABEL = 16  # characters of VR SH
@@ -49,19 +51,30 @@ def write_parametric_map(result: StudyResult, images: Sequence[Image]) -> tuple[
     with quiet():
         sources = sources_of(result)
         require_planes("Parametric Map", list(sources.values()))
-        placed = [each for each in positives(result) if lies_in_plane(sources[each.region.instance.sop_instance_uid])]
+        placed = [
+            (each, each.region.heat_map)
+            for each in positives(result)
+            if each.region.heat_map and lies_in_plane(sources[each.region.instance.sop_instance_uid])
+        ]
         return tuple(
-            to_bytes(_map(result, finding, images, sources, number)) for number, finding in enumerate(placed, start=1)
+            to_bytes(_map(result, finding, heat_map, images, sources, number))
+            for number, (finding, heat_map) in enumerate(placed, start=1)
         )
 
 
 def _map(
-    result: StudyResult, finding: Finding, images: Sequence[Image], sources: dict[str, Dataset], number: int
+    result: StudyResult,
+    finding: Finding,
+    heat_map: HeatMap,
+    images: Sequence[Image],
+    sources: dict[str, Dataset],
+    number: int,
 ) -> Dataset:
     region, image = finding.region, image_of(finding, images)
-    check_shape(finding, image)
-    plane = plane_of(sources[region.instance.sop_instance_uid], image, region.frame, images)
-    values = heat_on_source(region.heat_map)
+    check_shape(heat_map, image)
+    uid, place = region.instance.sop_instance_uid, image_place(image, region.frame)
+    plane = plane_of(sources[uid], place, planes_of_series(image, images))
+    values = heat_on_source(heat_map)
     identity = identify(result, OutputKind.PARAMETRIC_MAP, number, of_series=region.instance.series_instance_uid)
     greatest = max(float(values.max()), 0.0) or 1.0
     document = hd.pm.ParametricMap(
@@ -94,7 +107,7 @@ def _map(
         derived_pixel_contrast=hd.pm.DerivedPixelContrastValues.QUANTITY,
         specific_character_set=None,
     )
-    settle_frames(document, sources, {region.instance.sop_instance_uid: [(region.frame, image)]})
+    settle_frames(document, sources, {uid: [(region.frame, place.plane)]})
     document.Laterality = ""  # type 2C of General Series: not known here
     return join_study(document, plane, result.pack, identity.series_description, texts_of(result))
 

@@ -7,7 +7,8 @@ that enhanced multi-frame sources need no other way than single slices. Frame nu
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -17,10 +18,11 @@ from pydicom.uid import CTImageStorage
 from scipy.ndimage import map_coordinates
 
 from radserve._checks import invalid
+from radserve.dicom_io.place import pixel_spacing, planes
 from radserve.dicom_io.write_base import reference
 from radserve.errors import ErrorCode, GeometryError
-from radserve.findings import Finding, HeatMap
-from radserve.image import Image
+from radserve.findings import HeatMap
+from radserve.image import Image, PlanePosition
 from radserve.uids import derive_uid
 
 # Cross-sectional images with a place in the patient. A SEG of a radiograph makes a common viewer go blank.
@@ -47,47 +49,78 @@ def has_place(image: Image) -> bool:
     return bool(named) and image.properties.pixel_spacing_mm is not None
 
 
-def plane_of(source: Dataset, image: Image, frame: int, images: Sequence[Image]) -> Dataset:
-    """A frame (counted from 1) of a source as the header of a single-frame image at its place.
+@dataclass(frozen=True, slots=True)
+class FramePlace:
+    """Where a frame lies in the patient, how large its pixels are (row, column), how many (rows, columns)."""
 
-    `images`: others of the series may be among them, which tells the distance of slices.
+    plane: PlanePosition
+    spacing_mm: tuple[float, float]
+    shape: tuple[int, int]
+
+
+def image_place(image: Image, frame: int) -> FramePlace:
+    """The place of a frame (counted from 1) of a decoded image.
 
     Raises GeometryError GEOMETRY_MISSING where position, orientation, pixel spacing or frame of reference is unknown;
     RadserveError INVALID_ARGUMENT for a frame that the image does not have.
     """
     if frame > image.frames:
         raise invalid("Region.frame", frame, f"1 to {image.frames}")
-    spacing = image.properties.pixel_spacing_mm
-    if spacing is None or not has_place(image):
+    plane = image.planes[frame - 1] if image.planes else None
+    return _placed(plane, image.properties.pixel_spacing_mm, (image.array.shape[1], image.array.shape[2]))
+
+
+def header_place(header: Dataset, frame: int) -> FramePlace:
+    """The place of a frame by the whole kept header of its instance. Raises as `image_place`."""
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frame > frames:
+        raise invalid("SegmentMask.frames", frame, f"1 to {frames}")
+    found = planes(header, frames)
+    shape = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+    return _placed(found[frame - 1] if found else None, pixel_spacing(header, frames), shape)
+
+
+def _placed(plane: PlanePosition | None, spacing: tuple[float, float] | None, shape: tuple[int, int]) -> FramePlace:
+    if plane is None or spacing is None or not plane.frame_of_reference_uid:
         problem = "the source has no ImagePositionPatient, ImageOrientationPatient, PixelSpacing or FrameOfReferenceUID"
         raise GeometryError(ErrorCode.GEOMETRY_MISSING, f"a finding cannot be placed in the patient: {problem}")
-    plane, alone = image.planes[frame - 1], copy.deepcopy(source)
+    return FramePlace(plane, spacing, shape)
+
+
+def plane_of(source: Dataset, place: FramePlace, others: Sequence[PlanePosition]) -> Dataset:
+    """A frame of a source as the header of a single-frame image at its place.
+
+    `others`: planes of the same series, which tell the distance of slices.
+    """
+    plane, alone = place.plane, copy.deepcopy(source)
     alone.SOPClassUID = CTImageStorage  # highdicom looks up what a class has; `settle_frames` names the true one
     if "NumberOfFrames" in alone:
         del alone.NumberOfFrames
-    alone.Rows, alone.Columns = image.array.shape[1:]
+    alone.Rows, alone.Columns = place.shape
     alone.FrameOfReferenceUID = plane.frame_of_reference_uid
     alone.ImagePositionPatient = [_decimal(value) for value in plane.image_position_mm]
     alone.ImageOrientationPatient = [_decimal(value) for value in plane.image_orientation]
-    alone.PixelSpacing = [_decimal(value) for value in spacing]
+    alone.PixelSpacing = [_decimal(value) for value in place.spacing_mm]
     alone.PositionReferenceIndicator = ""
     if "SliceThickness" not in alone:
-        alone.SliceThickness = _decimal(_thickness_mm(image, frame, images))
+        alone.SliceThickness = _decimal(_thickness_mm(place, others))
     return alone
 
 
-def _thickness_mm(image: Image, frame: int, images: Sequence[Image]) -> float:
+def planes_of_series(image: Image, images: Sequence[Image]) -> list[PlanePosition]:
+    """The planes of all `images` of the series of one of them."""
+    return [plane for each in images if each.instance.series == image.instance.series for plane in each.planes]
+
+
+def _thickness_mm(place: FramePlace, others: Sequence[PlanePosition]) -> float:
     """What stands for a thickness that the source does not give, which SEG must (PS3.3 C.7.6.16.2.1).
 
-    The distance to the nearest other plane of the series among `images`; of a plane alone, the height of its pixels.
+    The distance to the nearest other plane; of a plane alone, the height of its pixels.
     """
-    own = image.planes[frame - 1]
-    series = [each for each in images if each.instance.series == image.instance.series]
-    places = np.array([plane.image_position_mm for each in series for plane in each.planes]).reshape(-1, 3)
-    distances = np.linalg.norm(places - own.image_position_mm, axis=1)
+    places = np.array([plane.image_position_mm for plane in others]).reshape(-1, 3)
+    distances = np.linalg.norm(places - place.plane.image_position_mm, axis=1)
     apart = distances[distances > SAME_PLACE_MM]
-    spacing = image.properties.pixel_spacing_mm or (1.0, 1.0)
-    return float(apart.min()) if apart.size else spacing[0]
+    return float(apart.min()) if apart.size else place.spacing_mm[0]
 
 
 def _decimal(value: float) -> str:
@@ -95,11 +128,13 @@ def _decimal(value: float) -> str:
     return f"{value:.10g}" if len(f"{value:.10g}") <= 16 else f"{value:.8e}"
 
 
-def settle_frames(ds: Dataset, sources: dict[str, Dataset], frames: dict[str, Sequence[tuple[int, Image]]]) -> None:
+def settle_frames(
+    ds: Dataset, sources: Mapping[str, Dataset], frames: Mapping[str, Sequence[tuple[int, PlanePosition]]]
+) -> None:
     """Make the references of `ds` whole and its dimension UIDs the same on every run.
 
     References to multi-frame sources get their frame number; each instance is listed once. `frames` holds, by SOP
-    Instance UID, the (frame number, image) pairs that the object was made from.
+    Instance UID, the (frame number, plane) pairs that the object was made from.
     """
     dimensions = derive_uid("dimensions", ds.SOPInstanceUID)
     for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence):
@@ -121,9 +156,9 @@ def settle_frames(ds: Dataset, sources: dict[str, Dataset], frames: dict[str, Se
         series.ReferencedInstanceSequence = list(once.values())
 
 
-def _frame_at(place: npt.NDArray[np.float64], frames: Sequence[tuple[int, Image]]) -> int:
-    for number, image in frames:
-        if np.abs(place - image.planes[number - 1].image_position_mm).max() < SAME_PLACE_MM:
+def _frame_at(place: npt.NDArray[np.float64], frames: Sequence[tuple[int, PlanePosition]]) -> int:
+    for number, plane in frames:
+        if np.abs(place - plane.image_position_mm).max() < SAME_PLACE_MM:
             return number
     raise GeometryError(ErrorCode.GEOMETRY_MISSING, f"no source frame lies at {place.tolist()} mm")
 
@@ -161,8 +196,8 @@ def heat_on_source(heat_map: HeatMap) -> npt.NDArray[np.float32]:
     return np.asarray(np.where(inside, values, np.float32(0)), dtype=np.float32)
 
 
-def check_shape(finding: Finding, image: Image) -> None:
+def check_shape(heat_map: HeatMap, image: Image) -> None:
     """Raise RadserveError INVALID_ARGUMENT unless the heat map is of a frame as large as the image's."""
-    expected, found = image.array.shape[1:], finding.region.heat_map.grid_to_source.source_shape
+    expected, found = image.array.shape[1:], heat_map.grid_to_source.source_shape
     if tuple(found) != tuple(expected):
         raise invalid("HeatMap.grid_to_source.source_shape", found, f"{expected}, that of the image")

@@ -160,10 +160,17 @@ def _report(result: StudyResult, sources: dict[str, Dataset]) -> sr.MeasurementR
 
 
 def _group(finding: Finding, pack: PackRef, sources: dict[str, Dataset]) -> Any:
-    """TID 1410 of one finding."""
-    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+    """TID 1410 of one finding; TID 1501, with its image alone, where the model does not tell the place."""
+    source = sources[finding.region.instance.sop_instance_uid]
+    content = _content(finding, pack)
+    if finding.region.outline is None:
+        return sr.MeasurementsAndQualitativeEvaluations(source_images=[_source_image(finding, source)], **content)
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=_region(finding, source), **content)
+
+
+def _content(finding: Finding, pack: PackRef) -> dict[str, Any]:
+    return dict(  # noqa: C408  # the arguments that both templates take
         tracking_identifier=sr.TrackingIdentifier(uid=finding.tracking_uid, identifier=finding.tracking_identifier),
-        referenced_region=_region(finding, sources[finding.region.instance.sop_instance_uid]),
         finding_type=_code(finding.code),
         finding_sites=[sr.FindingSite(anatomic_location=_code(finding.site))],
         algorithm_id=sr.AlgorithmIdentification(
@@ -180,22 +187,32 @@ def _group(finding: Finding, pack: PackRef, sources: dict[str, Dataset]) -> Any:
         measurements=[
             sr.Measurement(PROBABILITY, float(finding.probability) * 100, PERCENT),
             sr.Measurement(SCORE, float(finding.score), NO_UNITS),
+            *(sr.Measurement(_code(each.name), float(each.value), _code(each.unit)) for each in finding.measurements),
         ],
         qualitative_evaluations=[sr.QualitativeEvaluation(PRESENCE, PRESENT if finding.positive else ABSENT)],
     )
 
 
 def _region(finding: Finding, source: Dataset) -> sr.ImageRegion:
-    # A frame number is for multi-frame sources alone (PS3.3 C.17.3: Referenced Frame Number is 1C).
-    frames = [finding.region.frame] if int(source.get("NumberOfFrames") or 1) > 1 else None
     region = sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.POLYLINE,
         graphic_data=np.array(finding.region.outline),
-        source_image=sr.SourceImageForRegion(UltrasoundImageStorage, source.SOPInstanceUID, frames),
+        source_image=sr.SourceImageForRegion(UltrasoundImageStorage, source.SOPInstanceUID, _frames(finding, source)),
     )
     # highdicom does not know retired classes: it was given a class that it checks nothing for.
     region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPClassUID = source.SOPClassUID
     return region
+
+
+def _source_image(finding: Finding, source: Dataset) -> sr.SourceImageForMeasurementGroup:
+    image = sr.SourceImageForMeasurementGroup(UltrasoundImageStorage, source.SOPInstanceUID, _frames(finding, source))
+    image.ReferencedSOPSequence[0].ReferencedSOPClassUID = source.SOPClassUID
+    return image
+
+
+def _frames(finding: Finding, source: Dataset) -> list[int] | None:
+    """A frame number is for multi-frame sources alone (PS3.3 C.17.3: Referenced Frame Number is 1C)."""
+    return [finding.region.frame] if int(source.get("NumberOfFrames") or 1) > 1 else None
 
 
 def _describable(source: Dataset) -> bool:

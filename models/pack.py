@@ -1,56 +1,48 @@
-"""Model packs: a folder with graphs, tokenizer, prompts, thresholds and their hashes, read as one immutable value."""
+"""Model packs: a folder with graphs, prompts, thresholds and their hashes, read as one immutable value."""
 
 from __future__ import annotations
 
 import tomllib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from radserve.errors import ErrorCode, PackError
 from radserve.findings import PackRef
 from radserve.models.onnx_signature import read_signature
+from radserve.models.pack_checks import check_graphs, check_labels, check_scoring
 from radserve.models.pack_files import PACK_FILE, invalid, pipeline_digest, read_verified, verify_files
-from radserve.models.pack_types import DecoderSpec, GraphTable, PackInput, PackLabel, PackTable, PromptSet
-from radserve.tensors import ModelRef, TensorSpec
+from radserve.models.pack_graphs import DECODER_STEP, GRAPH_NAMES, IMAGE_ENCODER, TEXT_ENCODER, GraphSpec
+from radserve.models.pack_types import (
+    DecoderSpec,
+    GraphTable,
+    PackInput,
+    PackLabel,
+    PackTable,
+    PromptScoring,
+    PromptSet,
+    TokenizerSpec,
+    migrated,
+)
+from radserve.tensors import ModelRef
 
-IMAGE_ENCODER, TEXT_ENCODER, DECODER_STEP = "image_encoder", "text_encoder", "decoder_step"
-GRAPH_NAMES = (IMAGE_ENCODER, TEXT_ENCODER, DECODER_STEP)
+__all__ = ["DECODER_STEP", "GRAPH_NAMES", "IMAGE_ENCODER", "TEXT_ENCODER", "GraphSpec", "ModelPack", "load_pack"]
+
 PROMPTS_FILE, TOKENIZER_FILE, CARD_FILE = "prompts.toml", "tokenizer.json", "MODEL_CARD.md"
-_TENSORS = {
-    IMAGE_ENCODER: (("pixels",), ("embedding", "image_tokens", "patch_embeddings")),
-    TEXT_ENCODER: (("tokens",), ("embedding",)),
-    DECODER_STEP: (("token", "position", "image_tokens", "cache"), ("logits", "cache_out")),
-}
 _Table = TypeVar("_Table")
 _Named = TypeVar("_Named", PackInput, PackLabel)
 
 
 @dataclass(frozen=True, slots=True)
-class GraphSpec:
-    """One ONNX graph of a pack: its file and hash, batch sizes, and the tensors read from the graph itself."""
-
-    name: str
-    file: str
-    sha256: str
-    max_batch_size: int
-    preferred_batch_sizes: tuple[int, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-    def tensor(self, name: str) -> TensorSpec:
-        """The input or output called `name`."""
-        return next(spec for spec in (*self.inputs, *self.outputs) if spec.name == name)
-
-
-@dataclass(frozen=True, slots=True)
 class ModelPack:
-    """A verified model pack. `digest`, the pipeline digest, is the SHA-256 over everything in it (pack_files.py)."""
+    """A verified model pack. `digest`, the pipeline digest, is the SHA-256 over everything in it (pack_files.py).
+
+    `decoder` is None for a pack that writes no report, `prompts` for one that scores no label by prompts.
+    """
 
     name: str
     version: str
@@ -63,8 +55,9 @@ class ModelPack:
     graphs: Mapping[str, GraphSpec]
     inputs: tuple[PackInput, ...]
     labels: tuple[PackLabel, ...]
-    decoder: DecoderSpec
-    prompts: PromptSet
+    decoder: DecoderSpec | None
+    tokenizer: TokenizerSpec
+    prompts: PromptSet | None
     digest: str
     folder: Path = field(repr=False)
 
@@ -82,7 +75,7 @@ class ModelPack:
         return MappingProxyType({self.model(name): graph for name, graph in self.graphs.items()})
 
     def model(self, graph: str) -> ModelRef:
-        """How a model server knows one of `GRAPH_NAMES`; the name holds the version: versions stand side by side."""
+        """How a model server knows the graph of this name. It holds the version: versions stand side by side."""
         if graph not in self.graphs:
             raise invalid(f"pack {self.name!r} has no graph {graph!r}, only {sorted(self.graphs)}")
         return ModelRef(f"{self.name}--{self.version}--{graph}", self.model_version)
@@ -94,6 +87,12 @@ class ModelPack:
     def label(self, name: str) -> PackLabel:
         """The label called `name`; raises PACK_INVALID."""
         return _named(self.labels, name, "label")
+
+    def graphs_of(self, use: PackInput) -> tuple[str, ...]:
+        """The graphs that an image or volume of this input goes through, each once."""
+        scored = [graph_of(self.label(name)) for name in use.labels]
+        writes = [IMAGE_ENCODER] if self.decoder and use.kind == "image" else []
+        return tuple(dict.fromkeys((*writes, *scored)))
 
     def read(self, graph: str) -> bytes:
         """The ONNX file of a graph; raises PACK_HASH_MISMATCH when it was altered after the pack was loaded."""
@@ -116,18 +115,24 @@ def _load(folder: Path) -> ModelPack:
         raw = (folder / PACK_FILE).read_bytes()
     except OSError as error:
         raise invalid(f"{PACK_FILE} cannot be read: {error.strerror}") from error
-    table = _parse(PackTable, raw, PACK_FILE)
+    table = _parse(PackTable, raw, PACK_FILE, migrated)
     verify_files(folder, table.files)
-    for required in (PROMPTS_FILE, TOKENIZER_FILE, CARD_FILE):
-        if required not in table.files:
-            raise invalid(f"[files] does not list {required!r}")
-    prompts = _parse(PromptSet, read_verified(folder, PROMPTS_FILE, table.files[PROMPTS_FILE]), PROMPTS_FILE)
-    _check_labels(table, prompts)
-    graphs = {name: _graph(folder, name, getattr(table.graphs, name), table.files) for name in GRAPH_NAMES}
-    _check_shapes(graphs)
+    prompts = None
+    if any(isinstance(label.scoring, PromptScoring) for label in table.labels):
+        _require(table.files, PROMPTS_FILE)
+        prompts = _parse(PromptSet, read_verified(folder, PROMPTS_FILE, table.files[PROMPTS_FILE]), PROMPTS_FILE)
+    _require(table.files, CARD_FILE)
+    if table.graphs.keys() & {TEXT_ENCODER, DECODER_STEP}:
+        _require(table.files, TOKENIZER_FILE)
+    check_labels(table, prompts)
+    graphs = {name: _graph(folder, name, graph, table.files) for name, graph in table.graphs.items()}
+    check_graphs(table, graphs)
+    for use in table.inputs:
+        check_scoring(table, use, graphs)
     return ModelPack(
         **{name: getattr(table, name) for name in ("name", "version", "model_version", "licence", "description")},
         **{name: getattr(table, name) for name in ("initialised_from", "risk_tier", "inputs", "labels", "decoder")},
+        tokenizer=table.tokenizer,
         training=MappingProxyType(dict(table.training)),
         graphs=MappingProxyType(graphs),
         prompts=prompts,
@@ -136,9 +141,21 @@ def _load(folder: Path) -> ModelPack:
     )
 
 
-def _parse(table: type[_Table], raw: bytes, file: str) -> _Table:
+def _require(files: Mapping[str, str], name: str) -> None:
+    if name not in files:
+        raise invalid(f"[files] does not list {name!r}")
+
+
+def graph_of(label: PackLabel) -> str:
+    """The graph whose output scores a label."""
+    return IMAGE_ENCODER if isinstance(label.scoring, PromptScoring) else label.scoring.graph
+
+
+def _parse(
+    table: type[_Table], raw: bytes, file: str, migrate: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> _Table:
     try:
-        return TypeAdapter(table).validate_python(tomllib.loads(raw.decode()))
+        return TypeAdapter(table).validate_python(migrate(tomllib.loads(raw.decode())))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -152,42 +169,10 @@ def _graph(folder: Path, name: str, table: GraphTable, files: Mapping[str, str])
     if table.file not in files:
         raise invalid(f"graphs.{name}: [files] does not list {table.file!r}")
     signature = read_signature(read_verified(folder, table.file, files[table.file]), table.file)
-    found = tuple(tuple(spec.name for spec in side) for side in (signature.inputs, signature.outputs))
-    if tuple(map(sorted, found)) != tuple(map(sorted, _TENSORS[name])):
-        raise invalid(f"graphs.{name}: inputs and outputs are {found}, expected {_TENSORS[name]}")
     sizes = table.max_batch_size, table.preferred_batch_sizes
-    return GraphSpec(name, table.file, files[table.file], *sizes, signature.inputs, signature.outputs)
-
-
-def _check_labels(table: PackTable, prompts: PromptSet) -> None:
-    for what, names in (
-        ("label", [each.name for each in table.labels]),
-        ("input", [each.name for each in table.inputs]),
-    ):
-        for name, count in Counter(names).items():
-            if count > 1:
-                raise invalid(f"{what} {name!r} is stated {count} times")
-    labels = {label.name for label in table.labels}
-    for entry in table.inputs:
-        for label in entry.labels:
-            if label not in labels:
-                raise invalid(f"input {entry.name!r} names the unknown label {label!r}")
-    for label in sorted(labels ^ prompts.labels.keys()):
-        raise invalid(
-            f"label {label!r} " + ("has no prompts" if label in labels else "has prompts and is not in the pack")
-        )
-
-
-def _check_shapes(graphs: Mapping[str, GraphSpec]) -> None:
-    image, text, decoder = (graphs[name] for name in GRAPH_NAMES)
-    pairs = (
-        ("embedding of image and text encoder", image.tensor("embedding"), text.tensor("embedding")),
-        ("image_tokens of image encoder and decoder", image.tensor("image_tokens"), decoder.tensor("image_tokens")),
-        ("cache and cache_out of the decoder", decoder.tensor("cache"), decoder.tensor("cache_out")),
+    return GraphSpec(
+        name, table.file, files[table.file], *sizes, signature.inputs, signature.outputs, precision=table.precision
     )
-    for what, one, other in pairs:
-        if (one.dtype, one.shape) != (other.dtype, other.shape):
-            raise invalid(f"{what} differ: {one.dtype} {one.shape} and {other.dtype} {other.shape}")
 
 
 def _named(items: Sequence[_Named], name: str, what: str) -> _Named:

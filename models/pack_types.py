@@ -1,11 +1,14 @@
-"""The values that pack.toml and prompts.toml state. Unknown keys are refused, numbers are never guessed from text."""
+"""The values that pack.toml and prompts.toml state. Unknown keys are refused, numbers are never guessed from text.
+
+Schema 2 is written; schema 1, in which every label is scored by prompts, is read as the same values (`migrated`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.dataclasses import dataclass
@@ -82,13 +85,17 @@ class InputGate:
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class PackInput:
-    """A kind of image the pack reads: which series it takes, how they are prepared, which labels it answers."""
+    """What the pack reads: which series it takes, how they are prepared, which labels it answers.
+
+    `kind` says whether the frames of a series are read one by one or its slices together as a volume.
+    """
 
     name: Text
     modalities: Texts
     body_parts: tuple[Text, ...]
     labels: Texts
     preprocess: Annotated[tuple[Annotated[TransformSpec, BeforeValidator(_transform)], ...], Field(min_length=1)]
+    kind: Literal["image", "volume"] = "image"
     intended_use: IntendedUse = IntendedUse()
     gate: InputGate | None = None
 
@@ -101,22 +108,72 @@ class Assertions:
     negative: Texts
 
 
+Activation = Literal["sigmoid", "softmax", "none"]
+"""How an output becomes a probability: the sigmoid of a logit, softmax over the channels, or it is one already."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class PromptScoring:
+    """Zero-shot: logit = `logit_scale` x (cosine to the positive prompts - cosine to the negative ones) + `logit_bias`.
+
+    `contrast` "single" has no negative prompts and leaves the second cosine out: the sigmoid head of SigLIP.
+    """
+
+    kind: Literal["prompts"]
+    logit_scale: Scale
+    logit_bias: Number = 0.0
+    contrast: Literal["pair", "single"] = "pair"
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class OutputScoring:
+    """One number of a classifier: `index` of the output (N, K); `map` names an output (N, K, rows, columns) or none.
+
+    The values of the map add up to the logit, less the bias of the last layer.
+    """
+
+    kind: Literal["output"]
+    graph: Text
+    output: Text
+    index: Annotated[int, Field(strict=True, ge=0)]
+    activation: Activation
+    map: Text = ""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class MaskScoring:
+    """A channel of a segmentation (N, K, rows, columns), of a volume (N, K, slices, rows, columns).
+
+    The score is the mean of the `least_voxels` greatest probabilities: what is smaller than that is not a finding.
+    """
+
+    kind: Literal["mask"]
+    graph: Text
+    output: Text
+    channel: Annotated[int, Field(strict=True, ge=0)]
+    activation: Activation
+    least_voxels: Count = 1
+
+
+Scoring = Annotated[PromptScoring | OutputScoring | MaskScoring, Field(discriminator="kind")]
+
+
 @dataclass(frozen=True, slots=True, config=STRICT)
 class PackLabel:
-    """A question the pack answers: its codes, operating point (`threshold` on the probability) and calibration.
+    """A question the pack answers: its codes, how it is scored, operating point and calibration.
 
-    score = softmax over the prompt pair of `logit_scale` x cosine similarity; probability = the same after division of
-    the logits by `temperature` and addition of `offset`. A probability inside `cannot_assess` (lowest, highest) is no
-    answer: too many of the validation images there were decided wrongly.
+    score = sigmoid(logit), probability = sigmoid(logit / `temperature` + `offset`); positive is probability >=
+    `threshold`. A probability inside `cannot_assess` (lowest, highest) is no answer: too many of the validation images
+    there were decided wrongly. `assertions` are needed where a decoder writes reports.
     """
 
     name: Text
     code: Annotated[CodedConcept, BeforeValidator(_concept)]
     site: Annotated[CodedConcept, BeforeValidator(_concept)]
+    scoring: Scoring
     threshold: Probability
-    logit_scale: Scale
-    temperature: Scale
-    assertions: Assertions
+    temperature: Scale = 1.0
+    assertions: Assertions | None = None
     offset: Number = 0.0
     cannot_assess: tuple[Probability, Probability] | None = None
 
@@ -140,11 +197,21 @@ class DecoderSpec:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class TokenizerSpec:
+    """The special tokens of tokenizer.json. A `start` of "" means that texts begin with their first word."""
+
+    start: str = "<start>"
+    end: Text = "<end>"
+    pad: Text = "<pad>"
+    unknown: Text = "<unk>"
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class LabelPrompts:
     """The wordings of one label; embeddings of the wordings of a side are averaged."""
 
     positive: Texts
-    negative: Texts
+    negative: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -162,6 +229,7 @@ class GraphTable:
     file: Text
     max_batch_size: Count
     preferred_batch_sizes: tuple[Count, ...] = ()
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
 
     @model_validator(mode="after")
     def _preferred_fit(self) -> GraphTable:
@@ -170,15 +238,8 @@ class GraphTable:
         return self
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
-class Graphs:
-    """The three graphs every pack has."""
-
-    image_encoder: GraphTable
-    text_encoder: GraphTable
-    decoder_step: GraphTable
-
-
+SCHEMA = 2
+GRAPH_NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 PACK_NAME = r"^[a-z0-9]+([._-][a-z0-9]+)*$"  # no "--": it joins the names of pack and graph
 
 
@@ -186,7 +247,7 @@ PACK_NAME = r"^[a-z0-9]+([._-][a-z0-9]+)*$"  # no "--": it joins the names of pa
 class PackTable:
     """The whole of pack.toml."""
 
-    schema: Annotated[int, Field(strict=True, ge=1, le=1)]
+    schema: Annotated[int, Field(strict=True, ge=SCHEMA, le=SCHEMA)]
     name: Annotated[str, StringConstraints(pattern=PACK_NAME, max_length=64)]
     version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+[0-9A-Za-z.+-]*$")]
     model_version: Count
@@ -194,9 +255,23 @@ class PackTable:
     description: Text
     initialised_from: Text
     risk_tier: Annotated[str, StringConstraints(pattern="^(I|II|III|IV)$")]
-    graphs: Graphs
-    decoder: DecoderSpec
+    graphs: Annotated[Mapping[Annotated[str, StringConstraints(pattern=GRAPH_NAME)], GraphTable], Field(min_length=1)]
     inputs: Annotated[tuple[PackInput, ...], Field(min_length=1)]
     labels: Annotated[tuple[PackLabel, ...], Field(min_length=1)]
     files: Mapping[Text, Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]]
+    decoder: DecoderSpec | None = None
+    tokenizer: TokenizerSpec = TokenizerSpec()
     training: Mapping[str, str] = field(default_factory=dict)
+
+
+def migrated(table: dict[str, Any]) -> dict[str, Any]:
+    """The table of pack.toml in schema 2: of schema 1, `logit_scale` of a label becomes its scoring by prompts."""
+    if table.get("schema") != 1 or not isinstance(table.get("labels"), list):
+        return table
+    labels = []
+    for label in table["labels"]:
+        if isinstance(label, dict) and "logit_scale" in label:
+            rest = {key: value for key, value in label.items() if key != "logit_scale"}
+            label = {**rest, "scoring": {"kind": "prompts", "logit_scale": label["logit_scale"]}}  # noqa: PLW2901
+        labels.append(label)
+    return {**table, "schema": SCHEMA, "labels": labels}

@@ -1,8 +1,11 @@
 """The tokenizer of a model pack: prompts to token ids, and decoder tokens back to readable report text.
 
-Text is lower-cased and split into words and single punctuation marks (a Hugging Face `tokenizers` WordLevel model).
-Going back, a piece depends on the tokens before it only, so that text can be streamed token by token:
-no space before `. , : ;`, a capital after the start, a full stop or a colon, section heads on a line of their own.
+`tokenizer.json` is a file of Hugging Face's `tokenizers`, of any model: word-level, byte-pair (CLIP), WordPiece (BERT).
+Which tokens begin, end and fill a text, the pack says itself ([tokenizer]); a post-processor in the file is not used.
+
+Going back, a piece depends on the tokens before it only, so that text can be streamed token by token. A file with a
+decoder (sub-words) says itself how pieces join; words without one get no space before `. , : ;`, a capital after the
+start, a full stop or a colon, and section heads a line of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from radserve.errors import ErrorCode, PackError
+from radserve.models.pack import ModelPack
+from radserve.models.pack_graphs import TEXT_ENCODER
+from radserve.models.pack_types import TokenizerSpec
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL_TOKENS = (PAD, START, END, UNKNOWN)
@@ -23,23 +29,36 @@ _CLOSING_MARKS = frozenset(".,:;")
 
 
 class PackTokenizer:
-    """Word-level tokenizer read from the `tokenizer.json` of a pack.
+    """Tokenizer read from the `tokenizer.json` of a pack.
 
-    `context_length` is the fixed length T of encoded prompts; `sections` are the words that head a report section.
-    Raises PackError (PACK_INVALID) when the file is not a tokenizer or lacks a special token.
+    `context_length` is the fixed length T of encoded prompts; `sections` are the words that head a report section;
+    `special` names the special tokens. Raises PackError (PACK_INVALID) when the file is not a tokenizer or lacks a
+    special token.
     """
 
     def __init__(
-        self, path: Path, *, context_length: int = 64, sections: Sequence[str] = ("Findings", "Impression")
+        self,
+        path: Path,
+        *,
+        context_length: int = 64,
+        sections: Sequence[str] = ("Findings", "Impression"),
+        special: TokenizerSpec | None = None,
     ) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception for every kind of bad file
             message = f"tokenizer file {path.name!r} cannot be read"
             raise PackError(ErrorCode.PACK_INVALID, message, detail=f"{message}: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
         self.context_length = context_length
         self._sections = frozenset(name.lower() for name in sections)
-        self.pad_id, self.start_id, self.end_id, self.unknown_id = map(self._special_id, SPECIAL_TOKENS)
+        names = special or TokenizerSpec()
+        self.pad_id, self.end_id = self._special_id(names.pad), self._special_id(names.end)
+        self._starts = [self._special_id(names.start)] if names.start else []
+        self.start_id = (*self._starts, self.end_id)[0]  # what a report is written from
+        self.unknown_id = self._special_id(names.unknown) if names.unknown else None
+        self._special = frozenset(filter(None, (names.pad, names.start, names.end, names.unknown)))
 
     @property
     def vocabulary_size(self) -> int:
@@ -51,22 +70,32 @@ class PackTokenizer:
 
     def encode_prompt(self, text: str) -> npt.NDArray[np.int64]:
         """Token ids, shape (context_length,), int64: start, words, end, padding; too long a text loses its tail."""
-        words = self.encode_words(text)[: self.context_length - 2]
+        words = self.encode_words(text)[: self.context_length - len(self._starts) - 1]
+        whole = [*self._starts, *words, self.end_id]
         ids = np.full(self.context_length, self.pad_id, dtype=np.int64)
-        ids[: len(words) + 2] = [self.start_id, *words, self.end_id]
+        ids[: len(whole)] = whole
         return ids
 
     def piece(self, token_id: int, previous: Sequence[int]) -> str:
         """The text that `token_id` adds after the tokens `previous`; empty for special tokens."""
+        if self._tokenizer.decoder is not None:
+            before = self._decoded(previous)
+            return self._decoded([*previous, token_id]).removeprefix(before)
         return _piece(self._word(token_id), [self._word(each) for each in previous], self._sections)
 
     def pieces(self, token_ids: Sequence[int]) -> str:
         """The whole text of a token sequence: the pieces of its tokens, one after the other."""
+        if self._tokenizer.decoder is not None:
+            return self._decoded(token_ids)
         return self.detokenise([self._word(each) for each in token_ids])
 
     def detokenise(self, words: Sequence[str]) -> str:
         """Readable text from lower-case words and punctuation marks; special tokens vanish."""
         return "".join(_piece(word, words[:index], self._sections) for index, word in enumerate(words))
+
+    def _decoded(self, token_ids: Sequence[int]) -> str:
+        kept = [each for each in token_ids if self._word(each) not in self._special]
+        return str(self._tokenizer.decode(kept, skip_special_tokens=False))
 
     def _word(self, token_id: int) -> str:
         word = self._tokenizer.id_to_token(int(token_id)) if token_id >= 0 else None
@@ -82,6 +111,16 @@ class PackTokenizer:
         if token_id is None:
             raise PackError(ErrorCode.PACK_INVALID, f"tokenizer has no special token {token!r}")
         return int(token_id)
+
+
+def pack_tokenizer(pack: ModelPack) -> PackTokenizer | None:
+    """The tokenizer of a pack, its prompts as long as the text encoder takes; None for a pack without texts."""
+    if not pack.tokenizer_path.exists():
+        return None
+    text = pack.graphs.get(TEXT_ENCODER)
+    length = text.inputs[0].shape[1] if text else pack.decoder.max_tokens if pack.decoder else 1
+    sections = pack.decoder.sections if pack.decoder else ()
+    return PackTokenizer(pack.tokenizer_path, context_length=length, sections=sections, special=pack.tokenizer)
 
 
 def _piece(word: str, previous: Sequence[str], sections: frozenset[str]) -> str:

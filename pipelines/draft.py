@@ -13,17 +13,21 @@ WITHHELD = "Text withheld: it contradicted the model's own findings, which stand
 
 @dataclass(frozen=True, slots=True)
 class SeriesDraft:
-    """What the decoder wrote of one series, by section, and the findings of that series."""
+    """What was written of one series, by section, and the findings of that series.
+
+    `template`: the text was put together from the findings, not written by a decoder.
+    """
 
     acquisition: AcquisitionContext
     images: int
     sections: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...]
     withheld: bool = False
+    template: bool = False
 
 
 def compose_draft(context: ClinicalContext, drafts: Sequence[SeriesDraft], pack: PackRef) -> Report:
-    """Put the draft together: Indication, Technique, Comparison, the decoder's sections, Model findings, Notice.
+    """Put the draft together: Indication, Technique, Comparison, the written sections, Model findings, Notice.
 
     Everything the requester said stands in Indication and Comparison, word for word.
     """
@@ -34,13 +38,33 @@ def compose_draft(context: ClinicalContext, drafts: Sequence[SeriesDraft], pack:
         ReportSection("Comparison", _comparison(context)),
         *(ReportSection(name, _written(name, drafts)) for name in written),
         ReportSection("Model findings", "\n".join(_measured(each) for draft in drafts for each in draft.findings)),
-        ReportSection(
-            "Notice",
-            f"Draft written by {pack.name} {pack.version} (pipeline {pack.digest[:12]}). Not verified by a person. "
-            "Research use only.",
-        ),
+        ReportSection("Notice", _notice(pack, template=any(draft.template for draft in drafts))),
     ]
     return Report(tuple(sections))
+
+
+def template_sections(findings: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
+    """Findings and Impression in plain sentences, for a pack without a report decoder: nothing but the findings."""
+    present = [each for each in findings if each.positive]
+    absent = [each for each in findings if not each.positive]
+    lines = [f"{each.label}: found{_measures(each)}." for each in present]
+    if absent:
+        lines.append(f"Not found: {', '.join(each.label for each in absent)}.")
+    impression = f"Found: {', '.join(each.label for each in present)}." if present else "No finding above threshold."
+    return ("Findings", " ".join(lines)), ("Impression", impression)
+
+
+def _measures(finding: Finding) -> str:
+    found = [f"{each.name.meaning.lower()} {each.value:.3g} {each.unit.value}" for each in finding.measurements]
+    return f", {', '.join(found)}" if found else ""
+
+
+def _notice(pack: PackRef, *, template: bool) -> str:
+    how = "put together from the findings of" if template else "written by"
+    return (
+        f"Draft {how} {pack.name} {pack.version} (pipeline {pack.digest[:12]}). Not verified by a person. "
+        "Research use only."
+    )
 
 
 def _indication(context: ClinicalContext) -> str:

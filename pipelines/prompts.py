@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve._checks import read_only
-from radserve.models.pack import ModelPack
+from radserve.models.pack import TEXT_ENCODER, ModelPack
 from radserve.models.tokenizer import PackTokenizer
 from radserve.ports import ModelRunner
 from radserve.tensors import InferenceRequest
@@ -24,7 +24,8 @@ class PromptEmbeddings:
     """For each label the vector (E,) float64 that points from its negative to its positive prompts.
 
     Each side is the mean of its prompts' unit vectors, made a unit vector again (prompt ensembling as CLIP does it);
-    the direction is their difference, so that <image, direction> is the difference of the two cosines.
+    the direction is their difference, so that <image, direction> is the difference of the two cosines. A label without
+    negative prompts has the positive side alone.
     """
 
     directions: Mapping[str, FloatArray]
@@ -41,16 +42,23 @@ def ensemble(embeddings: npt.NDArray[Any]) -> FloatArray:
     return np.asarray(mean / np.linalg.norm(mean))
 
 
-async def embed_prompts(pack: ModelPack, tokenizer: PackTokenizer, runner: ModelRunner) -> PromptEmbeddings:
+async def embed_prompts(pack: ModelPack, tokenizer: PackTokenizer | None, runner: ModelRunner) -> PromptEmbeddings:
     """Run the pack's prompts through its text encoder. Raises ModelError when the model server does not answer."""
+    if pack.prompts is None or tokenizer is None:
+        return PromptEmbeddings({})
+    batch = pack.graphs[TEXT_ENCODER].max_batch_size
 
     async def side(prompts: Sequence[str]) -> FloatArray:
         tokens = np.stack([tokenizer.encode_prompt(prompt) for prompt in prompts])
-        response = await runner.infer(InferenceRequest(pack.model("text_encoder"), {"tokens": tokens}))
-        return ensemble(response.outputs["embedding"])
+        found = []
+        for start in range(0, len(tokens), batch):
+            part = {"tokens": tokens[start : start + batch]}
+            response = await runner.infer(InferenceRequest(pack.model(TEXT_ENCODER), part))
+            found.append(response.outputs["embedding"])
+        return ensemble(np.concatenate(found))
 
     directions = {}
-    for label in pack.labels:
-        prompts = pack.prompts.labels[label.name]
-        directions[label.name] = await side(prompts.positive) - await side(prompts.negative)
+    for name, prompts in pack.prompts.labels.items():
+        positive = await side(prompts.positive)
+        directions[name] = positive - await side(prompts.negative) if prompts.negative else positive
     return PromptEmbeddings(directions)

@@ -34,6 +34,8 @@ async def decode_report(
 
     Nothing runs ahead of the consumer: closing the iterator stops the decoder before its next step.
     """
+    if pack.decoder is None:
+        raise ModelError(ErrorCode.MODEL_UNAVAILABLE, f"pack {pack.name!r} has no report decoder")
     graph = pack.graphs["decoder_step"]
     cache_spec = next(spec for spec in graph.inputs if spec.name == "cache")
     cache = np.zeros((1, *cache_spec.shape[1:]), dtype=np.float32)
@@ -74,6 +76,8 @@ def asserted_states(text: str, label: PackLabel) -> frozenset[bool]:
 
     Longer phrases count first and use up their words, so that "no pneumonia" does not assert "pneumonia".
     """
+    if label.assertions is None:
+        return frozenset()
     words = "".join(character if character.isalnum() else " " for character in text.lower()).split()
     left = f" {' '.join(words)} "
     phrases = [(phrase, True) for phrase in label.assertions.positive]

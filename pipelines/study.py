@@ -14,16 +14,17 @@ from radserve.errors import ErrorCode, RequestError
 from radserve.findings import ClinicalContext, Finding, ResultWarning, SeriesSummary, StudyResult, WarningCode
 from radserve.image import Image
 from radserve.models.pack import ModelPack
-from radserve.models.pack_types import PackInput
+from radserve.models.pack_types import DecoderSpec, PackInput
 from radserve.models.tokenizer import PackTokenizer
 from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
 from radserve.pipelines.deadline import Deadline
-from radserve.pipelines.draft import SeriesDraft, compose_draft
+from radserve.pipelines.draft import SeriesDraft, compose_draft, template_sections
 from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use, input_for
 from radserve.pipelines.prompts import PromptEmbeddings
 from radserve.pipelines.report import DecodedToken, contradicts, decode_report, split_sections
+from radserve.pipelines.volumes import find_in_volume
 from radserve.ports import InstanceSource, ModelRunner, Preprocessor
-from radserve.references import AcquisitionContext, InstanceRef, StudyRef
+from radserve.references import AcquisitionContext, InstanceRef, SourceContext, StudyRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,13 @@ class _SeriesPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SeriesOutcome:
+    """`key_frame` is what the decoder describes; `sources` are the headers of all instances that findings stand on."""
+
     plan: _SeriesPlan
     findings: tuple[Finding, ...]
-    key_frame: EncodedFrame
+    key_frame: EncodedFrame | None
     images: tuple[Image, ...]
+    sources: tuple[SourceContext, ...]
     warnings: tuple[ResultWarning, ...]
 
 
@@ -104,7 +108,7 @@ class StudyAnalyser:
     """Runs one pack on studies. Holds no state of a study: many analyses may run at once."""
 
     pack: ModelPack
-    tokenizer: PackTokenizer
+    tokenizer: PackTokenizer | None
     prompts: PromptEmbeddings
     source: InstanceSource
     preprocessor: Preprocessor
@@ -124,17 +128,20 @@ class StudyAnalyser:
         watch = _Stopwatch()
         plans = await self._plan(request)
         warnings = self._check(plans, request.context)
-        outcomes = [await self._classify(plan, plan.use, watch, deadline) for plan in plans if plan.use]
+        outcomes = [await self._find(plan, plan.use, watch, deadline) for plan in plans if plan.use]
         warnings += [warning for outcome in outcomes for warning in outcome.warnings]
         drafts: list[SeriesDraft] = []
         if request.report:
             for outcome in outcomes:
                 written: list[str] = []
-                with watch.stage("report"):
-                    async for token in self._decode(outcome, deadline):
-                        written.append(token.text)
-                        yield ReportText(outcome.plan.series_instance_uid, token.text)
-                draft, problems = self._draft(outcome, written)
+                if self.pack.decoder and outcome.key_frame:
+                    with watch.stage("report"):
+                        async for token in self._decode(outcome.key_frame, deadline):
+                            written.append(token.text)
+                            yield ReportText(outcome.plan.series_instance_uid, token.text)
+                    draft, problems = self._draft(outcome, self.pack.decoder, written)
+                else:
+                    draft, problems = self._template(outcome), []
                 drafts.append(draft)
                 warnings += problems
         images = tuple(image for outcome in outcomes for image in outcome.images)
@@ -146,7 +153,7 @@ class StudyAnalyser:
                 report=compose_draft(request.context, drafts, self.pack.ref) if request.report else None,
                 pack=self.pack.ref,
                 context=request.context,
-                sources=tuple(image.source for image in images),
+                sources=tuple(source for outcome in outcomes for source in outcome.sources),
                 timings_ms=watch.timings_ms(),
                 warnings=tuple(dict.fromkeys(warnings)),
             ),
@@ -172,7 +179,7 @@ class StudyAnalyser:
             taken = sorted({modality for each in self.pack.inputs for modality in each.modalities})
             message = f"pack {self.pack.name} takes modality {taken}; the study has {found_modalities}"
             raise RequestError(ErrorCode.NO_APPLICABLE_INPUT, message)
-        count = sum(len(plan.instances) for plan in analysed)
+        count = sum(len(plan.instances) for plan in analysed if plan.use and plan.use.kind == "image")
         if count > self.limits.max_instances:
             message = f"got {count} images to analyse, expected at most {self.limits.max_instances}"
             raise RequestError(ErrorCode.REQUEST_TOO_LARGE, message)
@@ -194,10 +201,30 @@ class StudyAnalyser:
             warnings.append(ResultWarning(WarningCode.PRIOR_NOT_COMPARED, message))
         return warnings
 
-    async def _classify(
+    async def _find(self, plan: _SeriesPlan, use: PackInput, watch: _Stopwatch, deadline: Deadline) -> _SeriesOutcome:
+        if use.kind == "volume":
+            return await self._find_in_volume(plan, use, watch, deadline)
+        return await self._find_in_images(plan, use, watch, deadline)
+
+    async def _find_in_volume(
+        self, plan: _SeriesPlan, use: PackInput, watch: _Stopwatch, deadline: Deadline
+    ) -> _SeriesOutcome:
+        with watch.stage("decode"):
+            volume = await self.source.read_volume(plan.instances)
+        with watch.stage("preprocess"):
+            prepared = await self.preprocessor.prepare_volume(volume, use.name)
+        with watch.stage("classify"):
+            directions = self.prompts.directions
+            found = await find_in_volume(self.pack, use, directions, self.runner, volume, prepared, deadline)
+        images = await self._images(found, watch)
+        warnings = tuple(ResultWarning(WarningCode.PIXELS, text) for text in volume.provenance.warnings)
+        return _SeriesOutcome(plan, found, None, images, volume.sources, warnings)
+
+    async def _find_in_images(
         self, plan: _SeriesPlan, use: PackInput, watch: _Stopwatch, deadline: Deadline
     ) -> _SeriesOutcome:
         encoded: list[EncodedFrame] = []
+        graphs = self.pack.graphs_of(use)
         warnings: list[ResultWarning] = []
         for instance in plan.instances:
             deadline.remaining_s()
@@ -208,23 +235,38 @@ class StudyAnalyser:
             with watch.stage("preprocess"):
                 prepared = await self.preprocessor.prepare(image, use.name, frames)
             with watch.stage("classify"):
-                encoding = encode_frames(self.pack, self.runner, instance, frames, prepared, deadline)
+                encoding = encode_frames(self.pack, self.runner, instance, frames, prepared, deadline, graphs)
                 encoded += [frame async for frame in encoding]
         found = [
-            find_label(self.pack, label, self.prompts.directions[label.name], encoded)
+            find_label(self.pack, label, self.prompts.directions.get(label.name), encoded)
             for label in self.pack.labels
             if label.name in use.labels
         ]
-        shown = dict.fromkeys(finding.region.instance for finding, _ in found)
+        findings = tuple(finding for finding, _ in found)
+        images = await self._images(findings, watch, image)
+        sources = tuple(each.source for each in images)
+        return _SeriesOutcome(plan, findings, found[0][1], images, sources, tuple(warnings))
+
+    async def _images(
+        self, findings: Sequence[Finding], watch: _Stopwatch, last: Image | None = None
+    ) -> tuple[Image, ...]:
+        """The images that findings stand on. A long series is not held in memory: they are read again."""
+        shown = dict.fromkeys(finding.region.instance for finding in findings)
         with watch.stage("decode"):
-            # A long series is not held in memory: the few images that findings stand on are read again.
-            images = [image if each == image.instance else await self.source.read_image(each) for each in shown]
-        return _SeriesOutcome(plan, tuple(each for each, _ in found), found[0][1], tuple(images), tuple(warnings))
+            kept = [last if last and each == last.instance else await self.source.read_image(each) for each in shown]
+        return tuple(kept)
 
-    def _decode(self, outcome: _SeriesOutcome, deadline: Deadline) -> AsyncIterator[DecodedToken]:
-        return decode_report(self.pack, self.tokenizer, self.runner, outcome.key_frame, deadline)
+    def _decode(self, key_frame: EncodedFrame, deadline: Deadline) -> AsyncIterator[DecodedToken]:
+        assert self.tokenizer is not None  # noqa: S101  # a pack with a decoder has one
+        return decode_report(self.pack, self.tokenizer, self.runner, key_frame, deadline)
 
-    def _draft(self, outcome: _SeriesOutcome, written: Sequence[str]) -> tuple[SeriesDraft, list[ResultWarning]]:
+    def _template(self, outcome: _SeriesOutcome) -> SeriesDraft:
+        plan, findings = outcome.plan, outcome.findings
+        return SeriesDraft(plan.acquisition, len(plan.instances), template_sections(findings), findings, template=True)
+
+    def _draft(
+        self, outcome: _SeriesOutcome, decoder: DecoderSpec, written: Sequence[str]
+    ) -> tuple[SeriesDraft, list[ResultWarning]]:
         """The draft of one series; text that contradicts a finding is withheld, with a warning that says so."""
         text = "".join(written)
         labels = {label.name: label for label in self.pack.labels}
@@ -236,10 +278,10 @@ class StudyAnalyser:
             )
             for each in wrong
         ]
-        if len(written) >= self.pack.decoder.max_tokens:
-            message = f"The written text was cut at {self.pack.decoder.max_tokens} tokens."
+        if len(written) >= decoder.max_tokens:
+            message = f"The written text was cut at {decoder.max_tokens} tokens."
             warnings.append(ResultWarning(WarningCode.REPORT_CUT, message))
-        sections = split_sections(text, self.pack.decoder.sections)
+        sections = split_sections(text, decoder.sections)
         plan = outcome.plan
         draft = SeriesDraft(plan.acquisition, len(plan.instances), sections, outcome.findings, withheld=bool(wrong))
         return draft, warnings

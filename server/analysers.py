@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.pack import ModelPack
-from radserve.models.tokenizer import PackTokenizer
+from radserve.models.tokenizer import pack_tokenizer
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.prompts import embed_prompts
 from radserve.pipelines.study import StudyAnalyser
@@ -44,8 +44,7 @@ class Analysers:
             return self._made[name]
 
     async def _make(self, pack: ModelPack) -> StudyAnalyser:
-        length = pack.graphs["text_encoder"].inputs[0].shape[1]
-        tokenizer = PackTokenizer(pack.folder / "tokenizer.json", context_length=length, sections=pack.decoder.sections)
+        tokenizer = pack_tokenizer(pack)
         return StudyAnalyser(
             pack=pack,
             tokenizer=tokenizer,

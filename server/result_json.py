@@ -6,16 +6,16 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from radserve.findings import Finding, Region, Report, StudyFailure, StudyResult
+from radserve.findings import Finding, HeatMap, Region, Report, StudyFailure, StudyResult
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 def result_to_json(result: StudyResult) -> dict[str, Any]:
     """Return a result as plain dicts, lists, strings and numbers; the sources' headers stay out.
 
-    Outlines are (column, row) and heat maps (row, column), as in `Region` and `HeatMap`. `report` is None where none
-    was asked for.
+    Outlines are (column, row) and heat maps (row, column), as in `Region` and `HeatMap`, None where there is none.
+    Masks stay out: the SEG has them. `report` is None where none was asked for.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -64,20 +64,27 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "region": _region(finding.region),
         "tracking_identifier": finding.tracking_identifier,
         "tracking_uid": finding.tracking_uid,
+        "measurements": [
+            {"name": asdict(each.name), "value": float(each.value), "unit": asdict(each.unit)}
+            for each in finding.measurements
+        ],
     }
 
 
 def _region(region: Region) -> dict[str, Any]:
-    heat_map = region.heat_map
     return {
         "series_instance_uid": region.instance.series_instance_uid,
         "sop_instance_uid": region.instance.sop_instance_uid,
         "frame": region.frame,
-        "outline": region.outline.tolist(),
-        "heat_map": {
-            "values": [[_shortest(value) for value in row] for row in heat_map.values],
-            "grid_to_source": heat_map.grid_to_source.matrix.tolist(),
-        },
+        "outline": None if region.outline is None else region.outline.tolist(),
+        "heat_map": _heat_map(region.heat_map) if region.heat_map else None,
+    }
+
+
+def _heat_map(heat_map: HeatMap) -> dict[str, Any]:
+    return {
+        "values": [[_shortest(value) for value in row] for row in heat_map.values],
+        "grid_to_source": heat_map.grid_to_source.matrix.tolist(),
     }
 
 

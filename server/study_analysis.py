@@ -13,7 +13,7 @@ from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.write_base import OutputKind
 from radserve.errors import DicomError, GeometryError, RadserveError, RequestError
 from radserve.findings import PackRef, StudyFailure
-from radserve.image import Image
+from radserve.image import Image, Volume
 from radserve.models.catalogue import PackCatalogue
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.rules import StudyFacts
@@ -44,6 +44,9 @@ class Selection:
 
     async def read_image(self, instance: InstanceRef) -> Image:
         return await self.source.read_image(instance)
+
+    async def read_volume(self, instances: Sequence[InstanceRef]) -> Volume:
+        return await self.source.read_volume(instances)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from radserve.findings import (
     ClinicalContext,
     CodedConcept,
     Finding,
+    HeatMap,
     LaboratoryValue,
     PackRef,
     Region,
@@ -58,18 +59,23 @@ def _pack(pack: PackRef) -> common_pb2.PackReference:
 
 
 def _region(region: Region) -> common_pb2.Region:
-    rows, columns = region.heat_map.values.shape
+    outline = [] if region.outline is None else region.outline.tolist()
     return common_pb2.Region(
         series_instance_uid=region.instance.series_instance_uid,
         sop_instance_uid=region.instance.sop_instance_uid,
         frame=region.frame,
-        outline=[common_pb2.Point(column=column, row=row) for column, row in region.outline.tolist()],
-        heat_map=common_pb2.HeatMap(
-            rows=rows,
-            columns=columns,
-            values=region.heat_map.values.ravel().tolist(),
-            grid_to_source=region.heat_map.grid_to_source.matrix.ravel().tolist(),
-        ),
+        outline=[common_pb2.Point(column=column, row=row) for column, row in outline],
+        heat_map=_heat_map(region.heat_map) if region.heat_map else None,
+    )
+
+
+def _heat_map(heat_map: HeatMap) -> common_pb2.HeatMap:
+    rows, columns = heat_map.values.shape
+    return common_pb2.HeatMap(
+        rows=rows,
+        columns=columns,
+        values=heat_map.values.ravel().tolist(),
+        grid_to_source=heat_map.grid_to_source.matrix.ravel().tolist(),
     )
 
 
@@ -85,6 +91,10 @@ def _finding(finding: Finding) -> common_pb2.Finding:
         region=_region(finding.region),
         tracking_identifier=finding.tracking_identifier,
         tracking_uid=finding.tracking_uid,
+        measurements=[
+            common_pb2.Measurement(name=_concept(each.name), value=each.value, unit=_concept(each.unit))
+            for each in finding.measurements
+        ],
     )
 
 

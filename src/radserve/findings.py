@@ -31,8 +31,9 @@ class CodedConcept:
 class HeatMap:
     """How much each place spoke for a finding: `values` (rows, columns) float32 on a coarse grid.
 
-    `grid_to_source` maps grid indices (row, column) to those of the source frame. The values add up to the difference
-    of the image's similarity to the positive and to the negative prompts.
+    `grid_to_source` maps grid indices (row, column) to those of the source frame. The values add up to what the score
+    is made of: for prompts, the difference of the image's similarity to the positive and to the negative ones; for a
+    classifier, its logit less the bias.
     """
 
     values: npt.NDArray[np.float32] = field(repr=False)
@@ -46,32 +47,80 @@ class HeatMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """A place in one frame: `outline` (points, 2) float64, a closed polygon of (column, row) pixel coordinates.
+    """The frame a finding stands on and, where the model tells it, the place in that frame.
 
-    Coordinates are those of SCOORD (PS3.3 C.18.6.1.1): the top left corner of the top left pixel is (0, 0), its centre
-    (0.5, 0.5). The first point is repeated as the last. `frame` counts from 1.
+    `outline` (points, 2) float64 is a closed polygon of (column, row) pixel coordinates as SCOORD has them (PS3.3
+    C.18.6.1.1): the top left corner of the top left pixel is (0, 0), its centre (0.5, 0.5). The first point is repeated
+    as the last. None: the model does not tell where. `heat_map` is there where one was measured. `frame` counts from 1.
     """
 
     instance: InstanceRef
     frame: int
-    outline: npt.NDArray[np.float64]
-    heat_map: HeatMap
+    outline: npt.NDArray[np.float64] | None = None
+    heat_map: HeatMap | None = None
 
     def __post_init__(self) -> None:
+        if self.frame < 1:
+            raise invalid("Region.frame", self.frame, "at least 1")
+        if self.outline is None:
+            return
         outline = np.array(self.outline, dtype=np.float64)
         if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 4 or (outline[0] != outline[-1]).any():
             raise invalid("Region.outline", outline.shape, "a closed polygon of at least 3 (column, row) points")
-        if self.frame < 1:
-            raise invalid("Region.frame", self.frame, "at least 1")
         object.__setattr__(self, "outline", read_only(outline))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentMask:
+    """The pixels of a segmented finding: `array` (frames, rows, columns) bool, a part of each of the `frames`.
+
+    `frames` names the source frames as (instance, frame counted from 1), along the normal of a volume, those with a
+    pixel alone. The part begins at the pixel (`top`, `left`) of frames of `shape` (rows, columns).
+    """
+
+    frames: tuple[tuple[InstanceRef, int], ...]
+    array: npt.NDArray[np.bool_] = field(repr=False)
+    top: int
+    left: int
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.array.dtype != np.bool_ or self.array.ndim != 3 or len(self.array) != len(self.frames):
+            got = (str(self.array.dtype), self.array.shape)
+            raise invalid("SegmentMask.array", got, f"bool ({len(self.frames)}, rows, columns)")
+        ends = (self.top + self.array.shape[1], self.left + self.array.shape[2])
+        if not self.frames or min(self.top, self.left) < 0 or any(np.array(ends) > self.shape):
+            raise invalid("SegmentMask", (self.top, self.left, self.array.shape), f"a part of {self.shape}")
+        object.__setattr__(self, "array", read_only(self.array))
+
+    def frame(self, index: int) -> npt.NDArray[np.bool_]:
+        """The whole mask (rows, columns) of the frame `self.frames[index]`."""
+        whole = np.zeros(self.shape, dtype=np.bool_)
+        rows, columns = self.array.shape[1:]
+        whole[self.top : self.top + rows, self.left : self.left + columns] = self.array[index]
+        return whole
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A measured quantity of a finding: what (a code), how much, in which unit (UCUM)."""
+
+    name: CodedConcept
+    value: float
+    unit: CodedConcept
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.value):
+            raise invalid("Measurement.value", self.value, "a finite number")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
     """One question a pack answers about one series, answered on the frame that speaks most for it.
 
-    `score` is uncalibrated (softmax over the prompt pair), `probability` calibrated; higher means more likely.
-    `positive` is `probability >= threshold`. `region` is where the model looked; for a negative finding too.
+    `score` is uncalibrated, `probability` calibrated; higher means more likely. `positive` is `probability >=
+    threshold`. `region` is the frame and, where known, where the model looked; for a negative finding too. `mask` is
+    there for a positive segmented finding, with its `measurements`.
     """
 
     label: str
@@ -83,6 +132,8 @@ class Finding:
     region: Region
     tracking_identifier: str
     tracking_uid: str
+    mask: SegmentMask | None = None
+    measurements: tuple[Measurement, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("score", "probability", "threshold"):

@@ -106,7 +106,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """A regular stack of slices of a series: `array` (slices, rows, columns) of float32 modality values, read-only."""
+    """A regular stack of slices of a series: `array` (slices, rows, columns) of float32 modality values, read-only.
+
+    `slices` names the source frame of each slice as (instance, frame counted from 1), where that is known.
+    """
 
     array: npt.NDArray[np.float32] = field(repr=False)
     geometry: VolumeGeometry
@@ -114,9 +117,12 @@ class Volume:
     provenance: Provenance
     context: AcquisitionContext
     sources: tuple[SourceContext, ...]
+    slices: tuple[tuple[InstanceRef, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape or self.array.dtype != np.float32:
             got = (self.array.shape, str(self.array.dtype))
             raise invalid("Volume.array", got, f"float32 {self.geometry.shape} (slices, rows, columns)")
+        if len(self.slices) not in (0, len(self.array)):
+            raise invalid("Volume.slices", len(self.slices), f"{len(self.array)}, one for each slice, or none")
         object.__setattr__(self, "array", read_only(self.array))

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from radserve.findings import Artifact, StudyResult
-from radserve.image import Image
+from radserve.image import Image, Volume
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
 from radserve.tensors import InferenceRequest, InferenceResponse, ModelRef, PreparedInput
 from radserve.work import (
@@ -41,12 +41,20 @@ class InstanceSource(Protocol):
         """Decode one instance. Raises DicomError or WorkerError with the cause."""
         ...
 
+    async def read_volume(self, instances: Sequence[InstanceRef]) -> Volume:
+        """Decode instances of one series and stack them. Raises DicomError, GeometryError, WorkerError."""
+        ...
+
 
 class Preprocessor(Protocol):
     """Turns an image into the tensors of a pack's input."""
 
     async def prepare(self, image: Image, input_name: str, frames: Sequence[int]) -> Sequence[PreparedInput]:
         """Prepare the frames (counted from 0) for the named input; same image, same bytes, always."""
+        ...
+
+    async def prepare_volume(self, volume: Volume, input_name: str) -> PreparedInput:
+        """Prepare a volume, all slices together, for the named input; same volume, same bytes, always."""
         ...
 
 

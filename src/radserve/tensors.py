@@ -50,7 +50,10 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedInput:
-    """An image made ready for a model: `tensor` (channels, rows, columns) float32, the way back, and provenance."""
+    """An image or volume made ready for a model: `tensor`, the way back, and provenance.
+
+    `tensor` is float32 (channels, rows, columns), of a volume (channels, slices, rows, columns).
+    """
 
     tensor: npt.NDArray[np.float32] = field(repr=False)
     transform: SpatialTransform

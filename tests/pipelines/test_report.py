@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from radserve.findings import CodedConcept
-from radserve.models.pack_types import Assertions, PackLabel
+from radserve.models.pack_types import Assertions, PackLabel, PromptScoring
 from radserve.pipelines.report import asserted_states, contradicts, split_sections
 
 LABEL = PackLabel(
@@ -13,7 +13,7 @@ LABEL = PackLabel(
     code=CodedConcept("233604007", "SCT", "Pneumonia"),
     site=CodedConcept("39607008", "SCT", "Lung"),
     threshold=0.5,
-    logit_scale=10.0,
+    scoring=PromptScoring("prompts", 10.0),
     temperature=1.0,
     assertions=Assertions(
         positive=("consistent with pneumonia",), negative=("no sign of pneumonia", "negative for pneumonia")

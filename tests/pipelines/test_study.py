@@ -72,13 +72,13 @@ async def test_the_score_is_the_softmax_over_the_prompt_pair_and_the_heat_map_ad
         tokens = np.stack([analyser.tokenizer.encode_prompt(prompt) for prompt in prompts])
         answer = await runner.infer(InferenceRequest(analyser.pack.model("text_encoder"), {"tokens": tokens}))
         texts.append(unit(unit(answer.outputs["embedding"]).mean(axis=0)))
-    logits = label.logit_scale * np.array([image @ text for text in texts])
+    logits = label.scoring.logit_scale * np.array([image @ text for text in texts])
     softmax = np.exp(logits) / np.exp(logits).sum()
     assert finding.score == pytest.approx(softmax[0], abs=1e-5)
     calibrated = np.exp(logits / label.temperature)
     assert finding.probability == pytest.approx(calibrated[0] / calibrated.sum(), abs=1e-5)
     heat = finding.region.heat_map.values
-    assert label.logit_scale * heat.sum() == pytest.approx(logits[0] - logits[1], abs=1e-4)
+    assert label.scoring.logit_scale * heat.sum() == pytest.approx(logits[0] - logits[1], abs=1e-4)
 
 
 async def test_the_same_input_gives_the_same_result(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from radserve.errors import ErrorCode
-from radserve.findings import ClinicalContext, StudyFailure, WarningCode
+from radserve.findings import ClinicalContext, Measurement, Region, StudyFailure, WarningCode
+from radserve.pipelines.segment import MILLILITRE, VOLUME
 from radserve.server.result_json import failure_to_json, result_to_json, to_bytes
 from tests.support.dicoms import cr
 from tests.support.results import sample_image, sample_result
@@ -23,7 +25,9 @@ VALIDATOR = Draft202012Validator(SCHEMA)
 
 @pytest.fixture(scope="module")
 def sample() -> Any:
-    return sample_result(sample_image(cr(np.zeros((40, 30), dtype=np.uint16))))
+    result = sample_result(sample_image(cr(np.zeros((40, 30), dtype=np.uint16))))
+    measured = Measurement(VOLUME, 12.5, MILLILITRE)
+    return replace(result, findings=tuple(replace(each, measurements=(measured,)) for each in result.findings))
 
 
 def test_the_schema_itself_is_valid() -> None:
@@ -39,6 +43,14 @@ def test_a_result_without_report_and_context_matches_the_schema() -> None:
     value = result_to_json(sample_result(image, report=None, context=ClinicalContext(), timings_ms=(), warnings=()))
     VALIDATOR.validate(json.loads(to_bytes(value)))
     assert value["report"] is None and value["context"]["age_years"] is None
+
+
+def test_a_finding_without_a_place_matches_the_schema(sample: Any) -> None:
+    region = sample.findings[0].region
+    bare = replace(sample.findings[0], region=Region(region.instance, region.frame))
+    value = json.loads(to_bytes(result_to_json(replace(sample, findings=(bare,)))))
+    VALIDATOR.validate(value)
+    assert value["findings"][0]["region"]["outline"] is None and value["findings"][0]["region"]["heat_map"] is None
 
 
 def resolve(schema: dict[str, Any]) -> dict[str, Any]:

@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from radserve.dicom_io.volume import assemble_volume
 from radserve.errors import ErrorCode, RequestError
 from radserve.geometry import SpatialTransform
-from radserve.image import Image
+from radserve.image import Image, Volume
 from radserve.models.onnx_runner import OnnxRunner
-from radserve.models.pack import load_pack
-from radserve.models.tokenizer import PackTokenizer
+from radserve.models.pack import ModelPack, load_pack
+from radserve.models.tokenizer import pack_tokenizer
 from radserve.pipelines.intended_use import IntendedUsePolicy
+from radserve.pipelines.preprocess.adapter import prepare_now, prepare_volume_now
+from radserve.pipelines.preprocess.chain import chain_of
 from radserve.pipelines.prompts import embed_prompts
 from radserve.pipelines.study import AnalysisLimits, StudyAnalyser
+from radserve.ports import Preprocessor
 from radserve.presentation import present_frame
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
 from radserve.tensors import InferenceRequest, InferenceResponse, ModelRef, PreparedInput
@@ -50,6 +54,24 @@ class MemorySource:
         self.reads.append(instance.sop_instance_uid)
         return self.images[instance.sop_instance_uid]
 
+    async def read_volume(self, instances: Sequence[InstanceRef]) -> Volume:
+        return assemble_volume([await self.read_image(instance) for instance in instances])
+
+
+class DeclaredPreprocessor:
+    """A Preprocessor that runs the pack's own chain with MONAI, in this process."""
+
+    def __init__(self, pack: ModelPack) -> None:
+        self._chains = {
+            use.name: chain_of((step.transform, step.arguments) for step in use.preprocess) for use in pack.inputs
+        }
+
+    async def prepare(self, image: Image, input_name: str, frames: Sequence[int]) -> Sequence[PreparedInput]:
+        return prepare_now(self._chains[input_name], image, frames)
+
+    async def prepare_volume(self, volume: Volume, input_name: str) -> PreparedInput:
+        return prepare_volume_now(self._chains[input_name], volume)
+
 
 class NearestPreprocessor:
     """A Preprocessor that picks the nearest pixels of a 28 x 28 grid."""
@@ -62,6 +84,9 @@ class NearestPreprocessor:
             PreparedInput(present_frame(image, frame)[rows, columns][np.newaxis], transform, image.provenance)
             for frame in frames
         ]
+
+    async def prepare_volume(self, volume: Volume, input_name: str) -> PreparedInput:
+        raise NotImplementedError
 
 
 class RecordingRunner:
@@ -95,17 +120,26 @@ async def make_analyser(
     folder: Path, images: Sequence[Image], *, strict: bool = False, limits: AnalysisLimits | None = None
 ) -> tuple[StudyAnalyser, RecordingRunner, MemorySource]:
     """An analyser of the tiny pack over the images, with what watches it."""
-    pack = load_pack(make_tiny_pack(folder / "tiny"))
+    return await analyser_of(load_pack(make_tiny_pack(folder / "tiny")), images, NearestPreprocessor(), strict, limits)
+
+
+async def analyser_of(
+    pack: ModelPack,
+    images: Sequence[Image],
+    preprocessor: Preprocessor | None = None,
+    strict: bool = False,
+    limits: AnalysisLimits | None = None,
+) -> tuple[StudyAnalyser, RecordingRunner, MemorySource]:
+    """An analyser of any pack over the images, with what watches it; prepares as the pack declares without another."""
     runner = RecordingRunner(OnnxRunner([pack]))
-    length = pack.graphs["text_encoder"].inputs[0].shape[1]
-    tokenizer = PackTokenizer(pack.tokenizer_path, context_length=length, sections=pack.decoder.sections)
+    tokenizer = pack_tokenizer(pack)
     source = MemorySource(images)
     analyser = StudyAnalyser(
         pack=pack,
         tokenizer=tokenizer,
         prompts=await embed_prompts(pack, tokenizer, runner),
         source=source,
-        preprocessor=NearestPreprocessor(),
+        preprocessor=preprocessor or DeclaredPreprocessor(pack),
         runner=runner,
         policy=IntendedUsePolicy(strict=strict),
         limits=limits or AnalysisLimits(),

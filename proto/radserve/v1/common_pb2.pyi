@@ -94,8 +94,18 @@ class Region(_message.Message):
     heat_map: HeatMap
     def __init__(self, series_instance_uid: _Optional[str] = ..., sop_instance_uid: _Optional[str] = ..., frame: _Optional[int] = ..., outline: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., heat_map: _Optional[_Union[HeatMap, _Mapping]] = ...) -> None: ...
 
+class Measurement(_message.Message):
+    __slots__ = ("name", "value", "unit")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    name: CodedConcept
+    value: float
+    unit: CodedConcept
+    def __init__(self, name: _Optional[_Union[CodedConcept, _Mapping]] = ..., value: _Optional[float] = ..., unit: _Optional[_Union[CodedConcept, _Mapping]] = ...) -> None: ...
+
 class Finding(_message.Message):
-    __slots__ = ("label", "code", "site", "score", "probability", "threshold", "positive", "region", "tracking_identifier", "tracking_uid")
+    __slots__ = ("label", "code", "site", "score", "probability", "threshold", "positive", "region", "tracking_identifier", "tracking_uid", "measurements")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +116,7 @@ class Finding(_message.Message):
     REGION_FIELD_NUMBER: _ClassVar[int]
     TRACKING_IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
     TRACKING_UID_FIELD_NUMBER: _ClassVar[int]
+    MEASUREMENTS_FIELD_NUMBER: _ClassVar[int]
     label: str
     code: CodedConcept
     site: CodedConcept
@@ -116,7 +127,8 @@ class Finding(_message.Message):
     region: Region
     tracking_identifier: str
     tracking_uid: str
-    def __init__(self, label: _Optional[str] = ..., code: _Optional[_Union[CodedConcept, _Mapping]] = ..., site: _Optional[_Union[CodedConcept, _Mapping]] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., positive: _Optional[bool] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., tracking_identifier: _Optional[str] = ..., tracking_uid: _Optional[str] = ...) -> None: ...
+    measurements: _containers.RepeatedCompositeFieldContainer[Measurement]
+    def __init__(self, label: _Optional[str] = ..., code: _Optional[_Union[CodedConcept, _Mapping]] = ..., site: _Optional[_Union[CodedConcept, _Mapping]] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., positive: _Optional[bool] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., tracking_identifier: _Optional[str] = ..., tracking_uid: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ...) -> None: ...
 
 class ReportSection(_message.Message):
     __slots__ = ("name", "text")

@@ -1,0 +1,87 @@
+"""Findings of a series read as a volume: its slices go through the graphs together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from radserve.errors import ErrorCode, GeometryError
+from radserve.findings import Finding, Region
+from radserve.image import Volume
+from radserve.models.pack import ModelPack
+from radserve.models.pack_types import MaskScoring, PackInput, PackLabel
+from radserve.pipelines.classify import run_graphs
+from radserve.pipelines.deadline import Deadline
+from radserve.pipelines.scoring import Outputs, mask_probabilities, score_label
+from radserve.pipelines.segment import key_frame, outline_of, segment_volume, volume_of
+from radserve.ports import ModelRunner
+from radserve.references import InstanceRef
+from radserve.tensors import PreparedInput
+from radserve.uids import derive_uid
+
+Directions = Mapping[str, npt.NDArray[np.float64]]
+
+
+async def find_in_volume(
+    pack: ModelPack,
+    use: PackInput,
+    directions: Directions,
+    runner: ModelRunner,
+    volume: Volume,
+    prepared: PreparedInput,
+    deadline: Deadline,
+) -> tuple[Finding, ...]:
+    """The findings of an input's labels in a prepared volume, in the order of the pack's labels.
+
+    A segmented label gets its mask, its volume in ml and the slice with most of it; any other stands on the middle
+    slice, without a place. Raises ModelError; GeometryError GEOMETRY_MISSING for slices in frames of one instance.
+    """
+    slices = slices_of(volume)
+    (outputs,) = await run_graphs(pack, runner, pack.graphs_of(use), prepared.tensor[np.newaxis], deadline)
+    return tuple(
+        _find(pack, label, directions.get(label.name), volume, slices, prepared, outputs)
+        for label in pack.labels
+        if label.name in use.labels
+    )
+
+
+def slices_of(volume: Volume) -> tuple[tuple[InstanceRef, int], ...]:
+    """The source frame of each slice of a volume. Raises GeometryError where that is not known."""
+    if len(volume.slices) != len(volume.array):
+        raise GeometryError(ErrorCode.GEOMETRY_MISSING, "the volume does not say which frames its slices came from")
+    return volume.slices
+
+
+def _find(
+    pack: ModelPack,
+    label: PackLabel,
+    direction: npt.NDArray[np.float64] | None,
+    volume: Volume,
+    slices: tuple[tuple[InstanceRef, int], ...],
+    prepared: PreparedInput,
+    outputs: Outputs,
+) -> Finding:
+    score = score_label(label, direction, outputs)
+    region, mask = Region(*slices[len(slices) // 2]), None
+    if isinstance(label.scoring, MaskScoring) and score.probability >= label.threshold:
+        mask = segment_volume(mask_probabilities(label.scoring, outputs), prepared.transform, slices)
+    if mask:
+        key = key_frame(mask)
+        region = Region(*mask.frames[key], outline_of(mask.frame(key)))
+    series = slices[0][0].series_instance_uid
+    instances = sorted({instance.sop_instance_uid for instance, _ in slices})
+    return Finding(
+        label=label.name,
+        code=label.code,
+        site=label.site,
+        score=score.score,
+        probability=score.probability,
+        threshold=label.threshold,
+        region=region,
+        tracking_identifier=f"{pack.name}/{label.name}",
+        tracking_uid=derive_uid("tracking", series, *instances, label.name, pack.digest),
+        mask=mask,
+        measurements=(volume_of(mask, float(np.prod(volume.geometry.spacing_mm))),) if mask else (),
+    )
