@@ -35,8 +35,6 @@ index = 0
 activation = "sigmoid"
 map = "maps"
 """
-    'kind = "output"\ngraph = "classifier"\noutput = "logits"\nindex = 0\nactivation = "sigmoid"\nmap = "maps"\n'
-)
 AS_IT_IS = '{transform = "Orientation", axcodes = "SPL"}'  # the axes of an axial series, in its own order
 
 
