@@ -57,13 +57,14 @@ class StoreLimits:
 @dataclass(frozen=True, slots=True)
 class IndexedOptions:
     """What a store with an index does besides: `quarantine` takes bytes that conflict with stored ones; an erased study
-    is refused when it comes again (`refuse_erased`) or taken; `remove_result` removes the files of one result. `now`
-    gives seconds since 1970.
+    is refused when it comes again (`refuse_erased`) or taken; `remove_result` removes the files of one result,
+    `remove_study` what else is kept of a study. `now` gives seconds since 1970.
     """
 
     quarantine: QuarantineFolder | None = None
     refuse_erased: bool = True
     remove_result: Callable[[str], Awaitable[None]] = _no_results
+    remove_study: Callable[[str], Awaitable[None]] = _no_results
     now: Callable[[], float] = time.time
 
 
@@ -249,6 +250,7 @@ class StudyStore:
                 await self._options.quarantine.remove_study(study_instance_uid)
             for result_uid in await self._index.result_uids(study_instance_uid):
                 await self._options.remove_result(result_uid)
+            await self._options.remove_study(study_instance_uid)
             await self._index.erase(study_instance_uid, count, self._options.now())
         return count
 

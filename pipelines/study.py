@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -51,6 +51,9 @@ class Analysis:
 
     result: StudyResult
     images: tuple[Image, ...]
+
+
+AnalysisObserver = Callable[[InstanceSource, AnalysisRequest, Analysis], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,10 @@ class _Stopwatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyAnalyser:
-    """Runs one pack on studies. Holds no state of a study: many analyses may run at once."""
+    """Runs one pack on studies. Holds no state of a study: many analyses may run at once.
+
+    `notices` stand among the warnings of every result. `observer` is told of each analysis when it is done.
+    """
 
     pack: ModelPack
     tokenizer: PackTokenizer | None
@@ -115,6 +121,8 @@ class StudyAnalyser:
     runner: ModelRunner
     policy: IntendedUsePolicy
     limits: AnalysisLimits = AnalysisLimits()
+    notices: tuple[ResultWarning, ...] = ()
+    observer: AnalysisObserver | None = None
 
     async def analyse(
         self, request: AnalysisRequest, deadline: Deadline
@@ -127,7 +135,7 @@ class StudyAnalyser:
         """
         watch = _Stopwatch()
         plans = await self._plan(request)
-        warnings = self._check(plans, request.context)
+        warnings = [*self.notices, *self._check(plans, request.context)]
         outcomes = [await self._find(plan, plan.use, watch, deadline) for plan in plans if plan.use]
         warnings += [warning for outcome in outcomes for warning in outcome.warnings]
         drafts: list[SeriesDraft] = []
@@ -145,7 +153,7 @@ class StudyAnalyser:
                 drafts.append(draft)
                 warnings += problems
         images = tuple(image for outcome in outcomes for image in outcome.images)
-        yield Analysis(
+        analysis = Analysis(
             StudyResult(
                 study_instance_uid=request.study.study_instance_uid,
                 series=tuple(_summary(plan) for plan in plans),
@@ -159,6 +167,9 @@ class StudyAnalyser:
             ),
             images,
         )
+        if self.observer:
+            self.observer(self.source, request, analysis)
+        yield analysis
 
     async def _plan(self, request: AnalysisRequest) -> list[_SeriesPlan]:
         found = await self.source.list_instances(request.study)

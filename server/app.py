@@ -22,19 +22,20 @@ from radserve.errors import ErrorCode, RadserveError
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
-from radserve.models.triton.config import ServingOptions
-from radserve.models.triton.server import EmbeddedTriton, Supervision
+from radserve.models.triton.server import EmbeddedTriton
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor
 from radserve.pipelines.preprocess.chain import TransformSpec, chain_of
-from radserve.server.analysers import Analysers
+from radserve.server.analysers import AnalyserMaker
 from radserve.server.artifacts import ArtifactWriter
 from radserve.server.destinations import site_senders
 from radserve.server.dimse import dimse_listener
+from radserve.server.operation.leases import MakeAnalyser
 from radserve.server.records import opened_records
 from radserve.server.rpc.inference_service import InferenceService
 from radserve.server.rpc.model_service import ModelService
 from radserve.server.rpc.study_service import StudyService
+from radserve.server.serving import Serving, serving_packs
 from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
 from radserve.server.study_analysis import StoredStudyAnalysis
@@ -88,7 +89,6 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     """
     async with AsyncExitStack() as stack:
         catalogue = PackCatalogue(settings.pack_dirs)
-        packs = [catalogue.get(name) for name in catalogue.names()]
         decoders = await stack.enter_async_context(decoder_pool(settings))
         preprocessors = await stack.enter_async_context(_preprocessors(settings))
         warming = asyncio.create_task(_warm(decoders, preprocessors))  # while Triton starts
@@ -97,30 +97,28 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         records = await stack.enter_async_context(opened_records(settings))
         store = await stack.enter_async_context(stores.opened(settings.data_dir / "studies", records))
         await stack.enter_async_context(erasing(store))
-        triton = await stack.enter_async_context(_embedded_triton(settings, packs))
-        runner = TritonRunner(triton.url if triton else settings.triton_url, packs)
-        stack.push_async_callback(runner.close)
-        analysers = Analysers(
-            catalogue,
-            store,
-            lambda pack: MonaiPreprocessor(_chains(pack), preprocessors),
-            runner,
-            IntendedUsePolicy(strict=settings.intended_use == "strict"),
-            settings.default_pack,
-        )
+
+        def preprocessor_of(pack: ModelPack) -> MonaiPreprocessor:
+            return MonaiPreprocessor(_chains(pack), preprocessors)
+
+        def maker(runner: TritonRunner) -> MakeAnalyser:
+            policy = IntendedUsePolicy(strict=settings.intended_use == "strict")
+            return AnalyserMaker(store, preprocessor_of, runner, policy).make
+
+        serving = await stack.enter_async_context(serving_packs(settings, catalogue, records.shadows, maker))
         commitments = CommitmentInbox()
         if settings.workflow:
             rules = site_rules(settings, catalogue)
             analysis = StoredStudyAnalysis(
-                store, records.ledger, records.results, catalogue, analysers, decoders, rules.keywords
+                store, records.ledger, records.results, serving.packs, decoders, rules.keywords
             )
             senders = site_senders(settings, commitments)
             await stack.enter_async_context(studies_at_work(settings, records, rules, analysis, senders))
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent_requests)
         study_pb2_grpc.add_StudyServiceServicer_to_server(StudyService(store), server)
-        inference = InferenceService(stores, analysers, ArtifactWriter(decoders))
+        inference = InferenceService(stores, serving.packs, ArtifactWriter(decoders))
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
-        models = ModelService(catalogue, runner, settings.default_pack)
+        models = ModelService(serving.packs, serving.runner)
         model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
         health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -131,9 +129,9 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         await server.start()
         stack.push_async_callback(server.stop, GRACE_SECONDS)
         await warming
-        await stack.enter_async_context(_watched(health, runner, packs))
+        await stack.enter_async_context(_watched(health, serving))
         logger.info("listening on %s", address)
-        yield RunningServer(address, runner, triton, decoders, listener)
+        yield RunningServer(address, serving.runner, serving.triton, decoders, listener)
 
 
 def decoder_pool(settings: Settings) -> WorkerPool:
@@ -152,19 +150,6 @@ def _preprocessors(settings: Settings) -> WorkerPool:
 
 async def _warm(*pools: WorkerPool) -> None:
     await asyncio.gather(*(pool.warm() for pool in pools))
-
-
-@asynccontextmanager
-async def _embedded_triton(settings: Settings, packs: list[ModelPack]) -> AsyncIterator[EmbeddedTriton | None]:
-    """The Triton child process, unless the settings name an outside one or no pack is usable."""
-    if settings.triton_url or not packs:
-        yield None
-        return
-    options = ServingOptions(instances=settings.triton_instances)
-    supervision = Supervision(start_timeout_s=settings.triton_start_timeout_s)
-    log_folder = settings.data_dir / "logs"
-    async with EmbeddedTriton(packs, log_folder=log_folder, options=options, supervision=supervision) as triton:
-        yield triton
 
 
 def _chains(pack: ModelPack) -> dict[str, tuple[TransformSpec, ...]]:
@@ -189,17 +174,19 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def _watched(
-    health: health_aio.HealthServicer, runner: TritonRunner, packs: list[ModelPack]
-) -> AsyncIterator[None]:
-    """Keep grpc.health.v1 true: serving while every graph of every pack answers."""
+async def _watched(health: health_aio.HealthServicer, serving: Serving) -> AsyncIterator[None]:
+    """Keep grpc.health.v1 true: serving while every graph of every loaded pack answers."""
 
     async def report() -> None:
-        graphs = [model for pack in packs for model in pack.models]
-        ready = bool(graphs) and all([await runner.is_ready(graph) for graph in graphs])
-        serving = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        packs = serving.packs.packs()
+        graphs = [(pack, model) for pack in packs for model in pack.models]
+        answers = [await serving.runner.is_ready(model) for _, model in graphs]
+        loaded = {pack.digest for pack in serving.packs.packs()}  # one that was unloaded meanwhile does not count
+        ready = all(answer for (pack, _), answer in zip(graphs, answers, strict=True) if pack.digest in loaded)
+        ready = bool(loaded) and ready
+        state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", *SERVICES):
-            await health.set(service, serving)
+            await health.set(service, state)
 
     async def keep_reporting() -> None:
         while True:

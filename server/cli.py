@@ -19,11 +19,13 @@ from radserve.server.console import PackDirs, settings_of, stderr, stdout
 from radserve.server.doctor import examine
 from radserve.server.infer import InferOutcome, InferRequest, failure_lines, infer
 from radserve.server.models_commands import models_app
+from radserve.server.operation_commands import register as register_operation
 from radserve.server.record_commands import quarantine_app, store_app
 from radserve.server.rules_commands import rules_app
 from radserve.server.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Imaging inference on NVIDIA Triton.")
+register_operation(models_app)
 app.add_typer(models_app, name="models")
 app.add_typer(rules_app, name="rules")
 app.add_typer(store_app, name="store")
@@ -129,6 +131,8 @@ async def _infer(request: InferRequest, server: str, settings: Settings) -> Infe
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="radserve-infer-"))
         embedded = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "data_dir": Path(folder), **ALONE})
+        if request.pack:
+            embedded = embedded.model_copy(update={"default_pack": request.pack})  # which may be NAME@VERSION
         with console.status("Starting the embedded server"):
             started = await stack.enter_async_context(running(embedded))
         client = await stack.enter_async_context(RadserveClient(started.address))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import grpc
 
@@ -14,7 +15,17 @@ from radserve.errors import ErrorCode, RadserveError
 from radserve.findings import Artifact, ClinicalContext
 from radserve.server.rpc.convert import context_to_message
 from radserve.server.rpc.errors import radserve_error
-from radserve.v1 import common_pb2, inference_pb2, inference_pb2_grpc, study_pb2, study_pb2_grpc
+from radserve.v1 import (
+    common_pb2,
+    inference_pb2,
+    inference_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    study_pb2,
+    study_pb2_grpc,
+)
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 20
 CONNECT_SECONDS = 30.0  # a server that was started a moment ago may still be loading
@@ -39,17 +50,15 @@ class ImportedInstance:
 AnalysisEvent = TextPiece | common_pb2.StudyResult | Artifact
 
 
-class RadserveClient:
-    """Talks to one radserve server; an async context manager. Every failed call raises a RadserveError."""
+class _Client:
+    """A connection to one radserve server; an async context manager. Every failed call raises a RadserveError."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         options = [("grpc.max_receive_message_length", 256 << 20)]
         self._channel = grpc.aio.insecure_channel(address, options=options)
-        self._studies = study_pb2_grpc.StudyServiceStub(self._channel)
-        self._inference = inference_pb2_grpc.InferenceServiceStub(self._channel)
 
-    async def __aenter__(self) -> RadserveClient:
+    async def __aenter__(self) -> Self:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._channel.channel_ready()
@@ -63,6 +72,15 @@ class RadserveClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._channel.close()
+
+
+class RadserveClient(_Client):
+    """Sends studies to one radserve server and has them analysed."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._studies = study_pb2_grpc.StudyServiceStub(self._channel)
+        self._inference = inference_pb2_grpc.InferenceServiceStub(self._channel)
 
     async def import_files(self, files: Sequence[FoundFile]) -> list[ImportedInstance]:
         """Send the files in one stream; a file that cannot be read here is refused here, and the rest goes on."""
@@ -114,6 +132,51 @@ class RadserveClient:
                             data.clear()
         except grpc.RpcError as error:
             raise radserve_error(error) from None
+
+
+class ModelClient(_Client):
+    """Operates the packs of one radserve server. `pack` is NAME@VERSION; calls return what the version does then."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._models = model_pb2_grpc.ModelServiceStub(self._channel)
+
+    async def models(self) -> Sequence[model_pb2.Model]:
+        response: model_pb2.ListModelsResponse = await _answer(self._models.ListModels(model_pb2.ListModelsRequest()))
+        return response.models
+
+    async def load(self, pack: str) -> model_pb2.Model:
+        return await _model(self._models.LoadModel(model_pb2.LoadModelRequest(pack=pack)))
+
+    async def unload(self, pack: str) -> model_pb2.Model:
+        return await _model(self._models.UnloadModel(model_pb2.UnloadModelRequest(pack=pack)))
+
+    async def promote(self, pack: str, record: bytes, persons: Sequence[str] = (), reason: str = "") -> model_pb2.Model:
+        override = model_pb2.PromotionOverride(persons=persons, reason=reason) if persons or reason else None
+        request = model_pb2.PromoteModelRequest(pack=pack, evaluation_record=record, override=override)
+        return await _model(self._models.PromoteModel(request))
+
+    async def roll_back(self, name: str) -> model_pb2.Model:
+        return await _model(self._models.RollbackModel(model_pb2.RollbackModelRequest(pack=name)))
+
+    async def shadow(self, pack: str, *, on: bool) -> model_pb2.Model:
+        return await _model(self._models.ShadowModel(model_pb2.ShadowModelRequest(pack=pack, off=not on)))
+
+    async def deprecate(self, pack: str, reason: str) -> model_pb2.Model:
+        request = model_pb2.DeprecateModelRequest(pack=pack, reason=reason)
+        return await _model(self._models.DeprecateModel(request))
+
+
+async def _model(call: Awaitable[Any]) -> model_pb2.Model:
+    model: model_pb2.Model = (await _answer(call)).model
+    return model
+
+
+async def _answer(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except grpc.RpcError as error:
+        raise radserve_error(error) from None
 
 
 def _imported(outcome: study_pb2.InstanceOutcome) -> ImportedInstance:

@@ -14,6 +14,7 @@ from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.result_folders import ResultFolders
 from radserve.dicom_io.store import IndexedOptions
 from radserve.dicom_io.work_ledger import SqlWorkLedger
+from radserve.server.operation.shadow_store import ShadowStore
 from radserve.server.settings import Settings
 
 
@@ -26,12 +27,18 @@ class Records:
     outbox: SqlOutboxLedger
     results: ResultFolders
     quarantine: QuarantineFolder
+    shadows: ShadowStore
     refuse_erased: bool
 
     @property
     def options(self) -> IndexedOptions:
         """How a store uses them."""
-        return IndexedOptions(self.quarantine, self.refuse_erased, remove_result=self.results.remove)
+        return IndexedOptions(
+            self.quarantine,
+            self.refuse_erased,
+            remove_result=self.results.remove,
+            remove_study=self.shadows.remove,
+        )
 
 
 @asynccontextmanager
@@ -48,6 +55,7 @@ async def opened_records(settings: Settings) -> AsyncIterator[Records]:
             outbox=SqlOutboxLedger(database, settings.node_name),
             results=ResultFolders(folder / "results"),
             quarantine=QuarantineFolder(folder / "quarantine", ledger),
+            shadows=ShadowStore(folder / "shadow"),
             refuse_erased=settings.erased_studies == "refuse",
         )
     finally:

@@ -20,7 +20,12 @@ class Settings(BaseSettings):
     port: int = Field(8500, ge=0, le=65535, description="gRPC port; 0 takes a free one")
     data_dir: Path = Field(Path("radserve-data"), description="where studies and logs are kept")
     pack_dirs: tuple[Path, ...] = Field((), description="folders with further model packs, as a JSON list")
-    default_pack: str = Field("cxr-bus-mini", description="the pack of requests that name none")
+    default_pack: str = Field(
+        "cxr-bus-mini", description="the pack of requests that name none; NAME@VERSION until one is promoted"
+    )
+    promotion_profile: Path | None = Field(
+        None, description="acceptance profile that an evaluation record must be of; none: of any"
+    )
     triton_url: str = Field("", description="HOST:PORT of an outside Triton; empty starts the embedded one")
     triton_instances: int = Field(2, ge=1, description="instances of each graph in the embedded Triton")
     triton_start_timeout_s: float = Field(120.0, gt=0, description="how long the embedded Triton may take to start")

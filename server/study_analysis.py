@@ -11,17 +11,17 @@ from radserve.dicom_io.parse import source_context
 from radserve.dicom_io.result_objects import failure_objects, instance_of, result_objects
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.write_base import OutputKind
-from radserve.errors import DicomError, GeometryError, RadserveError, RequestError
+from radserve.errors import DicomError, ErrorCode, GeometryError, ModelError, PackError, RadserveError, RequestError
 from radserve.findings import PackRef, StudyFailure
 from radserve.image import Image, Volume
-from radserve.models.catalogue import PackCatalogue
+from radserve.models.catalogue import split_reference
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.rules import StudyFacts
-from radserve.pipelines.study import Analysis, AnalysisRequest
+from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
 from radserve.pipelines.workflow import AnalysisJob
 from radserve.ports import InstanceSource, ResultStore, WorkLedger
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
-from radserve.server.analysers import Analysers
+from radserve.server.operation.served import ServedPacks
 from radserve.server.study_facts import series_facts
 from radserve.work import ResultObject
 from radserve.workers import WorkerPool
@@ -56,8 +56,7 @@ class StoredStudyAnalysis:
     store: StudyStore
     ledger: WorkLedger
     results: ResultStore
-    catalogue: PackCatalogue
-    analysers: Analysers
+    packs: ServedPacks
     workers: WorkerPool
     keywords: tuple[str, ...] = ()
     analysis_s: float = 600.0
@@ -80,11 +79,22 @@ class StoredStudyAnalysis:
         return StudyFacts(study.study_instance_uid, tuple(facts))
 
     async def digest(self, pack: str) -> str:
-        return self.catalogue.get(pack).digest
+        return self.packs.pack(pack).digest
 
     async def analyse(self, job: AnalysisJob) -> Sequence[ResultObject]:
         """The objects of the result. A study that cannot be analysed has one, too: the SR that says so."""
-        analyser = await self.analysers.get(job.result.pack)
+        name = split_reference(job.result.pack)[0]
+        try:
+            # The version whose digest names the result, even where another one has been promoted meanwhile.
+            async with self.packs.lease(f"{name}@{job.result.pack_digest}") as analyser:
+                return await self._analyse(job, analyser)
+        except PackError as error:
+            if error.code is not ErrorCode.PACK_NOT_LOADED:
+                raise
+            message = f"the version of pack {name!r} was replaced while the study waited"
+            raise ModelError(ErrorCode.MODEL_UNAVAILABLE, message) from error  # the next attempt takes the new one
+
+    async def _analyse(self, job: AnalysisJob, analyser: StudyAnalyser) -> Sequence[ResultObject]:
         selected = replace(analyser, source=Selection(self.store, frozenset(job.instances)))
         request = AnalysisRequest(StudyRef(job.result.study_instance_uid))
         revised: dict[str, Any] = {

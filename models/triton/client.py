@@ -64,6 +64,15 @@ class TritonRunner:
         self._graphs = {model: graph for pack in packs for model, graph in pack.models.items()}
         self._connection: Any = None
 
+    def add(self, pack: ModelPack) -> None:
+        """Hold the models of one more pack to their graphs' tensors."""
+        self._graphs |= pack.models
+
+    def remove(self, pack: ModelPack) -> None:
+        """Forget the models of a pack."""
+        for model in pack.models:
+            self._graphs.pop(model, None)
+
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Run one model; raises ModelError as the port says, INVALID_ARGUMENT when the inputs are not the model's.
 

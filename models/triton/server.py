@@ -56,7 +56,8 @@ class EmbeddedTriton:
 
     Start it on a thread that lives as long as the service: the kernel kills the child when that thread or the whole
     process ends, however it ends. The socket, the model repository and the backend's shared memory are for this user
-    only, for who reaches Triton's model control can run code. `restarts` counts how often the child was replaced.
+    only, for who reaches Triton's model control can run code. `restarts` counts how often the child was replaced;
+    `models` are what it serves now.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class EmbeddedTriton:
     ) -> None:
         self.restarts = 0
         self.models: tuple[ModelRef, ...] = tuple(model for pack in packs for model in pack.models)
-        self._packs, self._options = packs, options or ServingOptions()
+        self._packs, self._options = tuple(packs), options or ServingOptions()
         self._supervision = supervision or Supervision()
         self._log_folder = log_folder
         self._token = secrets.token_hex(6)
@@ -123,6 +124,40 @@ class EmbeddedTriton:
         if self._folder:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         self._supervisor = self._process = self._log = self._folder = None
+
+    async def load(self, pack: ModelPack) -> None:
+        """Serve one more pack, also after a restart; returns when every graph is ready.
+
+        Raises MODEL_UNAVAILABLE when one is not, and then serves none of them; PACK_HASH_MISMATCH.
+        """
+        repository = self._socket_stem.with_name("models")
+        added = await asyncio.to_thread(write_repository, [pack], repository, self._options)
+        self.models = tuple(dict.fromkeys((*self.models, *added)))
+        client = TritonRunner(self.url)
+        try:
+            for model in added:
+                await client.load(model)
+            await client.wait_ready(added, self._supervision.start_timeout_s)
+        except BaseException:
+            await asyncio.shield(self.unload(pack))
+            raise
+        finally:
+            await client.close()
+
+    async def unload(self, pack: ModelPack) -> None:
+        """Serve a pack no more. A graph that Triton cannot unload now is not loaded again after a restart."""
+        gone = tuple(pack.models)
+        self.models = tuple(model for model in self.models if model not in gone)
+        client = TritonRunner(self.url)
+        try:
+            for model in gone:
+                with suppress(ModelError):
+                    await client.unload(model)
+        finally:
+            await client.close()
+        for model in gone:
+            folder = self._socket_stem.with_name("models") / model.name
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def __aenter__(self) -> Self:
         await self.start()

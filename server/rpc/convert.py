@@ -19,6 +19,8 @@ from radserve.findings import (
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput
 from radserve.references import AcquisitionContext, InstanceRef
+from radserve.server.operation.shadow_store import ShadowSummary
+from radserve.server.operation.versions import VersionStatus
 from radserve.v1 import common_pb2, model_pb2, study_pb2
 
 
@@ -169,3 +171,29 @@ def pack_to_message(pack: ModelPack, *, ready: bool) -> model_pb2.Model:
         ],
         ready=ready,
     )
+
+
+def status_to_message(status: VersionStatus, summary: ShadowSummary, missed: int) -> model_pb2.Model:
+    """What a version does; to be merged with what it is."""
+    message = model_pb2.Model(
+        state=f"MODEL_STATE_{status.state.name}",
+        deprecated=status.deprecated,
+        requests=status.users,
+    )
+    if summary.studies or summary.failures or missed:
+        labels = [
+            model_pb2.LabelAgreement(
+                label=each.label,
+                compared=each.compared,
+                agreeing=each.agreeing,
+                delivered_positive=each.delivered_positive,
+                shadow_positive=each.shadow_positive,
+                mean_difference=each.mean_difference,
+                largest_absolute_difference=each.largest_difference,
+            )
+            for each in summary.labels
+        ]
+        message.shadow.MergeFrom(
+            model_pb2.ShadowSummary(studies=summary.studies, failures=summary.failures, missed=missed, labels=labels)
+        )
+    return message

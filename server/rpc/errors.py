@@ -24,6 +24,8 @@ _STATUS = {
     ErrorCode.STUDY_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     ErrorCode.SERIES_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     ErrorCode.UNKNOWN_PACK: grpc.StatusCode.NOT_FOUND,
+    ErrorCode.PACK_NOT_LOADED: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.PROMOTION_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.NO_APPLICABLE_INPUT: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.OUTSIDE_INTENDED_USE: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.STUDY_ERASED: grpc.StatusCode.FAILED_PRECONDITION,

@@ -15,7 +15,7 @@ from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisRequest, ReportText, StudyAnalyser
 from radserve.ports import ReportWriter
 from radserve.references import StudyRef
-from radserve.server.analysers import Analysers
+from radserve.server.operation.served import ServedPacks
 from radserve.server.rpc.convert import context_from_message, result_to_message
 from radserve.server.rpc.errors import Context, answered, streamed
 from radserve.server.stores import Stores
@@ -27,9 +27,9 @@ ARTIFACT_CHUNK = 1 << 20
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     """Serves radserve.v1.InferenceService."""
 
-    def __init__(self, stores: Stores, analysers: Analysers, writer: ReportWriter) -> None:
+    def __init__(self, stores: Stores, packs: ServedPacks, writer: ReportWriter) -> None:
         self._stores = stores
-        self._analysers = analysers
+        self._packs = packs
         self._writer = writer
 
     async def ClassifyLesions(
@@ -88,9 +88,11 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     async def _analyse(
         self, message: inference_pb2.AnalysisInput, deadline: Deadline, *, report: bool
     ) -> AsyncGenerator[ReportText | Analysis, None]:
-        analyser = await self._analysers.get(message.pack)
-        async with self._opened(message, analyser) as (study_analyser, study, series_instance_uid):
-            clinical = context_from_message(message.context)
+        clinical = context_from_message(message.context)
+        async with (
+            self._packs.lease(message.pack) as analyser,
+            self._opened(message, analyser) as (study_analyser, study, series_instance_uid),
+        ):
             request = AnalysisRequest(study, series_instance_uid, clinical, report)
             async with aclosing(study_analyser.analyse(request, deadline)) as events:
                 async for event in events:
@@ -110,7 +112,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 with tempfile.TemporaryDirectory(prefix="radserve-inline-") as folder:
                     async with self._stores.opened(Path(folder)) as store:
                         study = await _keep(message.inline, store)
-                        yield replace(analyser, source=store), study, ""
+                        # What is inline is not kept: no shadow sees it.
+                        yield replace(analyser, source=store, observer=None), study, ""
             case _:
                 message_text = "the request names no study, no series and no inline instances"
                 raise RequestError(ErrorCode.INVALID_ARGUMENT, message_text)

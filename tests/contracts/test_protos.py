@@ -47,4 +47,10 @@ def test_the_services_have_the_methods_that_integrators_script_against() -> None
         "InferenceService.GenerateReport",
         "InferenceService.AnalyseStudy",
         "ModelService.ListModels",
+        "ModelService.LoadModel",
+        "ModelService.UnloadModel",
+        "ModelService.PromoteModel",
+        "ModelService.RollbackModel",
+        "ModelService.ShadowModel",
+        "ModelService.DeprecateModel",
     }

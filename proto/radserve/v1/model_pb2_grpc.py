@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ModelServiceStub:
-    """Says which packs are served and what they are for.
+    """Says which packs are served and what they are for, and changes which version of a pack answers. No request fails
+    because of a change: one that has begun keeps the version it began with.
     """
 
     def __init__(self, channel):
@@ -40,14 +41,87 @@ class ModelServiceStub:
                 request_serializer=radserve_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=radserve_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/radserve.v1.ModelService/LoadModel',
+                request_serializer=radserve_dot_v1_dot_model__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=radserve_dot_v1_dot_model__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/radserve.v1.ModelService/UnloadModel',
+                request_serializer=radserve_dot_v1_dot_model__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=radserve_dot_v1_dot_model__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
+        self.PromoteModel = channel.unary_unary(
+                '/radserve.v1.ModelService/PromoteModel',
+                request_serializer=radserve_dot_v1_dot_model__pb2.PromoteModelRequest.SerializeToString,
+                response_deserializer=radserve_dot_v1_dot_model__pb2.PromoteModelResponse.FromString,
+                _registered_method=True)
+        self.RollbackModel = channel.unary_unary(
+                '/radserve.v1.ModelService/RollbackModel',
+                request_serializer=radserve_dot_v1_dot_model__pb2.RollbackModelRequest.SerializeToString,
+                response_deserializer=radserve_dot_v1_dot_model__pb2.RollbackModelResponse.FromString,
+                _registered_method=True)
+        self.ShadowModel = channel.unary_unary(
+                '/radserve.v1.ModelService/ShadowModel',
+                request_serializer=radserve_dot_v1_dot_model__pb2.ShadowModelRequest.SerializeToString,
+                response_deserializer=radserve_dot_v1_dot_model__pb2.ShadowModelResponse.FromString,
+                _registered_method=True)
+        self.DeprecateModel = channel.unary_unary(
+                '/radserve.v1.ModelService/DeprecateModel',
+                request_serializer=radserve_dot_v1_dot_model__pb2.DeprecateModelRequest.SerializeToString,
+                response_deserializer=radserve_dot_v1_dot_model__pb2.DeprecateModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
-    """Says which packs are served and what they are for.
+    """Says which packs are served and what they are for, and changes which version of a pack answers. No request fails
+    because of a change: one that has begun keeps the version it began with.
     """
 
     def ListModels(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadModel(self, request, context):
+        """Loads a version, so that requests that name it are answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Unloads a version when the last request in work with it has ended; the active version is not unloaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromoteModel(self, request, context):
+        """Makes a version the active one. It needs an evaluation record of exactly this pack that passed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackModel(self, request, context):
+        """Makes the version the active one again that was promoted before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShadowModel(self, request, context):
+        """Lets a version see the studies that the active one answers; its results are kept and compared, never delivered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeprecateModel(self, request, context):
+        """Marks a version: its results carry a warning.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -60,6 +134,36 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=radserve_dot_v1_dot_model__pb2.ListModelsRequest.FromString,
                     response_serializer=radserve_dot_v1_dot_model__pb2.ListModelsResponse.SerializeToString,
             ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=radserve_dot_v1_dot_model__pb2.LoadModelRequest.FromString,
+                    response_serializer=radserve_dot_v1_dot_model__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=radserve_dot_v1_dot_model__pb2.UnloadModelRequest.FromString,
+                    response_serializer=radserve_dot_v1_dot_model__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'PromoteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteModel,
+                    request_deserializer=radserve_dot_v1_dot_model__pb2.PromoteModelRequest.FromString,
+                    response_serializer=radserve_dot_v1_dot_model__pb2.PromoteModelResponse.SerializeToString,
+            ),
+            'RollbackModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackModel,
+                    request_deserializer=radserve_dot_v1_dot_model__pb2.RollbackModelRequest.FromString,
+                    response_serializer=radserve_dot_v1_dot_model__pb2.RollbackModelResponse.SerializeToString,
+            ),
+            'ShadowModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShadowModel,
+                    request_deserializer=radserve_dot_v1_dot_model__pb2.ShadowModelRequest.FromString,
+                    response_serializer=radserve_dot_v1_dot_model__pb2.ShadowModelResponse.SerializeToString,
+            ),
+            'DeprecateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeprecateModel,
+                    request_deserializer=radserve_dot_v1_dot_model__pb2.DeprecateModelRequest.FromString,
+                    response_serializer=radserve_dot_v1_dot_model__pb2.DeprecateModelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'radserve.v1.ModelService', rpc_method_handlers)
@@ -69,7 +173,8 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
-    """Says which packs are served and what they are for.
+    """Says which packs are served and what they are for, and changes which version of a pack answers. No request fails
+    because of a change: one that has begun keeps the version it began with.
     """
 
     @staticmethod
@@ -89,6 +194,168 @@ class ModelService:
             '/radserve.v1.ModelService/ListModels',
             radserve_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
             radserve_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radserve.v1.ModelService/LoadModel',
+            radserve_dot_v1_dot_model__pb2.LoadModelRequest.SerializeToString,
+            radserve_dot_v1_dot_model__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radserve.v1.ModelService/UnloadModel',
+            radserve_dot_v1_dot_model__pb2.UnloadModelRequest.SerializeToString,
+            radserve_dot_v1_dot_model__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromoteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radserve.v1.ModelService/PromoteModel',
+            radserve_dot_v1_dot_model__pb2.PromoteModelRequest.SerializeToString,
+            radserve_dot_v1_dot_model__pb2.PromoteModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radserve.v1.ModelService/RollbackModel',
+            radserve_dot_v1_dot_model__pb2.RollbackModelRequest.SerializeToString,
+            radserve_dot_v1_dot_model__pb2.RollbackModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShadowModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radserve.v1.ModelService/ShadowModel',
+            radserve_dot_v1_dot_model__pb2.ShadowModelRequest.SerializeToString,
+            radserve_dot_v1_dot_model__pb2.ShadowModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeprecateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radserve.v1.ModelService/DeprecateModel',
+            radserve_dot_v1_dot_model__pb2.DeprecateModelRequest.SerializeToString,
+            radserve_dot_v1_dot_model__pb2.DeprecateModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

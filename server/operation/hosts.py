@@ -1,0 +1,81 @@
+"""Loads and unloads the graphs of packs: on the embedded Triton, or on an outside one by its repository API."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from radserve.errors import ErrorCode, ModelError
+from radserve.models.pack import ModelPack
+from radserve.models.triton.client import TritonRunner
+from radserve.models.triton.server import EmbeddedTriton
+
+logger = logging.getLogger(__name__)
+
+LOAD_SECONDS = 120.0
+
+
+class PackHost(Protocol):
+    """Loads and unloads all graphs of a pack."""
+
+    async def load(self, pack: ModelPack) -> None:
+        """Return when every graph answers; raises ModelError and leaves nothing loaded when one does not."""
+        ...
+
+    async def unload(self, pack: ModelPack) -> None:
+        """Unload every graph. Never raises: what stays loaded costs memory and answers nobody."""
+        ...
+
+
+class EmbeddedHost:
+    """The embedded Triton. Its runner knows the graphs of the packs that are loaded."""
+
+    def __init__(self, triton: EmbeddedTriton, runner: TritonRunner) -> None:
+        self._triton, self._runner = triton, runner
+
+    async def load(self, pack: ModelPack) -> None:
+        await self._triton.load(pack)
+        self._runner.add(pack)
+
+    async def unload(self, pack: ModelPack) -> None:
+        self._runner.remove(pack)
+        await self._triton.unload(pack)
+
+
+class OutsideHost:
+    """A Triton of the site, whose model repository already has the graphs (`radserve models repository`).
+
+    Where it does not run with explicit model control it serves all it has: then a graph that is ready is loaded.
+    """
+
+    def __init__(self, runner: TritonRunner) -> None:
+        self._runner = runner
+
+    async def load(self, pack: ModelPack) -> None:
+        try:
+            for model in pack.models:
+                if not await self._runner.is_ready(model):
+                    await self._runner.load(model)
+            await self._runner.wait_ready(tuple(pack.models), LOAD_SECONDS)
+        except ModelError:
+            await self.unload(pack)
+            raise
+        self._runner.add(pack)
+
+    async def unload(self, pack: ModelPack) -> None:
+        self._runner.remove(pack)
+        for model in pack.models:
+            try:
+                await self._runner.unload(model)
+            except ModelError as error:
+                logger.warning("the outside Triton did not unload %s: %s", model.name, error.detail)
+
+
+class NoHost:
+    """Stands where the server started without any usable pack, and so without a Triton."""
+
+    async def load(self, pack: ModelPack) -> None:
+        raise ModelError(ErrorCode.MODEL_UNAVAILABLE, "the server started without packs and runs no Triton: restart it")
+
+    async def unload(self, pack: ModelPack) -> None:
+        pass

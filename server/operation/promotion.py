@@ -1,0 +1,115 @@
+"""The gate of promotion: a pack answers by itself only with an evaluation record of exactly this pack that passed.
+
+A record with a failed gate can be overridden by two persons with a reason; a record that is missing, was altered or
+speaks of another pack cannot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from radserve.errors import ErrorCode, RequestError
+from radserve.models.pack import ModelPack
+
+SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Two persons who answer for a promotion against a failed gate, and why."""
+
+    persons: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a promotion is asked for with: the evaluation record as it was written, and an override if need be."""
+
+    record: bytes
+    override: Override | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A promotion that is allowed: by which record of which profile, which gates failed, and who overrode them."""
+
+    record_digest: str
+    profile: str
+    failed: tuple[str, ...]
+    override: Override | None
+
+    def facts(self) -> dict[str, Any]:
+        """For the audit log."""
+        override = self.override and {"persons": list(self.override.persons), "reason": self.override.reason}
+        return {
+            "record": self.record_digest,
+            "profile": self.profile,
+            "failed_gates": list(self.failed),
+            "override": override,
+        }
+
+
+def judge(pack: ModelPack, evidence: Evidence, profile: Path | None = None) -> Verdict:
+    """Say whether `pack` may be promoted; with `profile`, by a record of exactly that profile.
+
+    Raises RequestError PROMOTION_REFUSED with the cause, RadserveError INVALID_ARGUMENT for a record that was altered
+    or is of another profile.
+    """
+    from radserve.evaluation.gates import check_record, read_profile  # numpy tables: only here are they needed
+
+    record = _parsed(evidence.record)
+    passed = check_record(record, read_profile(profile) if profile else None)
+    _check_pack(pack, record["model"])
+    failed = tuple(_name(gate) for gate in record["gates"] if gate.get("passed") is not True)
+    override = None
+    if not passed:
+        override = _checked(evidence.override, failed)
+    named = f"{record['profile']['name']} {record['profile']['version']}"
+    return Verdict(str(record["digest"]), named, failed, override)
+
+
+def _parsed(text: bytes) -> Mapping[str, Any]:
+    if not text:
+        raise refused("a pack is promoted with an evaluation record, and none was given")
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise refused("the evaluation record is not JSON") from error
+    if not isinstance(record, dict):
+        raise refused("the evaluation record is not a JSON object")
+    return record
+
+
+def _check_pack(pack: ModelPack, model: Mapping[str, str]) -> None:
+    digest = model.get("pipeline_digest", "")
+    if not digest:
+        raise refused("the evaluation record does not say which pack it measured (model.pipeline_digest)")
+    if digest != pack.digest:
+        message = f"the evaluation record is of the digest {digest[:SHOWN]!r}, the pack has {pack.digest[:SHOWN]!r}"
+        raise refused(message)
+
+
+def _checked(override: Override | None, failed: tuple[str, ...]) -> Override:
+    gates = ", ".join(failed) or "all of it"
+    if override is None or not (override.persons or override.reason):
+        raise refused(f"the evaluation record did not pass ({gates}); two persons can override it with a reason")
+    persons = tuple(dict.fromkeys(person.strip() for person in override.persons))
+    if len({person.casefold() for person in persons if person}) < 2:
+        raise refused(f"an override of a failed record ({gates}) needs two different persons, got {len(persons)}")
+    if not override.reason.strip():
+        raise refused(f"an override of a failed record ({gates}) needs a reason")
+    return Override(persons, override.reason.strip())
+
+
+def _name(gate: Mapping[str, Any]) -> str:
+    return f"{gate.get('finding') or 'model'} {gate.get('metric')}"
+
+
+def refused(cause: str) -> RequestError:
+    """The error of a promotion that is not allowed."""
+    return RequestError(ErrorCode.PROMOTION_REFUSED, cause)
