@@ -4,8 +4,8 @@
 Which tokens begin, end and fill a text, the pack says itself ([tokenizer]); a post-processor in the file is not used.
 
 Going back, a piece depends on the tokens before it only, so that text can be streamed token by token. A file with a
-decoder (sub-words) says itself how pieces join; words without one get no space before `. , : ;`, a capital after the
-start, a full stop or a colon, and section heads a line of their own.
+decoder (sub-words) says itself how pieces join; words without one get no space before `. , : ;` or between Chinese
+words, a capital after the start, a full stop or a colon, and section heads a line of their own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL_TOKENS = (PAD, START, END, UNKNOWN)
 _SENTENCE_BREAKS = frozenset(".:")
 _CLOSING_MARKS = frozenset(".,:;")
+_CHINESE = (("\u4e00", "\u9fff"), ("\u3000", "\u303f"), ("\uff00", "\uffef"))  # words, then punctuation marks
 
 
 class PackTokenizer:
@@ -54,10 +55,10 @@ class PackTokenizer:
         self.context_length = context_length
         self._sections = frozenset(name.lower() for name in sections)
         names = special or TokenizerSpec()
-        self.pad_id, self.end_id = self._special_id(names.pad), self._special_id(names.end)
-        self._starts = [self._special_id(names.start)] if names.start else []
+        self.pad_id, self.end_id = self.special_id(names.pad), self.special_id(names.end)
+        self._starts = [self.special_id(names.start)] if names.start else []
         self.start_id = (*self._starts, self.end_id)[0]  # what a report is written from
-        self.unknown_id = self._special_id(names.unknown) if names.unknown else None
+        self.unknown_id = self.special_id(names.unknown) if names.unknown else None
         self._special = frozenset(filter(None, (names.pad, names.start, names.end, names.unknown)))
 
     @property
@@ -106,7 +107,8 @@ class PackTokenizer:
             )
         return str(word)
 
-    def _special_id(self, token: str) -> int:
+    def special_id(self, token: str) -> int:
+        """The id of a special token; raises PackError (PACK_INVALID) when the tokenizer has none of this name."""
         token_id = self._tokenizer.token_to_id(token)
         if token_id is None:
             raise PackError(ErrorCode.PACK_INVALID, f"tokenizer has no special token {token!r}")
@@ -123,19 +125,28 @@ def pack_tokenizer(pack: ModelPack) -> PackTokenizer | None:
     return PackTokenizer(pack.tokenizer_path, context_length=length, sections=sections, special=pack.tokenizer)
 
 
+def is_chinese(text: str) -> bool:
+    """Whether a word or text holds a Chinese character or punctuation mark."""
+    return any(first <= character <= last for character in text for first, last in _CHINESE)
+
+
 def _piece(word: str, previous: Sequence[str], sections: frozenset[str]) -> str:
-    if word in SPECIAL_TOKENS:
+    if _is_special(word):
         return ""
-    last = next((each for each in reversed(previous) if each not in SPECIAL_TOKENS), None)
+    last = next((each for each in reversed(previous) if not _is_special(each)), None)
     if last is None:
         return _capitalised(word)
     if word in sections:
         return "\n" + _capitalised(word)
     if word in _CLOSING_MARKS:
         return word
-    if word == "-" or last == "-":
+    if word == "-" or last == "-" or (is_chinese(word) and is_chinese(last)):
         return word
     return " " + (_capitalised(word) if last in _SENTENCE_BREAKS else word)
+
+
+def _is_special(word: str) -> bool:
+    return word.startswith("<") and word.endswith(">") and len(word) > 2
 
 
 def _capitalised(word: str) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from radserve.models.tokenizer import PackTokenizer
 from radserve.models.train.augment import Augmentation
 from radserve.models.train.data import LabelledImages, Task
+from radserve.models.train.wordings import START_TOKENS
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,22 @@ class Batch:
     captioned: Tensor
 
 
-def caption_table(tasks: Sequence[Task], tokenizer: PackTokenizer) -> dict[tuple[int, bool], Tensor]:
-    """All encoded reports (count, T) of every (task index, state)."""
+def caption_table(tasks: Sequence[Task], tokenizer: PackTokenizer) -> dict[tuple[int, bool], tuple[Tensor, ...]]:
+    """All encoded reports of every (task index, state): one tensor (count, T) for each language."""
     return {
-        (index, state): torch.stack(
-            [torch.from_numpy(tokenizer.encode_prompt(text)) for text in task.wording.reports(state)]
+        (index, state): tuple(
+            _encoded(task.wording.reports(state, language), tokenizer, START_TOKENS[language])
+            for language in task.wording.parts
         )
         for index, task in enumerate(tasks)
         for state in (False, True)
     }
+
+
+def _encoded(texts: Sequence[str], tokenizer: PackTokenizer, start: str) -> Tensor:
+    encoded = torch.stack([torch.from_numpy(tokenizer.encode_prompt(text)) for text in texts])
+    encoded[:, 0] = tokenizer.special_id(start)
+    return encoded
 
 
 def prompt_table(tasks: Sequence[Task], tokenizer: PackTokenizer) -> Tensor:
@@ -54,7 +62,7 @@ class BatchMaker:
 
     tasks: Sequence[Task]
     splits: Sequence[LabelledImages]
-    captions: dict[tuple[int, bool], Tensor]
+    captions: dict[tuple[int, bool], tuple[Tensor, ...]]
     quotas: Sequence[int]
     augmentation: Augmentation
     captioned_share: float = 0.25
@@ -65,9 +73,10 @@ class BatchMaker:
             yield self._draw(cycles, generator)
 
     def captions_of(self, tasks: Tensor, states: Tensor, generator: torch.Generator) -> Tensor:
-        """One random caption (T) for each task index and state, stacked (N, T)."""
-        tables = [self.captions[int(task), bool(state)] for task, state in zip(tasks, states, strict=True)]
-        return torch.stack([table[int(torch.randint(len(table), (1,), generator=generator))] for table in tables])
+        """One random caption (T), of any language, for each task index and state, stacked (N, T)."""
+        languages = [self.captions[int(task), bool(state)] for task, state in zip(tasks, states, strict=True)]
+        tables = [each[_draw_index(len(each), generator)] for each in languages]
+        return torch.stack([table[_draw_index(len(table), generator)] for table in tables])
 
     def _classes(self) -> dict[tuple[int, bool], Tensor]:
         return {
@@ -97,6 +106,10 @@ class BatchMaker:
             captions=self.captions_of(task_index[captioned], positive[captioned], generator),
             captioned=torch.tensor(captioned),
         )
+
+
+def _draw_index(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (1,), generator=generator))
 
 
 def _cycle(indices: Tensor, generator: torch.Generator) -> Iterator[int]:

@@ -10,14 +10,15 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 
 from radserve.models.tokenizer import SPECIAL_TOKENS, UNKNOWN
-from radserve.models.train.wordings import vocabulary
+from radserve.models.train.wordings import START_TOKENS, vocabulary
 
 
 def write_tokenizer(path: Path) -> None:
     """Write `tokenizer.json`: special tokens first (<pad> is 0), then the words in alphabetical order."""
-    words = [*SPECIAL_TOKENS, *vocabulary()]
+    special = [*SPECIAL_TOKENS, *(token for token in START_TOKENS.values() if token not in SPECIAL_TOKENS)]
+    words = [*special, *vocabulary()]
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN))
     tokenizer.normalizer = Lowercase()
     tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.add_special_tokens(special)
     tokenizer.save(str(path), pretty=True)

@@ -18,6 +18,7 @@ from radserve.models.train.data import TASKS, LabelledImages, load_split
 from radserve.models.train.loop import Recipe, train
 from radserve.models.train.objective import contrast_loss, trimmed
 from radserve.models.train.vocabulary import write_tokenizer
+from radserve.models.train.wordings import START_TOKENS
 
 _RECIPE = Recipe(steps=3, quotas=(3, 3), warm_up_steps=1)
 _SMALL = {
@@ -96,9 +97,10 @@ def test_the_caption_of_an_image_is_of_its_own_task_and_state(maker: BatchMaker,
     (batch,) = maker.batches(1, torch.Generator().manual_seed(0))
     for index, caption in zip(batch.captioned.tolist(), batch.captions, strict=True):
         task = TASKS[int(batch.tasks[index])]
-        reports = {tuple(tokenizer.encode_words(text)) for text in task.wording.reports(bool(batch.positive[index]))}
-        words = [token for token in caption.tolist() if token not in (tokenizer.start_id, tokenizer.end_id, 0)]
-        assert tuple(words) in reports
+        state, first = bool(batch.positive[index]), int(caption[0])
+        (language,) = [each for each, token in START_TOKENS.items() if tokenizer.special_id(token) == first]
+        reports = {tuple(tokenizer.encode_words(text)) for text in task.wording.reports(state, language)}
+        assert tuple(token for token in caption[1:].tolist() if token not in (tokenizer.end_id, 0)) in reports
 
 
 def test_augmented_pixels_stay_in_range_and_near_their_image() -> None:
