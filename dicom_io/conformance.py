@@ -34,6 +34,7 @@ CONCEPTS = (
     ("presence", write_sr.PRESENCE),
     ("presence: positive", write_sr.PRESENT),
     ("presence: negative", write_sr.ABSENT),
+    ("presence: no answer", write_sr.UNDETERMINED),
     ("algorithm family", write_sr.ARTIFICIAL_INTELLIGENCE),
     ("no result", write_not_analysable.SUMMARY_OF_ANALYSES),
     ("no result: could not be analysed", write_not_analysable.FAILED),

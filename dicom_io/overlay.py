@@ -91,8 +91,7 @@ def _draw(image: Image, finding: Finding, grey: FloatArray) -> Pillow.Image:
         corners = finding.region.outline * scale + (left, BAND_PX)
         pen.line([(float(x), float(y)) for x, y in corners], fill=OUTLINE_RGB, width=2, joint="curve")
     _band(pen, 0, picture.width, BANNER, BANNER_RGB)
-    verdict = "present" if finding.positive else "absent"
-    text = f"{finding.label}: {verdict}, probability {finding.probability:.1%}"
+    text = f"{finding.label}: {finding.verdict}, probability {finding.probability:.1%}"
     _band(pen, BAND_PX + height, picture.width, text, LABEL_RGB)
     return picture
 

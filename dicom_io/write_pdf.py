@@ -107,9 +107,8 @@ def _name(source: Dataset) -> str:
 
 
 def _line(finding: Finding) -> str:
-    verdict = "present" if finding.positive else "absent"
-    limit = f"threshold {finding.threshold:.1%}"
-    return f"- {finding.label} ({finding.site.meaning}): {verdict}, probability {finding.probability:.1%}, {limit}"
+    numbers = f"probability {finding.probability:.1%}, threshold {finding.threshold:.1%}"
+    return f"- {finding.label} ({finding.site.meaning}): {finding.verdict}, {numbers}"
 
 
 def render_pdf(lines: Sequence[str]) -> bytes:

@@ -42,6 +42,7 @@ SCORE = Code("246262008", "SCT", "Score")
 PRESENCE = Code("121052", "DCM", "Presence of property")
 PRESENT = Code("52101004", "SCT", "Present")
 ABSENT = Code("272519000", "SCT", "Absent")
+UNDETERMINED = Code("373068000", "SCT", "Undetermined")
 IMAGING = Code("363679005", "SCT", "Imaging")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PERCENT = Code("%", "UCUM", "Percent")
@@ -189,8 +190,14 @@ def _content(finding: Finding, pack: PackRef) -> dict[str, Any]:
             sr.Measurement(SCORE, float(finding.score), NO_UNITS),
             *(sr.Measurement(_code(each.name), float(each.value), _code(each.unit)) for each in finding.measurements),
         ],
-        qualitative_evaluations=[sr.QualitativeEvaluation(PRESENCE, PRESENT if finding.positive else ABSENT)],
+        qualitative_evaluations=[sr.QualitativeEvaluation(PRESENCE, _presence(finding))],
     )
+
+
+def _presence(finding: Finding) -> Code:
+    if finding.cannot_assess:
+        return UNDETERMINED
+    return PRESENT if finding.positive else ABSENT
 
 
 def _region(finding: Finding, source: Dataset) -> sr.ImageRegion:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from radserve.errors import ErrorCode, PackError
 from radserve.findings import PackRef
+from radserve.models.gate import Gate, read_gate
 from radserve.models.onnx_signature import read_signature
 from radserve.models.pack_checks import check_graphs, check_labels, check_scoring
 from radserve.models.pack_files import PACK_FILE, invalid, pipeline_digest, read_verified, verify_files
@@ -28,7 +29,7 @@ from radserve.models.pack_types import (
     TokenizerSpec,
     migrated,
 )
-from radserve.tensors import ModelRef
+from radserve.tensors import ModelRef, TensorSpec
 
 __all__ = ["DECODER_STEP", "GRAPH_NAMES", "IMAGE_ENCODER", "TEXT_ENCODER", "GraphSpec", "ModelPack", "load_pack"]
 
@@ -41,7 +42,8 @@ _Named = TypeVar("_Named", PackInput, PackLabel)
 class ModelPack:
     """A verified model pack. `digest`, the pipeline digest, is the SHA-256 over everything in it (pack_files.py).
 
-    `decoder` is None for a pack that writes no report, `prompts` for one that scores no label by prompts.
+    `decoder` is None for a pack that writes no report, `prompts` for one that scores no label by prompts. `gates` has
+    the out-of-distribution gate of each input that states one.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ModelPack:
     decoder: DecoderSpec | None
     tokenizer: TokenizerSpec
     prompts: PromptSet | None
+    gates: Mapping[str, Gate]
     digest: str
     folder: Path = field(repr=False)
 
@@ -136,6 +139,7 @@ def _load(folder: Path) -> ModelPack:
         training=MappingProxyType(dict(table.training)),
         graphs=MappingProxyType(graphs),
         prompts=prompts,
+        gates=MappingProxyType(_gates(folder, table, graphs)),
         digest=pipeline_digest(raw, table.files),
         folder=folder,
     )
@@ -173,6 +177,22 @@ def _graph(folder: Path, name: str, table: GraphTable, files: Mapping[str, str])
     return GraphSpec(
         name, table.file, files[table.file], *sizes, signature.inputs, signature.outputs, precision=table.precision
     )
+
+
+def _gates(folder: Path, table: PackTable, graphs: Mapping[str, GraphSpec]) -> dict[str, Gate]:
+    found = {}
+    for use in table.inputs:
+        if use.gate:
+            if use.kind != "image" or "image_tokens" not in {each.name for each in _outputs(graphs)}:
+                raise invalid(f"input {use.name!r}: a gate needs image tokens, which its graphs do not give")
+            _require(table.files, use.gate.file)
+            content = read_verified(folder, use.gate.file, table.files[use.gate.file])
+            found[use.name] = read_gate(content, graphs[IMAGE_ENCODER].tensor("image_tokens").shape[-1])
+    return found
+
+
+def _outputs(graphs: Mapping[str, GraphSpec]) -> tuple[TensorSpec, ...]:
+    return graphs[IMAGE_ENCODER].outputs if IMAGE_ENCODER in graphs else ()
 
 
 def _named(items: Sequence[_Named], name: str, what: str) -> _Named:

@@ -92,5 +92,10 @@ def find_label(
         tracking_identifier=f"{pack.name}/{label.name}",
         tracking_uid=derive_uid("tracking", key.instance.series_instance_uid, *instances, label.name, pack.digest),
         mask=mask,
+        cannot_assess=_undecided(label, best.probability),
     )
     return finding, key
+
+
+def _undecided(label: PackLabel, probability: float) -> bool:
+    return label.cannot_assess is not None and label.cannot_assess[0] <= probability <= label.cannot_assess[1]

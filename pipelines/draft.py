@@ -9,20 +9,22 @@ from radserve.findings import ClinicalContext, Finding, PackRef, Report, ReportS
 from radserve.references import AcquisitionContext
 
 WITHHELD = "Text withheld: it contradicted the model's own findings, which stand under Model findings."
+UNSURE = "Text withheld: the model cannot assess the image; its numbers stand under Model findings."
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesDraft:
     """What was written of one series, by section, and the findings of that series.
 
-    `template`: the text was put together from the findings, not written by a decoder.
+    `template`: the text was put together from the findings, not written by a decoder. `withheld` is the sentence that
+    stands in place of a text that is not delivered.
     """
 
     acquisition: AcquisitionContext
     images: int
     sections: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...]
-    withheld: bool = False
+    withheld: str = ""
     template: bool = False
 
 
@@ -45,11 +47,14 @@ def compose_draft(context: ClinicalContext, drafts: Sequence[SeriesDraft], pack:
 
 def template_sections(findings: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
     """Findings and Impression in plain sentences, for a pack without a report decoder: nothing but the findings."""
-    present = [each for each in findings if each.positive]
-    absent = [each for each in findings if not each.positive]
+    present = [each for each in findings if each.positive and not each.cannot_assess]
+    absent = [each for each in findings if not each.positive and not each.cannot_assess]
+    unsure = [each for each in findings if each.cannot_assess]
     lines = [f"{each.label}: found{_measures(each)}." for each in present]
     if absent:
         lines.append(f"Not found: {', '.join(each.label for each in absent)}.")
+    if unsure:
+        lines.append(f"Cannot be assessed: {', '.join(each.label for each in unsure)}.")
     impression = f"Found: {', '.join(each.label for each in present)}." if present else "No finding above threshold."
     return ("Findings", " ".join(lines)), ("Impression", impression)
 
@@ -92,12 +97,12 @@ def _comparison(context: ClinicalContext) -> str:
 
 
 def _written(name: str, drafts: Sequence[SeriesDraft]) -> str:
-    texts = [WITHHELD if draft.withheld else dict(draft.sections).get(name, "") for draft in drafts]
+    texts = [draft.withheld or dict(draft.sections).get(name, "") for draft in drafts]
     if len(drafts) == 1:
         return texts[0]
     return "\n".join(f"Series {number}: {text}" for number, text in enumerate(texts, start=1) if text)
 
 
 def _measured(finding: Finding) -> str:
-    state = "positive" if finding.positive else "negative"
+    state = "cannot be assessed" if finding.cannot_assess else "positive" if finding.positive else "negative"
     return f"{finding.label}: {state}, probability {finding.probability:.3f} (threshold {finding.threshold:.3f})."

@@ -18,7 +18,8 @@ from radserve.models.pack_types import DecoderSpec, PackInput
 from radserve.models.tokenizer import PackTokenizer
 from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
 from radserve.pipelines.deadline import Deadline
-from radserve.pipelines.draft import SeriesDraft, compose_draft, template_sections
+from radserve.pipelines.draft import UNSURE, WITHHELD, SeriesDraft, compose_draft, template_sections
+from radserve.pipelines.foreign import check_findings, gauge
 from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use, input_for
 from radserve.pipelines.prompts import PromptEmbeddings
 from radserve.pipelines.report import DecodedToken, contradicts, decode_report, split_sections
@@ -253,7 +254,8 @@ class StudyAnalyser:
             for label in self.pack.labels
             if label.name in use.labels
         ]
-        findings = tuple(finding for finding, _ in found)
+        findings = gauge(self.pack, use, found)
+        warnings += check_findings(use, findings, self.policy)
         images = await self._images(findings, watch, image)
         sources = tuple(each.source for each in images)
         return _SeriesOutcome(plan, findings, found[0][1], images, sources, tuple(warnings))
@@ -292,9 +294,11 @@ class StudyAnalyser:
         if len(written) >= decoder.max_tokens:
             message = f"The written text was cut at {decoder.max_tokens} tokens."
             warnings.append(ResultWarning(WarningCode.REPORT_CUT, message))
+        unsure = any(each.cannot_assess for each in outcome.findings)
+        withheld = WITHHELD if wrong else UNSURE if unsure else ""
         sections = split_sections(text, decoder.sections)
         plan = outcome.plan
-        draft = SeriesDraft(plan.acquisition, len(plan.instances), sections, outcome.findings, withheld=bool(wrong))
+        draft = SeriesDraft(plan.acquisition, len(plan.instances), sections, outcome.findings, withheld=withheld)
         return draft, warnings
 
 

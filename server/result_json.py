@@ -68,6 +68,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
             {"name": asdict(each.name), "value": float(each.value), "unit": asdict(each.unit)}
             for each in finding.measurements
         ],
+        "ood_score": None if finding.ood_score is None else float(finding.ood_score),
+        "cannot_assess": bool(finding.cannot_assess),
     }
 
 

@@ -97,6 +97,8 @@ def _finding(finding: Finding) -> common_pb2.Finding:
             common_pb2.Measurement(name=_concept(each.name), value=each.value, unit=_concept(each.unit))
             for each in finding.measurements
         ],
+        ood_score=finding.ood_score,
+        cannot_assess=finding.cannot_assess,
     )
 
 

@@ -121,6 +121,10 @@ class Finding:
     `score` is uncalibrated, `probability` calibrated; higher means more likely. `positive` is `probability >=
     threshold`. `region` is the frame and, where known, where the model looked; for a negative finding too. `mask` is
     there for a positive segmented finding, with its `measurements`.
+
+    `ood_score` says how unlike the images of training its frame is (out of distribution), on the scale of the pack's
+    gate; None for a pack without one. `cannot_assess`: the probability lies where the model was wrong too often on
+    validation images, so that neither state is its answer.
     """
 
     label: str
@@ -134,8 +138,12 @@ class Finding:
     tracking_uid: str
     mask: SegmentMask | None = None
     measurements: tuple[Measurement, ...] = ()
+    ood_score: float | None = None
+    cannot_assess: bool = False
 
     def __post_init__(self) -> None:
+        if self.ood_score is not None and not np.isfinite(self.ood_score):
+            raise invalid(f"{self.label} ood_score", self.ood_score, "a finite number")
         for name in ("score", "probability", "threshold"):
             check_unit_interval(f"{self.label} {name}", getattr(self, name))
         check_uid("tracking_uid", self.tracking_uid)
@@ -143,6 +151,13 @@ class Finding:
     @property
     def positive(self) -> bool:
         return self.probability >= self.threshold
+
+    @property
+    def verdict(self) -> str:
+        """The answer in words for people."""
+        if self.cannot_assess:
+            return "cannot be assessed"
+        return "present" if self.positive else "absent"
 
 
 class WarningCode(StrEnum):
@@ -159,6 +174,8 @@ class WarningCode(StrEnum):
     PIXELS = "PIXELS"
     PACK_DEPRECATED = "PACK_DEPRECATED"
     PACK_NOT_PROMOTED = "PACK_NOT_PROMOTED"
+    OUT_OF_DISTRIBUTION = "OUT_OF_DISTRIBUTION"
+    CANNOT_ASSESS = "CANNOT_ASSESS"
 
 
 @dataclass(frozen=True, slots=True)

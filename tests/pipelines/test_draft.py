@@ -55,7 +55,7 @@ def test_sections_come_in_the_order_of_a_report_and_the_text_holds_them_all() ->
 
 
 def test_withheld_text_does_not_stand_in_the_draft() -> None:
-    report = compose_draft(ClinicalContext(), [SeriesDraft(CHEST, 1, WRITTEN, (), withheld=True)], PACK)
+    report = compose_draft(ClinicalContext(), [SeriesDraft(CHEST, 1, WRITTEN, (), withheld=WITHHELD)], PACK)
     assert sections(report)["Findings"] == WITHHELD
     assert "Opacity." not in report.text
 

@@ -105,7 +105,7 @@ class Measurement(_message.Message):
     def __init__(self, name: _Optional[_Union[CodedConcept, _Mapping]] = ..., value: _Optional[float] = ..., unit: _Optional[_Union[CodedConcept, _Mapping]] = ...) -> None: ...
 
 class Finding(_message.Message):
-    __slots__ = ("label", "code", "site", "score", "probability", "threshold", "positive", "region", "tracking_identifier", "tracking_uid", "measurements")
+    __slots__ = ("label", "code", "site", "score", "probability", "threshold", "positive", "region", "tracking_identifier", "tracking_uid", "measurements", "ood_score", "cannot_assess")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,8 @@ class Finding(_message.Message):
     TRACKING_IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
     TRACKING_UID_FIELD_NUMBER: _ClassVar[int]
     MEASUREMENTS_FIELD_NUMBER: _ClassVar[int]
+    OOD_SCORE_FIELD_NUMBER: _ClassVar[int]
+    CANNOT_ASSESS_FIELD_NUMBER: _ClassVar[int]
     label: str
     code: CodedConcept
     site: CodedConcept
@@ -128,7 +130,9 @@ class Finding(_message.Message):
     tracking_identifier: str
     tracking_uid: str
     measurements: _containers.RepeatedCompositeFieldContainer[Measurement]
-    def __init__(self, label: _Optional[str] = ..., code: _Optional[_Union[CodedConcept, _Mapping]] = ..., site: _Optional[_Union[CodedConcept, _Mapping]] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., positive: _Optional[bool] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., tracking_identifier: _Optional[str] = ..., tracking_uid: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ...) -> None: ...
+    ood_score: float
+    cannot_assess: bool
+    def __init__(self, label: _Optional[str] = ..., code: _Optional[_Union[CodedConcept, _Mapping]] = ..., site: _Optional[_Union[CodedConcept, _Mapping]] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., positive: _Optional[bool] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., tracking_identifier: _Optional[str] = ..., tracking_uid: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., ood_score: _Optional[float] = ..., cannot_assess: _Optional[bool] = ...) -> None: ...
 
 class ReportSection(_message.Message):
     __slots__ = ("name", "text")
