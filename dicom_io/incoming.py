@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +14,10 @@ from typing import BinaryIO
 
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.parse import InstanceHeader
+from radserve.dicom_io.part10 import zero_preamble
 from radserve.errors import ErrorCode, RequestError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Incoming:
         self._publishing = publishing
         self._size = 0
         try:
-            self._file: BinaryIO | None = self._written.open("xb")
+            self._file: BinaryIO | None = self._written.open("x+b")
         except OSError as error:
             raise storage_error(error) from None
 
@@ -60,11 +65,21 @@ class Incoming:
     async def commit(self) -> StoredInstance:
         """Make the instance durable, then known. Only its return is an acknowledgement.
 
+        What its preamble held is replaced by zeros: all else is kept as it came, so that files which differ in their
+        preambles alone are the same.
+
         Raises DicomError where the header cannot be read, StorageError UID_CONFLICT where other bytes are stored under
         the same SOP Instance UID, STORAGE_FULL, RequestError STUDY_ERASED, WorkerError. A caller who is cancelled may
         still find it stored.
         """
         file = self._open_file()
+        try:
+            replaced = zero_preamble(file)
+        except OSError as error:
+            raise storage_error(error) from None
+        if replaced:
+            digest = hashlib.sha256(replaced).hexdigest()
+            logger.warning("audit: repair: a preamble that was in use (sha256 %s) is stored as zeros", digest)
         self._file = None
         task = asyncio.create_task(self._finish(file))
         self._publishing.add(task)

@@ -65,8 +65,8 @@ class DicomFile:
     repairs: tuple[Repair, ...] = ()
 
 
-def zero_preamble(file: BinaryIO) -> bool:
-    """Overwrite the preamble of a Part 10 file that is open for reading and writing; whether it held anything.
+def zero_preamble(file: BinaryIO) -> bytes:
+    """Overwrite the preamble of a Part 10 file open for reading and writing; return what it held, b"" if nothing.
 
     A preamble may make the file a program or a TIFF image as well (CVE-2019-11687); PS3.10 section 7.1 wants zeros
     where nothing uses it. The position in the file is kept.
@@ -74,12 +74,12 @@ def zero_preamble(file: BinaryIO) -> bool:
     at = file.tell()
     file.seek(0)
     head = file.read(PREAMBLE_LENGTH + 4)
-    found = head[PREAMBLE_LENGTH:] == b"DICM" and any(head[:PREAMBLE_LENGTH])
-    if found:
+    is_used = head[PREAMBLE_LENGTH:] == b"DICM" and any(head[:PREAMBLE_LENGTH])
+    if is_used:
         file.seek(0)
         file.write(bytes(PREAMBLE_LENGTH))
     file.seek(at)
-    return found
+    return head[:PREAMBLE_LENGTH] if is_used else b""
 
 
 def open_dicom(path: Path) -> DicomFile:

@@ -1,7 +1,8 @@
 """The studies of this server: received instances on disk as they came, known by their headers in memory and an index.
 
 An instance is acknowledged only when it is durable and its header could be read. Files lie at
-ROOT/STUDY_UID/SERIES_UID/SOP_UID.dcm; they are never overwritten or altered.
+ROOT/STUDY_UID/SERIES_UID/SOP_UID.dcm; they are never overwritten or altered, but that a preamble in use is zeroed when
+it comes: it could make a program of the file.
 """
 
 from __future__ import annotations

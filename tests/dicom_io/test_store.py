@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ from radserve.errors import DicomError, ErrorCode, RadserveError, RequestError, 
 from radserve.references import InstanceRef, StudyRef
 from radserve.workers import WorkerLimits, WorkerPool
 from tests.support.dicoms import cr, part10
+from tests.support.odd_dicoms import PREAMBLES
 
 IMAGE = np.arange(30 * 20, dtype=np.uint16).reshape(30, 20)
 CHUNK = 300
@@ -207,6 +209,22 @@ async def test_a_cancelled_commit_ends_and_is_listed_or_leaves_nothing(stored: S
     listed = [header for study in studies for header in stored.headers(study)]
     assert len([path for path in files(tmp_path) if path.is_file()]) == len(listed)
     assert not list((tmp_path / durable.ASIDE).iterdir())
+
+
+@pytest.mark.parametrize("name", PREAMBLES)
+async def test_a_preamble_that_makes_a_program_of_the_file_is_stored_as_zeros(
+    stored: StudyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    clean = instance()
+    dangerous = PREAMBLES[name].ljust(128, b"\1") + clean[128:]
+    assert not (await put(stored, dangerous)).duplicate
+    (path,) = tmp_path.rglob("*.dcm")
+    assert path.read_bytes() == clean
+    assert hashlib.sha256(dangerous[:128]).hexdigest() in caplog.text
+    caplog.clear()
+    assert (await put(stored, clean)).duplicate  # the same but for its preamble: the same
+    assert not caplog.text
+    assert (await put(stored, dangerous)).duplicate
 
 
 # Order of what happens on disk
