@@ -1,0 +1,154 @@
+"""A power cut loses nothing that was acknowledged, neither a file nor its row in the index.
+
+The store lies on an ext4 in a file, mounted with a journal that is not committed by itself while the test runs. In the
+middle of a transfer the service is stopped and the file is copied: what the copy holds is what a disk would hold whose
+power was cut at that moment; the system's cache is not in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from radserve.dicom_io.dimse.peer import Peer
+from radserve.dicom_io.dimse.store_scu import StoreScu
+from tests.dicom_io.dimse.scp_process import scp_process
+from tests.dicom_io.dimse.support import free_port
+from tests.support.dicoms import ct, part10
+
+NOISE = np.random.default_rng(3).integers(0, 4096, (64, 64), dtype=np.uint16)
+ROUNDS, EACH = 6, 20
+SENDERS = 3
+
+
+@contextmanager
+def mounted(image: Path, folder: Path, *options: str) -> Iterator[None]:
+    """The file system in `image` at `folder`."""
+    folder.mkdir(exist_ok=True)
+    command = ["mount", "-o", ",".join(("loop", *options)), str(image), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a loop device cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        end = time.monotonic() + 60  # a worker of the killed service may still be ending
+        while subprocess.run(["umount", str(folder)], capture_output=True, check=False).returncode:
+            assert time.monotonic() < end, f"{folder} is still in use"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    if shutil.which("mkfs.ext4", path="/usr/sbin:/sbin:/usr/bin") is None:
+        pytest.skip("mkfs.ext4 is not installed")
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(path)], check=True)
+    return path
+
+
+@dataclass
+class Load:
+    """Several senders; `acknowledged` has the SOP Instance UIDs that were answered with success."""
+
+    peer: Peer
+    acknowledged: set[str] = field(default_factory=set)
+    sent: int = 0
+
+    async def send(self) -> None:
+        while True:
+            self.sent += 1
+            study = str(self.sent % 4)  # new folders as well as known ones
+            data = part10(ct(NOISE, study=study, instance=str(self.sent), InstanceNumber=self.sent))
+            (outcome,) = await StoreScu(self.peer).send([data])
+            if outcome.is_stored:
+                self.acknowledged.add(outcome.sop_instance_uid)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Nothing of the process runs while the block does."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def lost(copy: Path, folder: Path, acknowledged: set[str]) -> set[str]:
+    """The acknowledged instances that the copied disk lacks, as files or as rows of the index."""
+    with mounted(copy, folder):
+        files = {}
+        for path in folder.glob("data/studies/[0-9]*/*/*.dcm"):
+            try:
+                files[path.stem] = np.array_equal(dcmread(path).pixel_array, NOISE)
+            except Exception:  # cut off, empty, or full of zeros
+                files[path.stem] = False
+        rows = set()
+        if (folder / "data" / "index.db").exists():
+            with closing(sqlite3.connect(folder / "data" / "index.db")) as database:
+                try:
+                    rows = {row[0] for row in database.execute("SELECT sop_instance_uid FROM instances")}
+                except sqlite3.DatabaseError:
+                    rows = set()
+    return {uid for uid in acknowledged if not files.get(uid) or uid not in rows}
+
+
+async def cut(image: Path, rounds: int, pid: int, load: Load) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    copy = image.with_name("copy.img")
+    senders = [asyncio.create_task(load.send()) for _ in range(SENDERS)]
+    for number in range(1, rounds + 1):
+        while len(load.acknowledged) < number * EACH:
+            done, _ = await asyncio.wait(senders, timeout=0.001)
+            assert not done, [task.exception() for task in done]
+        with stopped(pid):
+            acknowledged = set(load.acknowledged)
+            shutil.copyfile(image, copy)
+        found.append((len(acknowledged), len(lost(copy, image.parent / "copy", acknowledged))))
+    for task in senders:
+        task.cancel()
+    await asyncio.gather(*senders, return_exceptions=True)
+    return found
+
+
+def losses(image: Path, rounds: int, *options: str) -> list[tuple[int, int]]:
+    """For each round, how many instances were acknowledged by then and how many of them a power cut would lose."""
+    disk, port = image.parent / "disk", free_port()
+    load = Load(Peer("127.0.0.1", port, "RADSERVE", response_seconds=600))
+    with (
+        mounted(image, disk, "commit=300"),
+        scp_process(port, disk / "data" / "studies", 600.0, "index", *options) as process,
+    ):
+        return asyncio.run(cut(image, rounds, process.pid, load))
+
+
+@pytest.mark.slow
+def test_a_power_cut_loses_nothing_that_was_acknowledged(image: Path) -> None:
+    found = losses(image, ROUNDS)
+    assert all(count >= EACH for count, _ in found)
+    assert [missing for _, missing in found] == [0] * ROUNDS
+
+
+@pytest.mark.slow
+def test_without_fsync_the_same_cut_loses_so_the_test_can_tell(image: Path) -> None:
+    ((count, missing),) = losses(image, 1, "nosync")
+    assert missing > count // 2
