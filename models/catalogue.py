@@ -11,6 +11,7 @@ from types import MappingProxyType
 from radserve.errors import ErrorCode, PackError
 from radserve.models.pack import ModelPack, load_pack
 from radserve.models.pack_files import PACK_FILE
+from radserve.models.pack_policy import PackPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +24,14 @@ class PackCatalogue:
     Each of `folders` is a pack or holds packs. The built-in ones come first unless `built_in` is False. A pack may be
     there in several versions; of two packs of one name and version the first counts and the other is listed as broken.
 
-    A reference to a pack is NAME, NAME@VERSION or NAME@DIGEST (the first twelve digits at least).
+    `policy` is what the site asks of packs: all need a licence it may use, those of `folders` a signature where the
+    site has a key. A reference to a pack is NAME, NAME@VERSION or NAME@DIGEST (the first twelve digits at least).
     """
 
-    def __init__(self, folders: Sequence[Path] = (), *, built_in: bool = True) -> None:
+    def __init__(
+        self, folders: Sequence[Path] = (), *, built_in: bool = True, policy: PackPolicy | None = None
+    ) -> None:
+        self._policy = policy or PackPolicy()
         self._roots = (*([built_in_folder()] if built_in else []), *folders)
         self._packs: dict[str, list[ModelPack]] = {}
         self._broken: dict[str, PackError] = {}
@@ -74,7 +79,7 @@ class PackCatalogue:
     def verify(self, reference: str) -> ModelPack:
         """Read the pack from disk again; raises when it is broken now or is no longer what was loaded."""
         loaded = self.get(reference)
-        current = load_pack(loaded.folder)
+        current = self._load(loaded.folder)
         if current.digest != loaded.digest:
             raise PackError(
                 ErrorCode.PACK_HASH_MISMATCH,
@@ -82,9 +87,16 @@ class PackCatalogue:
             )
         return current
 
+    def _load(self, folder: Path) -> ModelPack:
+        pack = load_pack(folder)
+        self._policy.check_licence(pack.name, pack.licence)
+        if folder.parent != built_in_folder():
+            self._policy.check_signature(folder)
+        return pack
+
     def _add(self, folder: Path) -> None:
         try:
-            pack = load_pack(folder)
+            pack = self._load(folder)
             if any(other.version == pack.version for other in self.versions(pack.name)):
                 message = f"a pack {pack.name!r} of version {pack.version} is already known; versions are unique"
                 raise PackError(ErrorCode.PACK_INVALID, message)

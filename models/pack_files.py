@@ -9,9 +9,14 @@ from pathlib import Path, PurePosixPath
 from radserve.errors import ErrorCode, PackError
 
 PACK_FILE = "pack.toml"
+SIGNATURE_FILE = "model.sig"
+MAX_FILE_BYTES = (1 << 31) - 1
+"""No ONNX file can be larger: it is one protobuf message."""
 UNSAFE_SUFFIXES = frozenset(
     {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".py", ".so"}
 )
+_PICKLED = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2, 6)))  # a torch archive, a bare pickle
+_UNLISTED = (PACK_FILE, SIGNATURE_FILE)  # one lists the hashes, the other signs them
 _SHOWN = 12
 
 
@@ -29,7 +34,11 @@ def verify_files(folder: Path, listed: Mapping[str, str]) -> None:
     for name in sorted(listed.keys() - present):
         raise invalid(f"file {name!r} is listed in {PACK_FILE} and missing")
     for name, expected in sorted(listed.items()):
-        read_verified(folder, name, expected)
+        size = (folder / name).stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise invalid(f"file {name!r} has {size} bytes, more than the {MAX_FILE_BYTES} allowed")
+        if read_verified(folder, name, expected).startswith(_PICKLED):
+            raise invalid(f"file {name!r} holds pickled data, whatever its name says")
 
 
 def read_verified(folder: Path, name: str, expected: str) -> bytes:
@@ -62,7 +71,7 @@ def invalid(cause: str) -> PackError:
 
 def _check_name(name: str) -> None:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or str(path) != name or name == PACK_FILE:
+    if path.is_absolute() or ".." in path.parts or "\\" in name or str(path) != name or name in _UNLISTED:
         raise invalid(f"[files] names {name!r}, which is not a plain path inside the folder")
     if path.suffix.lower() in UNSAFE_SUFFIXES:
         raise invalid(f"file {name!r}: a pack carries ONNX and safetensors, never pickled or executable files")
@@ -74,9 +83,9 @@ def _present(folder: Path) -> list[str]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise invalid(f"{name!r} is a symbolic link; a pack holds plain files only")
-        if path.is_file() and name != PACK_FILE:
+        if path.is_file() and name not in _UNLISTED:
             _check_name(name)
             names.append(name)
-        elif not path.is_dir() and name != PACK_FILE:
+        elif not path.is_dir() and name not in _UNLISTED:
             raise invalid(f"{name!r} is neither a file nor a folder")
     return names

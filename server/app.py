@@ -19,7 +19,6 @@ from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.dicom_io.dimse.store_scp import StoreScp
 from radserve.dicom_io.store import StoreLimits
 from radserve.errors import ErrorCode, RadserveError
-from radserve.models.catalogue import PackCatalogue
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
@@ -31,6 +30,7 @@ from radserve.server.artifacts import ArtifactWriter
 from radserve.server.destinations import site_senders
 from radserve.server.dimse import dimse_listener
 from radserve.server.operation.leases import MakeAnalyser
+from radserve.server.packs import site_catalogue
 from radserve.server.records import opened_records
 from radserve.server.rpc.inference_service import InferenceService
 from radserve.server.rpc.model_service import ModelService
@@ -88,7 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     Raises RadserveError when a part cannot start (MODEL_UNAVAILABLE, STORAGE_FULL, PACK_*).
     """
     async with AsyncExitStack() as stack:
-        catalogue = PackCatalogue(settings.pack_dirs)
+        catalogue = site_catalogue(settings)
         decoders = await stack.enter_async_context(decoder_pool(settings))
         preprocessors = await stack.enter_async_context(_preprocessors(settings))
         warming = asyncio.create_task(_warm(decoders, preprocessors))  # while Triton starts

@@ -17,6 +17,7 @@ from radserve.models.catalogue import PackCatalogue
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
+from radserve.server.packs import site_catalogue
 from radserve.server.settings import Settings
 
 NEEDED = (
@@ -45,7 +46,7 @@ class Check:
 
 async def examine(settings: Settings) -> list[Check]:
     """Look at everything; never raises for what it finds."""
-    catalogue = PackCatalogue(settings.pack_dirs)
+    catalogue = site_catalogue(settings)
     return [
         Check("python", platform.python_version_tuple()[:2] == ("3", "11"), platform.python_version()),
         *_packages(),

@@ -1,4 +1,4 @@
-"""radserve models list | show | verify | repository: the model packs of this installation."""
+"""radserve models list | show | verify | add | sign | repository: the model packs of this installation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated, cast
 import typer
 from rich.table import Table
 
-from radserve.models.catalogue import PackCatalogue
 from radserve.models.triton.config import Backend, ServingOptions
 from radserve.models.triton.repository import write_repository
 from radserve.server.console import PackDirs, settings_of, stdout
+from radserve.server.packs import site_catalogue, site_policy
 
 models_app = typer.Typer(no_args_is_help=True, help="The model packs of this installation.")
 
@@ -19,7 +19,7 @@ models_app = typer.Typer(no_args_is_help=True, help="The model packs of this ins
 @models_app.command("list")
 def models_list(pack_dir: PackDirs = None) -> None:
     """List the packs, the broken ones with their cause."""
-    catalogue = PackCatalogue(settings_of(pack_dirs=pack_dir).pack_dirs)
+    catalogue = site_catalogue(settings_of(pack_dirs=pack_dir))
     table = Table("pack", "version", "licence", "labels", "digest")
     for name in catalogue.names():
         pack = catalogue.get(name)
@@ -33,7 +33,7 @@ def models_list(pack_dir: PackDirs = None) -> None:
 @models_app.command("show")
 def models_show(name: str, pack_dir: PackDirs = None) -> None:
     """Show what a pack is and what it is for, and its model card."""
-    pack = PackCatalogue(settings_of(pack_dirs=pack_dir).pack_dirs).get(name)
+    pack = site_catalogue(settings_of(pack_dirs=pack_dir)).get(name)
     console = stdout()
     console.out(f"{pack.name} {pack.version} (digest {pack.digest})\n{pack.description}\n")
     for use in pack.inputs:
@@ -49,10 +49,39 @@ def models_verify(
     name: Annotated[str, typer.Argument(help="A pack; all of them without.")] = "", pack_dir: PackDirs = None
 ) -> None:
     """Check every hash of a pack, or of all; exit code 1 with the file named when one is wrong."""
-    catalogue = PackCatalogue(settings_of(pack_dirs=pack_dir).pack_dirs)
+    catalogue = site_catalogue(settings_of(pack_dirs=pack_dir))
     for each in [name] if name else [*catalogue.names(), *catalogue.broken]:
         pack = catalogue.verify(each)
         stdout().out(f"{pack.name} {pack.version} is intact: digest {pack.digest}")
+
+
+@models_app.command("add")
+def models_add(
+    source: Annotated[str, typer.Argument(help="A folder, a .tar, an http(s):// or s3:// address of a .tar.")],
+    digest: Annotated[str, typer.Option(help="The pipeline digest that the pack has to have.")] = "",
+    store: Annotated[Path | None, typer.Option(help="Where the site keeps packs.")] = None,
+    endpoint: Annotated[str, typer.Option(help="Address of an S3 store that is not Amazon's.")] = "",
+) -> None:
+    """Fetch a pack, check it and keep it: all of it or nothing."""
+    from radserve.models.pack_sources import add_pack
+
+    settings = settings_of(pack_store=store)
+    options = {"endpoint_url": endpoint} if endpoint else {}
+    pack = add_pack(source, settings.pack_store, digest=digest, policy=site_policy(settings), options=options)
+    stdout().out(f"{pack.name} {pack.version} is kept in {pack.folder}\ndigest {pack.digest}")
+
+
+@models_app.command("sign")
+def models_sign(
+    folder: Annotated[Path, typer.Argument(help="The pack's folder.")],
+    key: Annotated[Path, typer.Option(help="Private key, PEM, of an elliptic curve (P-256, P-384, P-521).")],
+) -> None:
+    """Sign a pack (OpenSSF Model Signing); a site with the public key takes packs signed so and no others."""
+    from radserve.models.pack import load_pack
+    from radserve.models.pack_signature import sign_pack
+
+    pack = load_pack(folder)
+    stdout().out(f"{pack.name} {pack.version} is signed: {sign_pack(folder, key)}")
 
 
 @models_app.command("repository")
@@ -64,7 +93,7 @@ def models_repository(
     pack_dir: PackDirs = None,
 ) -> None:
     """Write the Triton model repository of a pack, for an outside Triton (`radserve serve --triton HOST:PORT`)."""
-    pack = PackCatalogue(settings_of(pack_dirs=pack_dir).pack_dirs).get(name)
+    pack = site_catalogue(settings_of(pack_dirs=pack_dir)).get(name)
     options = ServingOptions(backend=cast(Backend, backend), instances=instances)
     for model in write_repository([pack], out, options):
         stdout().out(f"{out / model.name} version {model.version}")

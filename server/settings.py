@@ -26,6 +26,16 @@ class Settings(BaseSettings):
     promotion_profile: Path | None = Field(
         None, description="acceptance profile that an evaluation record must be of; none: of any"
     )
+    pack_store: Path = Field(Path("radserve-packs"), description="where `radserve models add` puts packs")
+    site_use: Literal["research", "commercial"] = Field(
+        "research", description="commercial refuses packs whose licence does not allow that"
+    )
+    commercial_licences: tuple[str, ...] = Field(
+        (), description="further licences that allow commercial use here, as a JSON list"
+    )
+    pack_signing_key: Path | None = Field(
+        None, description="public key (PEM) that packs of the site's folders must be signed with; none: not asked"
+    )
     triton_url: str = Field("", description="HOST:PORT of an outside Triton; empty starts the embedded one")
     triton_instances: int = Field(2, ge=1, description="instances of each graph in the embedded Triton")
     triton_start_timeout_s: float = Field(120.0, gt=0, description="how long the embedded Triton may take to start")

@@ -39,6 +39,10 @@ _STATUS = {
     ErrorCode.MODEL_OUTPUT_INVALID: grpc.StatusCode.INTERNAL,
     ErrorCode.PACK_INVALID: grpc.StatusCode.INTERNAL,
     ErrorCode.PACK_HASH_MISMATCH: grpc.StatusCode.INTERNAL,
+    ErrorCode.PACK_LICENCE: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.PACK_UNSIGNED: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.PACK_SIGNATURE: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.PACK_SOURCE: grpc.StatusCode.UNAVAILABLE,
 }
 
 
