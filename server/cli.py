@@ -1,4 +1,4 @@
-"""The command line: radserve serve | infer | models | rules | store | quarantine | doctor."""
+"""The command line: radserve serve | infer | pull | models | rules | store | quarantine | doctor."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from radserve.server.doctor import examine
 from radserve.server.infer import InferOutcome, InferRequest, failure_lines, infer
 from radserve.server.models_commands import models_app
 from radserve.server.operation_commands import register as register_operation
+from radserve.server.pull_command import pull
 from radserve.server.record_commands import quarantine_app, store_app
 from radserve.server.rules_commands import rules_app
 from radserve.server.settings import Settings
@@ -30,6 +31,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(rules_app, name="rules")
 app.add_typer(store_app, name="store")
 app.add_typer(quarantine_app, name="quarantine")
+app.command("pull")(pull)
 
 # An embedded server answers one command: it keeps no records elsewhere and starts no work by itself.
 ALONE = {"workflow": False, "dimse_port": None, "index_url": "", "work_url": ""}

@@ -154,4 +154,4 @@ def listed(found: list[Dataset], request: Request) -> Response:
             if keyword in one:
                 row[keyword] = one[keyword]
         rows.append(row.to_json())
-    return Response("[" + ",".join(rows) + "]", 200 if rows else 204, media_type=JSON)
+    return Response("[" + ",".join(rows) + "]", media_type=JSON) if rows else Response(status_code=204)
