@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -70,7 +70,10 @@ class PullOutcome:
 class Target(Protocol):
     """Where the studies go."""
 
-    store: StudyStore
+    @property
+    def store(self) -> StudyStore:
+        """Where they are first."""
+        ...
 
     async def finish(self, pulled: PulledStudy) -> list[StudyFailure]:
         """Do what is to be done once a study is in the store; what the target refused."""
@@ -132,7 +135,7 @@ async def opened_target(request: PullRequest, settings: Settings) -> AsyncIterat
         records = await stack.enter_async_context(opened_records(settings))
         store = await stack.enter_async_context(stores.opened(settings.data_dir / "studies", records))
         if request.move_to == settings.ae_title:
-            await stack.enter_async_context(dimse_listener(settings, store))
+            await stack.enter_async_context(dimse_listener(settings, store, records.ledger))
         yield _Folder(store, records)
 
 
@@ -163,7 +166,7 @@ class _Server:
         except RequestError:  # nothing came, or it went to the server directly (C-MOVE)
             return []
         files = [
-            FoundFile(each.instance.sop_instance_uid, partial(self.store.path(each.instance).open, "rb"))
+            FoundFile(each.instance.sop_instance_uid, partial(_open, self.store.path(each.instance)))
             for each in headers
         ]
         failures = []
@@ -174,6 +177,10 @@ class _Server:
                     failures.append(StudyFailure(error.code, text, imported.reference, study.study_instance_uid))
         await self.store.erase(study)
         return failures
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 def _tell(progress: Progress, task: int, done: int, total: int) -> None:
