@@ -16,10 +16,13 @@ from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.database import Database
 from radserve.dicom_io.index_entry import IndexEntry, header_from, row_of
 from radserve.dicom_io.parse import InstanceHeader
+from radserve.dicom_io.retention import ExpiredStudy, expired_studies
 from radserve.errors import ErrorCode, RequestError
 from radserve.work import StudyState
 
+# An erasure that a person asked for, and one by the site's retention time. What a person had erased is not taken again.
 REQUESTED, ERASED = "requested", "erased"
+EXPIRING, EXPIRED = "expiring", "expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,13 @@ class StudyIndex:
     async def add(self, received: Sequence[Received], *, refuse_erased: bool = False) -> None:
         """Add instances that are not there yet, and open their studies; those that are there stay as they are.
 
-        Raises RequestError STUDY_ERASED, where that is asked for and a study has a tombstone.
+        Raises RequestError STUDY_ERASED, where that is asked for and a study was erased on request, and while the
+        retention time takes one away.
         """
 
         def work(connection: sa.Connection) -> None:
-            if refuse_erased:
-                _refuse_erased(connection, {each.entry.header.instance.study_instance_uid for each in received})
+            uids = {each.entry.header.instance.study_instance_uid for each in received}
+            _refuse_erased(connection, uids, (REQUESTED, ERASED, EXPIRING) if refuse_erased else (EXPIRING,))
             self._adding.add(connection, received)
 
         await self._database.run(work)
@@ -95,21 +99,28 @@ class StudyIndex:
 
     async def bury(self, study_instance_uid: str, now: float) -> None:
         """Note that a study is to be erased: from now on it is."""
-        row = {"study_sha256": _digest(study_instance_uid), "study_instance_uid": study_instance_uid}
-        values = {**row, "state": REQUESTED, "requested_at": now, "erased_at": None, "instances": 0}
-        table = schema.tombstones
-
-        def work(connection: sa.Connection) -> None:
-            connection.execute(table.delete().where(table.c.study_sha256 == row["study_sha256"]))
-            connection.execute(table.insert().values(values))
-
-        await self._database.run(work)
+        await self._database.run(lambda connection: _bury(connection, study_instance_uid, REQUESTED, now))
 
     async def to_be_erased(self) -> Sequence[str]:
         """The UIDs of studies whose erasure was asked for and is not finished."""
         table = schema.tombstones
-        query = sa.select(table.c.study_instance_uid).where(table.c.state == REQUESTED)
+        query = sa.select(table.c.study_instance_uid).where(table.c.state.in_((REQUESTED, EXPIRING)))
         return list(await self._database.run(lambda connection: connection.execute(query).scalars().all()))
+
+    async def expired(self, before: float) -> Sequence[ExpiredStudy]:
+        """The finished studies for which nothing came since `before`: see `expired_studies`."""
+        return await self._database.run(lambda connection: expired_studies(connection, before))
+
+    async def expire(self, before: float, now: float) -> Sequence[ExpiredStudy]:
+        """Note that these are to be erased: until that is done nothing more is taken of them, afterwards it is."""
+
+        def work(connection: sa.Connection) -> Sequence[ExpiredStudy]:
+            found = expired_studies(connection, before)
+            for each in found:
+                _bury(connection, each.study_instance_uid, EXPIRING, now)
+            return found
+
+        return await self._database.run(work)
 
     async def tombstone(self, study_instance_uid: str) -> Tombstone | None:
         """The tombstone of a study, None where it was never erased."""
@@ -178,10 +189,19 @@ class _Adding:
         _drop_empty_studies(connection)
 
 
-def _refuse_erased(connection: sa.Connection, study_instance_uids: Iterable[str]) -> None:
+def _bury(connection: sa.Connection, study_instance_uid: str, state: str, now: float) -> None:
+    table = schema.tombstones
+    row = {"study_sha256": _digest(study_instance_uid), "study_instance_uid": study_instance_uid}
+    connection.execute(table.delete().where(table.c.study_sha256 == row["study_sha256"]))
+    connection.execute(
+        table.insert().values({**row, "state": state, "requested_at": now, "erased_at": None, "instances": 0})
+    )
+
+
+def _refuse_erased(connection: sa.Connection, study_instance_uids: Iterable[str], states: Sequence[str]) -> None:
     table = schema.tombstones
     buried = sa.select(table.c.state).where(table.c.study_sha256.in_(list(map(_digest, study_instance_uids))))
-    if connection.execute(buried).first():
+    if connection.execute(buried.where(table.c.state.in_(states))).first():
         raise RequestError(ErrorCode.STUDY_ERASED, "the study was erased here and is not taken again")
 
 
@@ -210,10 +230,11 @@ def _erase(connection: sa.Connection, study_instance_uid: str, instances: int, n
     ):
         connection.execute(table.delete().where(table.c.study_instance_uid == study_instance_uid))
     stone = schema.tombstones
+    done = sa.case((stone.c.state == EXPIRING, EXPIRED), else_=ERASED)
     connection.execute(
         stone.update()
         .where(stone.c.study_sha256 == _digest(study_instance_uid))
-        .values(study_instance_uid="", state=ERASED, erased_at=now, instances=instances)
+        .values(study_instance_uid="", state=done, erased_at=now, instances=instances)
     )
 
 

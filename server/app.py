@@ -25,6 +25,7 @@ from radserve.models.triton.server import EmbeddedTriton
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor
 from radserve.pipelines.preprocess.chain import TransformSpec, chain_of
+from radserve.pipelines.timing import SystemClock
 from radserve.server.analysers import AnalyserMaker
 from radserve.server.artifacts import ArtifactWriter
 from radserve.server.destinations import site_senders
@@ -32,6 +33,7 @@ from radserve.server.dimse import dimse_listener
 from radserve.server.operation.leases import MakeAnalyser
 from radserve.server.packs import site_catalogue
 from radserve.server.records import opened_records
+from radserve.server.retention import retention
 from radserve.server.rpc.inference_service import InferenceService
 from radserve.server.rpc.model_service import ModelService
 from radserve.server.rpc.study_service import StudyService
@@ -97,6 +99,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         records = await stack.enter_async_context(opened_records(settings))
         store = await stack.enter_async_context(stores.opened(settings.data_dir / "studies", records))
         await stack.enter_async_context(erasing(store))
+        await stack.enter_async_context(retention(records.index, settings.retention_days, SystemClock()))
 
         def preprocessor_of(pack: ModelPack) -> MonaiPreprocessor:
             return MonaiPreprocessor(_chains(pack), preprocessors)

@@ -1,10 +1,10 @@
-"""radserve store rebuild | erase and radserve quarantine list | retry | drop: on the data folder of the settings."""
+"""radserve store rebuild | erase | retention and radserve quarantine list | retry | drop: on the data folder of the settings."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +20,12 @@ from radserve.server.settings import Settings
 from radserve.work import QuarantineEntry
 
 if TYPE_CHECKING:  # they import the database and pydicom, for which other commands need not wait
+    from radserve.dicom_io.retention import ExpiredStudy
     from radserve.dicom_io.store import StudyStore
     from radserve.server.records import Records
 
 T = TypeVar("T")
+DAY_S = 86400.0
 store_app = typer.Typer(no_args_is_help=True, help="The stored studies and their index.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="What could not be stored, analysed or delivered.")
 
@@ -59,16 +61,43 @@ def erase(
 
     async def work(records: Records) -> str:
         await records.index.bury(reference.study_instance_uid, time.time())
-        async with _store(settings, records) as store:
-            try:
-                await store.open()  # which does what was asked for
-            except StorageError:  # the folder is the server's, or it failed: the request stays until it is done
-                return "the erasure is asked for; the server that uses the store does it, or the next one to start"
-            await store.close()
+        if not await _erase_asked(settings, records):
+            return "the erasure is asked for; the server that uses the store does it, or the next one to start"
         stone = await records.index.tombstone(reference.study_instance_uid)
         return f"the study is erased: {stone.instances if stone else 0} instances"
 
     typer.echo(_on_records(settings, work))
+
+
+@store_app.command("retention")
+def retention(
+    days: Annotated[float | None, typer.Option(min=0, help="Instead of RADSERVE_RETENTION_DAYS.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be erased.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Erase the finished studies for which nothing came for so many days. A running server does it by itself."""
+    settings = _settings(data_dir)
+    kept_days = days if days is not None else settings.retention_days
+    if kept_days is None:
+        raise typer.BadParameter("neither --days nor RADSERVE_RETENTION_DAYS is given", param_hint="--days")
+    now = time.time()
+    before = now - kept_days * DAY_S
+
+    async def work(records: Records) -> tuple[Sequence[ExpiredStudy], bool]:
+        if dry_run:
+            return await records.index.expired(before), False
+        found = await records.index.expire(before, now)
+        return found, await _erase_asked(settings, records)
+
+    found, is_done = _on_records(settings, work)
+    table = Table("study", "state", "last instance", "instances")
+    for study in found:
+        since = datetime.fromtimestamp(study.last_received_at, UTC).isoformat(timespec="seconds")
+        table.add_row(study.study_instance_uid, study.state, since, str(study.instances))
+    if found:
+        Console(soft_wrap=True).print(table)
+    became = "would be erased" if dry_run else "are erased" if is_done else "are to be erased by the server"
+    typer.echo(f"{len(found)} studies {became}")
 
 
 @quarantine_app.command("list")
@@ -111,6 +140,17 @@ def _release(ids: list[str] | None, everything: bool, data_dir: Path | None, *, 
         return released
 
     return _on_records(_settings(data_dir), work)
+
+
+async def _erase_asked(settings: Settings, records: Records) -> bool:
+    """Do the erasures that were asked for; False where that is left to the server, or the next one to start."""
+    async with _store(settings, records) as store:
+        try:
+            await store.open()  # which does them
+        except StorageError:  # the folder is the server's, or it failed: the request stays until it is done
+            return False
+        await store.close()
+    return True
 
 
 @asynccontextmanager

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     erased_studies: Literal["refuse", "allow"] = Field(
         "refuse", description="whether a study that was erased is taken when it comes again"
     )
+    retention_days: float | None = Field(
+        None,
+        gt=0,
+        description="a finished study is erased when nothing came for it for so many days; none: kept for good",
+    )
     workflow: bool = Field(False, description="whether received studies are analysed and delivered by themselves")
     work_url: str = Field("", description="database of durable work (DBOS); empty: SQLite in the data folder")
     node_name: str = Field("local", description="name of this server among those that share a work database")

@@ -55,7 +55,7 @@ async def erasing(store: StudyStore) -> AsyncIterator[None]:
             except Exception as error:  # it is asked for until it is done
                 logger.warning("erasing failed: %s", type(error).__name__)
 
-    async with _running(keep_erasing()):
+    async with running(keep_erasing()):
         yield
 
 
@@ -90,14 +90,15 @@ async def studies_at_work(
     outbox = Outbox(records.outbox, records.results, destinations, clock, retries, probe=destinations)
     await work.open()
     try:
-        async with _running(workflow.run()), _running(outbox.run()):
+        async with running(workflow.run()), running(outbox.run()):
             yield workflow
     finally:
         await work.close()
 
 
 @asynccontextmanager
-async def _running(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def running(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run the coroutine while the block does."""
     task = asyncio.create_task(coroutine)
     try:
         yield

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from radserve.dicom_io.store import StudyStore
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.pipelines.rules import RuleSet
+from radserve.references import StudyRef
 from radserve.server.cli import app
 from radserve.server.records import Records, opened_records
 from radserve.server.senders import Destinations, FolderSender
@@ -62,8 +63,6 @@ async def spoil(records: Records, store: StudyStore) -> None:
     with pytest.raises(RadserveError):
         await receive(store, instance("s", PatientID="OTHER"))
     (study,) = await records.ledger.open_studies()
-    from radserve.references import StudyRef
-
     revision = await records.ledger.close(StudyRef(study.study_instance_uid), incomplete=False, now=1.0)
     assert revision is not None
     error = DicomError(ErrorCode.DECODE_FAILED, "the JPEG stream is broken")
@@ -110,6 +109,27 @@ def test_a_study_is_erased_by_the_server_that_runs(tmp_path: Path) -> None:
         assert stone is not None and stone.erased_at is not None
 
     on_site(tmp_path, work)
+
+
+def test_old_studies_are_shown_and_then_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def two(records: Records, store: StudyStore) -> None:
+        for name in ("s", "waiting"):
+            await receive(store, instance(name))
+        revision = await records.ledger.close(StudyRef(STUDY), incomplete=False, now=1.0)
+        assert revision is not None
+        await records.ledger.set_state(revision, StudyState.NOT_ROUTED)
+
+    on_site(tmp_path, two)
+    call("store", "retention", "--data-dir", tmp_path, code=2)
+    assert "0 studies would be erased" in call("store", "retention", "--dry-run", "--days", "1", "--data-dir", tmp_path)
+    shown = call("store", "retention", "--dry-run", "--days", "0", "--data-dir", tmp_path)
+    assert "1 studies would be erased" in shown and STUDY in shown and "not-routed" in shown
+    assert (tmp_path / "studies" / STUDY).exists()
+    assert "1 studies are erased" in call("store", "retention", "--days", "0", "--data-dir", tmp_path)
+    assert not (tmp_path / "studies" / STUDY).exists()
+    assert (tmp_path / "studies" / uid("study", "waiting")).exists()
+    monkeypatch.setenv("RADSERVE_RETENTION_DAYS", "1")
+    assert "0 studies are erased" in call("store", "retention", "--data-dir", tmp_path)
 
 
 def test_the_index_is_rebuilt_from_the_files(tmp_path: Path) -> None:
