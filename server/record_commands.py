@@ -1,4 +1,4 @@
-"""radserve store rebuild | erase | retention and radserve quarantine list | retry | drop: on the data folder of the settings."""
+"""radserve store rebuild | erase | retention, radserve quarantine list | retry | drop: on a data folder."""
 
 from __future__ import annotations
 
