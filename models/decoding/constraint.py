@@ -1,0 +1,181 @@
+"""What a report may say, token by token: its sections in order, each once, and no phrase that is never allowed.
+
+Needs the standard library and numpy only and imports nothing of radserve: this file is copied into the Triton model
+repository.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+
+_BREAKS = frozenset(".:;!?。：；！？")
+
+
+def normalised(text: str) -> str:
+    """Text as phrases are compared: lower case, a blank on each side of a word, none between Chinese characters.
+
+    The end of a sentence becomes "|", so that no phrase reaches over it; other marks count as blanks.
+    """
+    units: list[str] = []
+    for character in unicodedata.normalize("NFKC", text).lower():
+        if _is_ideograph(character):
+            units.append(character)
+        elif character.isalnum():
+            if units and units[-1][-1:].isalnum() and not _is_ideograph(units[-1][-1]):
+                units[-1] += character
+            else:
+                units.append(character)
+        elif character in _BREAKS or unicodedata.normalize("NFKC", character) in _BREAKS:
+            units.append("|")
+        else:
+            units.append("")
+    words = [each for each in units if each]
+    return "".join(each if _is_ideograph(each[0]) else f" {each} " for each in words).replace("  ", " ")
+
+
+def _is_ideograph(character: str) -> bool:
+    return "\u3400" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff"
+
+
+class _Place(NamedTuple):
+    """Where the text so far stands in the phrases: a node of the automaton, and whether a blank was fed last."""
+
+    node: int
+    blank: bool
+
+
+class PhraseAutomaton:
+    """Finds phrases in a text that is fed piece by piece (Aho and Corasick, 1975, over normalised characters)."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        self._next: list[dict[str, int]] = [{}]
+        self._ends = [False]
+        self._fall = [0]
+        for phrase in phrases:
+            self._add(normalised(phrase))
+        self._link()
+
+    @property
+    def start(self) -> _Place:
+        """Before the first word, where a blank is taken as fed."""
+        return _Place(self._move(0, " "), True)
+
+    def feed(self, place: _Place, piece: str) -> _Place | None:
+        """The place after a piece of normalised text; None where it completes a phrase."""
+        node, blank = place
+        for character in piece:
+            if character == " " and blank:
+                continue
+            node, blank = self._move(node, character), character == " "
+            if self._ends[node]:
+                return None
+        return _Place(node, blank)
+
+    def _add(self, phrase: str) -> None:
+        node = 0
+        for character in phrase:
+            if character not in self._next[node]:
+                self._next[node][character] = len(self._next)
+                self._next.append({})
+                self._ends.append(False)
+                self._fall.append(0)
+            node = self._next[node][character]
+        if node:
+            self._ends[node] = True
+
+    def _link(self) -> None:
+        queue = deque(self._next[0].values())
+        while queue:
+            node = queue.popleft()
+            for character, child in self._next[node].items():
+                self._fall[child] = self._move(self._fall[node], character)
+                self._ends[child] = self._ends[child] or self._ends[self._fall[child]]
+                queue.append(child)
+
+    def _move(self, node: int, character: str) -> int:
+        while node and character not in self._next[node]:
+            node = self._fall[node]
+        return self._next[node].get(character, 0)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Of one text: its place in the phrases, its section (-1 before the first), the words in it, its last tokens."""
+
+    place: _Place
+    section: int = -1
+    body: int = 0
+    recent: tuple[int, ...] = ()
+
+
+class ReportConstraint:
+    """Holds a text to its sections and keeps phrases out of it (a search.Constraint).
+
+    `words` are the vocabulary by token id. `heads` are the token sequences that open the sections, in order: the text
+    begins with the first, each may come once and after the one before it, none is empty, and the text ends in the
+    last. Without heads any order goes. `silent_ids` are special tokens: of them only `end_id` may be chosen. `phrases`
+    may not occur, whatever tokens would spell them.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        end_id: int,
+        silent_ids: Iterable[int],
+        heads: Sequence[Sequence[int]] = (),
+        phrases: Iterable[str] = (),
+    ) -> None:
+        silent = set(silent_ids) | {end_id}
+        self._pieces = ["" if number in silent else normalised(word) for number, word in enumerate(words)]
+        self._end_id = end_id
+        self._heads = [tuple(head) for head in heads]
+        self._memory = max([len(head) for head in self._heads], default=1)
+        self._automaton = PhraseAutomaton(phrases)
+        self._usual = np.array([number not in silent for number in range(len(words))])
+        self._clean: dict[_Place, Mask] = {}
+
+    def start(self) -> _State:
+        """The state before the first token."""
+        return _State(self._automaton.start)
+
+    def step(self, state: _State, token: int) -> _State:
+        """The state after an allowed token."""
+        place = self._automaton.feed(state.place, self._pieces[token]) or state.place
+        recent = (*state.recent, token)[-self._memory :]
+        following = state.section + 1
+        if following < len(self._heads) and recent[-len(self._heads[following]) :] == self._heads[following]:
+            return _State(place, following, 0, recent)
+        return _State(place, state.section, state.body + 1, recent)
+
+    def allowed(self, state: _State) -> Mask:
+        """For each token (V,) whether it may come next; the end may where the last section says something."""
+        mask = self._without_phrases(state.place)
+        if not self._heads:
+            mask[self._end_id] = state.body > 0
+            return mask
+        if state.section < 0:
+            opening = self._heads[0][min(state.body, len(self._heads[0]) - 1)]
+            only = np.zeros_like(mask)
+            only[opening] = True
+            return only
+        for number, head in enumerate(self._heads):
+            if state.recent[len(state.recent) - len(head) + 1 :] == head[:-1]:
+                says_something = state.body > len(head) - 1
+                mask[head[-1]] &= number == state.section + 1 and says_something
+        mask[self._end_id] = state.section == len(self._heads) - 1 and state.body > 0
+        return mask
+
+    def _without_phrases(self, place: _Place) -> Mask:
+        if place not in self._clean:
+            fits = [self._automaton.feed(place, piece) is not None for piece in self._pieces]
+            self._clean[place] = self._usual & np.array(fits)
+        return self._clean[place].copy()

@@ -1,0 +1,136 @@
+"""What may be said is enforced while tokens are chosen, whatever the model would rather say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from radserve.models.decoding.constraint import PhraseAutomaton, ReportConstraint, normalised
+from radserve.models.decoding.search import Frame, make_search
+
+WORDS = (
+    "<pad> <start> <end> <unk> findings impression technique : . , opacity definite cancer poor prognosis start "
+    "antibiotics compared with the prior image 肺 炎 确诊 癌 确 诊癌 预后 差 x - ray"
+).split()
+START, END = 1, 2
+SILENT = (0, 1, 3)
+HEADS = [[WORDS.index("findings"), WORDS.index(":")], [WORDS.index("impression"), WORDS.index(":")]]
+PHRASES = ("definite cancer", "poor prognosis", "start antibiotics", "compared with the prior", "确诊癌", "预后差")
+STRATEGIES = {
+    "greedy": {},
+    "beam": {"beams": 3},
+    "sample": {"temperature": 2.0, "seed": 7},
+}
+
+
+def ids(text: str) -> list[int]:
+    return [WORDS.index(word) for word in text.split()]
+
+
+def constraint(phrases: Sequence[str] = PHRASES, *, grammar: bool = True) -> ReportConstraint:
+    return ReportConstraint(WORDS, END, SILENT, HEADS if grammar else (), phrases)
+
+
+def decode(planted: str, strategy: str, rules: ReportConstraint | None, tokens: int = 24) -> str:
+    """What a model writes that wants `planted` and then its end at every place, held by the rules."""
+    wanted = [*ids(planted), END]
+    noise = np.random.default_rng(1).standard_normal((tokens + 1, len(WORDS))) * 0.5
+    search = make_search(Frame(START, END, tokens, rules), strategy, **STRATEGIES[strategy])
+    said: list[int] = []
+    for place in range(tokens):
+        logits = np.tile(noise[place], (len(search.tokens), 1))
+        logits[:, wanted[min(place, len(wanted) - 1)]] += 9
+        said += search.advance(logits).tokens
+        if search.finished:
+            break
+    return " ".join(WORDS[token] for token in said)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("claim", ["definite cancer", "poor prognosis", "start antibiotics", "compared with the prior"])
+def test_a_planted_claim_is_not_written_by_any_strategy(strategy: str, claim: str) -> None:
+    planted = f"findings : opacity . {claim} . impression : opacity ."
+    assert claim in decode(planted, "greedy", None)
+    written = decode(planted, strategy, constraint())
+    assert normalised(claim) not in normalised(written)
+    assert written.startswith("findings :")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("claim", ["确诊 癌", "确 诊癌", "预后 差"])
+def test_a_chinese_claim_is_found_however_it_is_cut_into_tokens(strategy: str, claim: str) -> None:
+    planted = f"findings : 肺 炎 . {claim} . impression : 肺 炎 ."
+    assert claim in decode(planted, "greedy", None)
+    assert claim.replace(" ", "") not in decode(planted, strategy, constraint()).replace(" ", "")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "findings : opacity . impression : opacity . findings : opacity .",  # a section twice
+        "impression : opacity . findings : opacity .",  # in the wrong order
+        "opacity . impression : opacity .",  # text before the first section
+        "findings : impression : opacity .",  # an empty section
+        "findings : opacity .",  # the last section is missing
+        "",
+    ],
+)
+def test_sections_come_in_order_each_once_and_say_something(strategy: str, planted: str) -> None:
+    written = decode(planted, strategy, constraint())
+    assert written.startswith("findings : ")
+    assert written.count("findings :") == 1
+    assert written.count("impression :") <= 1
+    first, _, last = written.partition("impression :")
+    assert len(first.split()) > 2
+    assert last.strip() or "impression :" not in written
+
+
+def test_a_report_that_keeps_the_rules_is_left_as_it_is() -> None:
+    planted = "findings : opacity , the image . impression : opacity ."
+    assert decode(planted, "greedy", constraint()) == planted
+
+
+def test_the_word_of_a_section_may_stand_in_a_sentence() -> None:
+    planted = "findings : the impression . impression : opacity ."
+    assert decode(planted, "greedy", constraint()) == planted
+
+
+def test_special_tokens_are_never_chosen() -> None:
+    rules = constraint(grammar=False)
+    state = rules.step(rules.start(), WORDS.index("opacity"))
+    allowed = rules.allowed(state)
+    assert [bool(allowed[token]) for token in (*SILENT, END)] == [False, False, False, True]
+
+
+def test_a_phrase_does_not_reach_over_the_end_of_a_sentence_and_marks_do_not_hide_it() -> None:
+    automaton = PhraseAutomaton(["definite cancer", "x ray"])
+
+    def completes(text: str) -> bool:
+        return automaton.feed(automaton.start, normalised(text)) is None
+
+    assert completes("This is definite, cancer")
+    assert completes("a DEFINITE\ncancer")
+    assert completes("an X-ray")
+    assert not completes("definite. Cancer")
+    assert not completes("definite cancerous")
+    assert not completes("indefinite cancer")
+
+
+def test_phrases_that_share_their_beginnings_are_all_found() -> None:
+    automaton = PhraseAutomaton(["new since the prior", "since then", "the prior"])
+    for text, found in (("new since then", True), ("new since the prior", True), ("of the prior", True), ("new", False)):
+        assert (automaton.feed(automaton.start, normalised(text)) is None) is found
+
+
+def test_normalised_text_has_words_between_blanks_and_chinese_without() -> None:
+    assert normalised("CT显示 Opacity; 肺炎。") == " ct 显示 opacity | 肺炎 | "
+
+
+def test_where_nothing_may_follow_the_text_ends() -> None:
+    rules = ReportConstraint(["<end>", "a", "b"], 0, (), (), ["a", "b"])
+    search = make_search(Frame(0, 0, 5, rules))
+    search.advance(np.zeros((1, 3)))
+    assert search.finished
