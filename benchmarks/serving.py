@@ -33,8 +33,11 @@ from radserve.dicom_io.store import StudyStore
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.tokenizer import PackTokenizer
+from radserve.pipelines.authoring import ReportAuthor
+from radserve.pipelines.claims import built_in_claims
 from radserve.pipelines.classify import encode_frames, find_label
 from radserve.pipelines.deadline import Deadline
+from radserve.pipelines.decoders import StepDecoder
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor, prepare_now
 from radserve.pipelines.preprocess.chain import chain_of
@@ -105,7 +108,7 @@ async def in_process(data: bytes) -> AsyncIterator[Call]:
         chains = {use.name: chain_of((s.transform, s.arguments) for s in use.preprocess) for use in pack.inputs}
         analyser = StudyAnalyser(
             pack,
-            tokenizer,
+            ReportAuthor(pack, tokenizer, StepDecoder(pack, tokenizer.words, runner), built_in_claims()),
             await embed_prompts(pack, tokenizer, runner),
             store,
             MonaiPreprocessor(chains, preprocessors),

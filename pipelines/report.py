@@ -1,62 +1,92 @@
-"""The report decoder: text from an image, one token after the other, each handed on before the next is computed."""
+"""From a decoder's tokens to the text of a report and its sections; what a text says of a label."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from radserve.errors import ErrorCode, ModelError
+from radserve.decoding import DecodingOptions, TextRules
+from radserve.errors import ErrorCode, ModelError, RequestError
+from radserve.models.decoding.constraint import is_ideograph
 from radserve.models.pack import ModelPack
-from radserve.models.pack_types import PackLabel
+from radserve.models.pack_types import DecoderSpec, PackLabel
 from radserve.models.tokenizer import PackTokenizer
-from radserve.pipelines.classify import EncodedFrame
-from radserve.pipelines.deadline import Deadline
-from radserve.ports import ModelRunner
-from radserve.tensors import InferenceRequest
+
+ENGLISH = "en"
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedToken:
-    """A token the decoder chose and the text that it adds."""
-
-    token_id: int
-    text: str
-
-
-async def decode_report(
-    pack: ModelPack, tokenizer: PackTokenizer, runner: ModelRunner, frame: EncodedFrame, deadline: Deadline
-) -> AsyncIterator[DecodedToken]:
-    """Greedy decoding with the key-value cache of the decoder graph; ends at the end token or at `max_tokens`.
-
-    Nothing runs ahead of the consumer: closing the iterator stops the decoder before its next step.
-    """
+def decoder_of(pack: ModelPack) -> DecoderSpec:
+    """What the pack states of its decoder. Raises MODEL_UNAVAILABLE for a pack that writes no text."""
     if pack.decoder is None:
         raise ModelError(ErrorCode.MODEL_UNAVAILABLE, f"pack {pack.name!r} has no report decoder")
-    graph = pack.graphs["decoder_step"]
-    cache_spec = next(spec for spec in graph.inputs if spec.name == "cache")
-    cache = np.zeros((1, *cache_spec.shape[1:]), dtype=np.float32)
-    image_tokens = frame.image_tokens[np.newaxis]
-    chosen = [tokenizer.start_id]
-    for position in range(pack.decoder.max_tokens):
-        inputs: dict[str, npt.NDArray[Any]] = {
-            "token": np.array([[chosen[-1]]], dtype=np.int64),
-            "position": np.array([[position]], dtype=np.int64),
-            "image_tokens": image_tokens,
-            "cache": cache,
-        }
-        response = await runner.infer(InferenceRequest(pack.model("decoder_step"), inputs, deadline.remaining_s()))
-        logits, cache = response.outputs["logits"][0], response.outputs["cache_out"]
-        if not np.isfinite(logits).all():
-            raise ModelError(ErrorCode.MODEL_OUTPUT_INVALID, "the report decoder returned values that are not numbers")
-        token_id = int(np.argmax(logits))
-        if token_id == tokenizer.end_id:
-            return
-        yield DecodedToken(token_id, tokenizer.piece(token_id, chosen))
-        chosen.append(token_id)
+    return pack.decoder
+
+
+def languages(pack: ModelPack) -> tuple[str, ...]:
+    """The languages a pack writes, ISO 639-1; a pack that states none writes English."""
+    return tuple(decoder_of(pack).start_tokens) or (ENGLISH,)
+
+
+def section_names(pack: ModelPack, language: str) -> tuple[str, ...]:
+    """The heads of the sections in a language: those with Chinese characters are the Chinese ones."""
+    chinese = tuple(name for name in decoder_of(pack).sections if any(map(is_ideograph, name)))
+    others = tuple(name for name in decoder_of(pack).sections if name not in chinese)
+    return (chinese or others) if language == "zh" else (others or chinese)
+
+
+def text_rules(
+    pack: ModelPack, tokenizer: PackTokenizer, language: str, options: DecodingOptions, phrases: Sequence[str]
+) -> TextRules:
+    """What a report of this pack is held to. Raises LANGUAGE_NOT_AVAILABLE for a language that the pack does not write.
+
+    A pack whose vocabulary lacks a word of a section's head writes without sections, and so it is not held to them.
+    """
+    if language not in languages(pack):
+        raise RequestError(
+            ErrorCode.LANGUAGE_NOT_AVAILABLE,
+            f"language: got {language!r}, expected one of {list(languages(pack))}, which pack {pack.name} writes",
+        )
+    decoder = decoder_of(pack)
+    word = decoder.start_tokens.get(language)
+    starts = {each: tokenizer.token_id(each) for each in decoder.start_tokens.values()}
+    heads = tuple(tuple(tokenizer.encode_words(f"{name}:")) for name in section_names(pack, language))
+    if any(tokenizer.unknown_id in head or not head for head in heads):
+        heads = ()
+    bound = decoder.max_tokens
+    return TextRules(
+        start_id=starts[word] if word else tokenizer.start_id,
+        end_id=tokenizer.end_id,
+        silent_ids=tuple(sorted({*tokenizer.special_ids, *starts.values()})),
+        max_tokens=min(options.max_tokens or bound, bound),
+        heads=heads,
+        phrases=tuple(phrases),
+    )
+
+
+class WrittenText:
+    """The text of one report as its tokens come."""
+
+    def __init__(self, tokenizer: PackTokenizer, rules: TextRules) -> None:
+        self._tokenizer, self._rules = tokenizer, rules
+        self._tokens = [rules.start_id]
+        self._pieces: list[str] = []
+
+    def add(self, token_ids: Sequence[int]) -> list[str]:
+        """Take tokens in and return the piece of text that each adds."""
+        added = []
+        for token_id in token_ids:
+            added.append(self._tokenizer.piece(token_id, self._tokens))
+            self._tokens.append(token_id)
+        self._pieces += added
+        return added
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    @property
+    def cut(self) -> bool:
+        """Whether it is as long as it may get."""
+        return len(self._tokens) > self._rules.max_tokens
 
 
 def split_sections(text: str, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -76,8 +106,6 @@ def asserted_states(text: str, label: PackLabel) -> frozenset[bool]:
 
     Longer phrases count first and use up their words, so that "no pneumonia" does not assert "pneumonia".
     """
-    if label.assertions is None:
-        return frozenset()
     words = "".join(character if character.isalnum() else " " for character in text.lower()).split()
     left = f" {' '.join(words)} "
     phrases = [(phrase, True) for phrase in label.assertions.positive]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -14,15 +14,15 @@ from radserve.errors import ErrorCode, RequestError
 from radserve.findings import ClinicalContext, Finding, ResultWarning, SeriesSummary, StudyResult, WarningCode
 from radserve.image import Image
 from radserve.models.pack import ModelPack
-from radserve.models.pack_types import DecoderSpec, PackInput
-from radserve.models.tokenizer import PackTokenizer
+from radserve.models.pack_types import PackInput
+from radserve.pipelines.authoring import ReportAuthor, ReportOptions, ReportText, Written
 from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.draft import UNSURE, WITHHELD, SeriesDraft, compose_draft, template_sections
 from radserve.pipelines.foreign import check_findings, gauge
 from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use, input_for
 from radserve.pipelines.prompts import PromptEmbeddings
-from radserve.pipelines.report import DecodedToken, contradicts, decode_report, split_sections
+from radserve.pipelines.report import contradicts, decoder_of, split_sections
 from radserve.pipelines.volumes import find_in_volume
 from radserve.ports import InstanceSource, ModelRunner, Preprocessor
 from radserve.references import AcquisitionContext, InstanceRef, SourceContext, StudyRef
@@ -36,14 +36,7 @@ class AnalysisRequest:
     series_instance_uid: str = ""
     context: ClinicalContext = field(default_factory=ClinicalContext)
     report: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ReportText:
-    """A piece of the report of one series, as the decoder writes it. Preliminary: the draft in the result counts."""
-
-    series_instance_uid: str
-    text: str
+    options: ReportOptions = field(default_factory=ReportOptions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +108,7 @@ class StudyAnalyser:
     """
 
     pack: ModelPack
-    tokenizer: PackTokenizer | None
+    author: ReportAuthor | None
     prompts: PromptEmbeddings
     source: InstanceSource
     preprocessor: Preprocessor
@@ -141,16 +134,16 @@ class StudyAnalyser:
         warnings += [warning for outcome in outcomes for warning in outcome.warnings]
         drafts: list[SeriesDraft] = []
         if request.report:
+            texts: dict[str, Written] = {}
+            with watch.stage("report"):
+                async with aclosing(self._write(outcomes, request.options, deadline)) as events:
+                    async for event in events:
+                        if isinstance(event, ReportText):
+                            yield event
+                        else:
+                            texts[event.series_instance_uid] = event
             for outcome in outcomes:
-                written: list[str] = []
-                if self.pack.decoder and outcome.key_frame:
-                    with watch.stage("report"):
-                        async for token in self._decode(outcome.key_frame, deadline):
-                            written.append(token.text)
-                            yield ReportText(outcome.plan.series_instance_uid, token.text)
-                    draft, problems = self._draft(outcome, self.pack.decoder, written)
-                else:
-                    draft, problems = self._template(outcome), []
+                draft, problems = self._draft(outcome, texts.get(outcome.plan.series_instance_uid))
                 drafts.append(draft)
                 warnings += problems
         images = tuple(image for outcome in outcomes for image in outcome.images)
@@ -269,21 +262,24 @@ class StudyAnalyser:
             kept = [last if last and each == last.instance else await self.source.read_image(each) for each in shown]
         return tuple(kept)
 
-    def _decode(self, key_frame: EncodedFrame, deadline: Deadline) -> AsyncIterator[DecodedToken]:
-        assert self.tokenizer is not None  # noqa: S101  # a pack with a decoder has one
-        return decode_report(self.pack, self.tokenizer, self.runner, key_frame, deadline)
+    async def _write(
+        self, outcomes: Sequence[_SeriesOutcome], options: ReportOptions, deadline: Deadline
+    ) -> AsyncGenerator[ReportText | Written, None]:
+        """The texts of the series that the decoder can describe."""
+        seen = [(each.plan.series_instance_uid, each.key_frame.image_tokens) for each in outcomes if each.key_frame]
+        if not (self.author and seen):
+            return
+        async with aclosing(self.author.write(seen, options, deadline)) as events:
+            async for event in events:
+                yield event
 
-    def _template(self, outcome: _SeriesOutcome) -> SeriesDraft:
-        plan, findings = outcome.plan, outcome.findings
-        return SeriesDraft(plan.acquisition, len(plan.instances), template_sections(findings), findings, template=True)
-
-    def _draft(
-        self, outcome: _SeriesOutcome, decoder: DecoderSpec, written: Sequence[str]
-    ) -> tuple[SeriesDraft, list[ResultWarning]]:
+    def _draft(self, outcome: _SeriesOutcome, written: Written | None) -> tuple[SeriesDraft, list[ResultWarning]]:
         """The draft of one series; text that contradicts a finding is withheld, with a warning that says so."""
-        text = "".join(written)
-        labels = {label.name: label for label in self.pack.labels}
-        wrong = [each for each in outcome.findings if contradicts(text, labels[each.label], each.positive)]
+        plan, findings = outcome.plan, outcome.findings
+        if written is None:
+            sections = template_sections(findings)
+            return SeriesDraft(plan.acquisition, len(plan.instances), sections, findings, template=True), []
+        wrong = [each for each in findings if contradicts(written.text, self.pack.label(each.label), each.positive)]
         warnings = [
             ResultWarning(
                 WarningCode.REPORT_CONTRADICTS_FINDING,
@@ -291,15 +287,13 @@ class StudyAnalyser:
             )
             for each in wrong
         ]
-        if len(written) >= decoder.max_tokens:
-            message = f"The written text was cut at {decoder.max_tokens} tokens."
+        if written.cut:
+            message = "The written text was cut at the greatest length that a text may have."
             warnings.append(ResultWarning(WarningCode.REPORT_CUT, message))
-        unsure = any(each.cannot_assess for each in outcome.findings)
+        unsure = any(each.cannot_assess for each in findings)
         withheld = WITHHELD if wrong else UNSURE if unsure else ""
-        sections = split_sections(text, decoder.sections)
-        plan = outcome.plan
-        draft = SeriesDraft(plan.acquisition, len(plan.instances), sections, outcome.findings, withheld=withheld)
-        return draft, warnings
+        sections = split_sections(written.text, decoder_of(self.pack).sections)
+        return SeriesDraft(plan.acquisition, len(plan.instances), sections, findings, withheld=withheld), warnings
 
 
 def _sample(frames: int, most: int) -> list[int]:

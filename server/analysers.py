@@ -11,6 +11,7 @@ from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.prompts import embed_prompts
 from radserve.pipelines.study import StudyAnalyser
 from radserve.ports import InstanceSource, ModelRunner, Preprocessor
+from radserve.server.writing import Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,14 @@ class AnalyserMaker:
     preprocessor_of: Callable[[ModelPack], Preprocessor]
     runner: ModelRunner
     policy: IntendedUsePolicy
+    writing: Writing
 
     async def make(self, pack: ModelPack) -> StudyAnalyser:
         """The analyser of a pack whose graphs answer; its prompts go through its text encoder. Raises ModelError."""
         tokenizer = pack_tokenizer(pack)
         return StudyAnalyser(
             pack=pack,
-            tokenizer=tokenizer,
+            author=self.writing.author(pack, tokenizer),
             prompts=await embed_prompts(pack, tokenizer, self.runner),
             source=self.source,
             preprocessor=self.preprocessor_of(pack),

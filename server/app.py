@@ -22,6 +22,7 @@ from radserve.errors import ErrorCode, RadserveError
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
+from radserve.pipelines.claims import site_claims
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor
 from radserve.pipelines.preprocess.chain import TransformSpec, chain_of
@@ -42,6 +43,7 @@ from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
 from radserve.server.study_analysis import StoredStudyAnalysis
 from radserve.server.study_work import erasing, site_rules, studies_at_work
+from radserve.server.writing import Writing
 from radserve.v1 import (
     inference_pb2,
     inference_pb2_grpc,
@@ -104,9 +106,12 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         def preprocessor_of(pack: ModelPack) -> MonaiPreprocessor:
             return MonaiPreprocessor(_chains(pack), preprocessors)
 
+        claims = site_claims(settings.never_allowed_file)
+
         def maker(runner: TritonRunner) -> MakeAnalyser:
             policy = IntendedUsePolicy(strict=settings.intended_use == "strict")
-            return AnalyserMaker(store, preprocessor_of, runner, policy).make
+            writing = Writing.on(runner, loop=settings.decoder_loop, claims=claims)
+            return AnalyserMaker(store, preprocessor_of, runner, policy, writing).make
 
         serving = await stack.enter_async_context(serving_packs(settings, catalogue, records.shadows, maker))
         commitments = CommitmentInbox()

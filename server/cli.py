@@ -13,8 +13,10 @@ import typer
 from rich.logging import RichHandler
 from rich.table import Table
 
+from radserve.decoding import DecodingOptions, DecodingStrategy
 from radserve.errors import RadserveError
 from radserve.findings import ClinicalContext, LaboratoryValue
+from radserve.pipelines.authoring import ReportOptions
 from radserve.server.console import PackDirs, settings_of, stderr, stdout
 from radserve.server.doctor import examine
 from radserve.server.infer import InferOutcome, InferRequest, failure_lines, infer
@@ -76,11 +78,20 @@ def infer_command(
     sex: Annotated[str, typer.Option(help="M, F or O.")] = "",
     lab: Annotated[list[str] | None, typer.Option(help="NAME=VALUE[ UNIT]; repeatable.")] = None,
     prior: Annotated[str, typer.Option(help="Study Instance UID of a prior study.")] = "",
+    language: Annotated[str, typer.Option(help="Language of the report: en, or zh where the pack writes it.")] = "en",
+    decoding: Annotated[DecodingStrategy, typer.Option(help="How tokens are chosen.")] = DecodingStrategy.GREEDY,
+    beams: Annotated[int, typer.Option(help="beam: texts side by side.")] = 4,
+    length_penalty: Annotated[float, typer.Option(help="beam: 0 favours short texts, more favours long ones.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="sample: below 1 bolder, above 1 more even.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="sample: only so many of the likeliest tokens; 0: all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="sample: only the likeliest tokens with this mass.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="sample: the same seed gives the same text.")] = 0,
     pack_dir: PackDirs = None,
 ) -> None:
     """Analyse DICOM input and write results: exit code 0 all have a result, 2 some were refused, 1 a fault of ours."""
     context = ClinicalContext(indication, age, sex, tuple(_lab(text) for text in lab or ()), prior)
-    request = InferRequest(tuple(paths), out, pack, context)
+    options = DecodingOptions(decoding, beams, length_penalty, temperature, top_k, top_p, seed)
+    request = InferRequest(tuple(paths), out, pack, context, ReportOptions(language, options))
     settings = settings_of(port=0, triton_url=triton, pack_dirs=pack_dir)
     _log_to_console("ERROR")
     outcome = asyncio.run(_infer(request, server, settings))

@@ -13,7 +13,8 @@ import grpc
 from radserve.dicom_io.files import FoundFile
 from radserve.errors import ErrorCode, RadserveError
 from radserve.findings import Artifact, ClinicalContext
-from radserve.server.rpc.convert import context_to_message
+from radserve.pipelines.authoring import ReportOptions
+from radserve.server.rpc.convert import context_to_message, report_options_to_message
 from radserve.server.rpc.errors import radserve_error
 from radserve.v1 import (
     common_pb2,
@@ -109,12 +110,15 @@ class RadserveClient(_Client):
         return [*sent, *unreadable]
 
     async def analyse(
-        self, study_instance_uid: str, pack: str, context: ClinicalContext
+        self, study_instance_uid: str, pack: str, context: ClinicalContext, options: ReportOptions | None = None
     ) -> AsyncIterator[AnalysisEvent]:
         """Yield text pieces, the result message, then the artifacts of one study."""
         request = inference_pb2.AnalyseStudyRequest(
             input=inference_pb2.AnalysisInput(
-                study_instance_uid=study_instance_uid, pack=pack, context=context_to_message(context)
+                study_instance_uid=study_instance_uid,
+                pack=pack,
+                context=context_to_message(context),
+                report_options=report_options_to_message(options or ReportOptions()),
             )
         )
         data = bytearray()

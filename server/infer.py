@@ -16,6 +16,7 @@ from rich.table import Table
 from radserve.dicom_io.files import FoundFile, discover
 from radserve.errors import ErrorCode, RadserveError
 from radserve.findings import Artifact, ClinicalContext, StudyFailure
+from radserve.pipelines.authoring import ReportOptions
 from radserve.references import StudyRef
 from radserve.server.client import RadserveClient, TextPiece
 from radserve.server.result_json import failure_to_json, to_bytes
@@ -46,6 +47,7 @@ class InferRequest:
     out: Path
     pack: str = ""
     context: ClinicalContext = field(default_factory=ClinicalContext)
+    options: ReportOptions = field(default_factory=ReportOptions)
 
 
 @dataclass(slots=True)
@@ -126,7 +128,7 @@ async def _analyse(
 ) -> None:
     artifacts: list[Artifact] = []
     result: common_pb2.StudyResult | None = None
-    async for event in client.analyse(uid, request.pack, request.context):
+    async for event in client.analyse(uid, request.pack, request.context, request.options):
         if isinstance(event, TextPiece):
             if stream_text:
                 console.out(event.text, end="", highlight=False)

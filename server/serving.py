@@ -74,7 +74,7 @@ async def _embedded_triton(settings: Settings, packs: Sequence[ModelPack]) -> As
     if settings.triton_url or not packs:
         yield None
         return
-    options = ServingOptions(instances=settings.triton_instances)
+    options = ServingOptions(instances=settings.triton_instances, decoder_loop=settings.decoder_loop)
     supervision = Supervision(start_timeout_s=settings.triton_start_timeout_s)
     log_folder = settings.data_dir / "logs"
     async with EmbeddedTriton(packs, log_folder=log_folder, options=options, supervision=supervision) as triton:

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     triton_url: str = Field("", description="HOST:PORT of an outside Triton; empty starts the embedded one")
     triton_instances: int = Field(2, ge=1, description="instances of each graph in the embedded Triton")
     triton_start_timeout_s: float = Field(120.0, gt=0, description="how long the embedded Triton may take to start")
+    report_decoder: Literal["stream", "steps"] = Field(
+        "stream", description="in the embedded Triton: the whole loop there, or a request for each token from here"
+    )
     decode_workers: int = Field(2, ge=1, description="sandboxed processes that parse, decode and write DICOM")
     decode_memory_mib: int = Field(2048, ge=256, description="address space of a sandboxed process")
     decode_cpu_s: float = Field(30.0, gt=0, description="processor time of one task in the sandbox")
@@ -65,6 +68,9 @@ class Settings(BaseSettings):
     disk_reserve_mib: int = Field(1024, ge=0, description="C-STORE is refused (A700) where less than this is free")
     intended_use: Literal["warn", "strict"] = Field(
         "warn", description="outside a pack's intended use: a result with a warning, or a refusal"
+    )
+    never_allowed_file: Path | None = Field(
+        None, description="claims that no generated text may make (TOML), added to those that come with radserve"
     )
     index_url: str = Field("", description="database of the index, an SQLAlchemy URL; empty: SQLite in the data folder")
     erased_studies: Literal["refuse", "allow"] = Field(
@@ -106,6 +112,11 @@ class Settings(BaseSettings):
         10.0, ge=0, description="wait after a first failed delivery; it grows sixfold, to 600 s"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
+
+    @property
+    def decoder_loop(self) -> bool:
+        """Whether reports are written by the loop inside the embedded Triton."""
+        return not self.triton_url and self.report_decoder == "stream"
 
     @property
     def loopback(self) -> bool:

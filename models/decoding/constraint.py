@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 
-_BREAKS = frozenset(".:;!?。：；！？")
+_WORD_END = "</w>"  # how CLIP's byte pairs mark a token that ends a word
+_BREAKS = frozenset(".:;!?。")  # of their wide forms NFKC makes these
 
 
 def normalised(text: str) -> str:
@@ -27,23 +28,34 @@ def normalised(text: str) -> str:
     """
     units: list[str] = []
     for character in unicodedata.normalize("NFKC", text).lower():
-        if _is_ideograph(character):
+        if is_ideograph(character):
             units.append(character)
         elif character.isalnum():
-            if units and units[-1][-1:].isalnum() and not _is_ideograph(units[-1][-1]):
+            if units and units[-1][-1:].isalnum() and not is_ideograph(units[-1][-1]):
                 units[-1] += character
             else:
                 units.append(character)
-        elif character in _BREAKS or unicodedata.normalize("NFKC", character) in _BREAKS:
+        elif character in _BREAKS:
             units.append("|")
         else:
             units.append("")
     words = [each for each in units if each]
-    return "".join(each if _is_ideograph(each[0]) else f" {each} " for each in words).replace("  ", " ")
+    return "".join(each if is_ideograph(each[0]) else f" {each} " for each in words).replace("  ", " ")
 
 
-def _is_ideograph(character: str) -> bool:
+def is_ideograph(character: str) -> bool:
+    """Whether a character is one of the Chinese ones (CJK unified and compatibility ideographs)."""
     return "\u3400" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff"
+
+
+def _piece(token: str, pairs: bool) -> str:
+    """What a token adds to the normalised text; of byte `pairs` a token that does not end a word adds no blank."""
+    if not pairs:
+        return normalised(token)
+    text = normalised(token.removesuffix(_WORD_END))
+    if not text.strip().isalnum():
+        return text
+    return text.lstrip() if token.endswith(_WORD_END) else text.strip()
 
 
 class _Place(NamedTuple):
@@ -135,7 +147,8 @@ class ReportConstraint:
         phrases: Iterable[str] = (),
     ) -> None:
         silent = set(silent_ids) | {end_id}
-        self._pieces = ["" if number in silent else normalised(word) for number, word in enumerate(words)]
+        pairs = any(word.endswith(_WORD_END) for word in words)
+        self._pieces = ["" if number in silent else _piece(word, pairs) for number, word in enumerate(words)]
         self._end_id = end_id
         self._heads = [tuple(head) for head in heads]
         self._memory = max([len(head) for head in self._heads], default=1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import numpy.typing as npt
 
 from radserve.errors import ErrorCode, ModelError
@@ -29,7 +30,7 @@ _CHANNEL_ARGUMENTS = [
 _PROBE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 _LOAD_TIMEOUT_S = 120.0
-_TRITON_TYPES = {"float32": "FP32", "int64": "INT64"}
+_TRITON_TYPES = {"float32": "FP32", "int64": "INT64", "uint8": "UINT8"}
 _CODES = {
     "DEADLINE_EXCEEDED": ErrorCode.DEADLINE_EXCEEDED,
     "INVALID_ARGUMENT": ErrorCode.INVALID_ARGUMENT,
@@ -100,6 +101,36 @@ class TritonRunner:
             check_answer(graph, outputs, batch)
         return InferenceResponse(model, outputs)
 
+    async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        """The responses of a decoupled model up to the one that says it is finished; raises as `infer`.
+
+        Closing the generator cancels the request in Triton.
+        """
+        from tritonclient.utils import InferenceServerException
+
+        model, timeout_s = request.model, request.timeout_s
+        if timeout_s is not None and timeout_s <= 0:
+            raise _deadline(model)
+        responses = self._client().stream_infer(_single(request), stream_timeout=timeout_s)
+        try:
+            finished = False
+            while not finished:
+                result, error = await anext(responses)
+                if error is not None:
+                    raise error
+                outputs = _outputs(model, result)
+                finished = bool(outputs["finished"].any())
+                yield InferenceResponse(model, outputs)
+        except StopAsyncIteration:
+            message = f"model {model.name!r} ended its answer before its end"
+            raise ModelError(ErrorCode.MODEL_UNAVAILABLE, message) from None
+        except InferenceServerException as error:
+            raise _model_error(model, error) from error
+        except grpc.RpcError as error:
+            raise _stream_error(model, error) from error
+        finally:
+            responses.cancel()
+
     async def is_ready(self, model: ModelRef) -> bool:
         """Whether the server is there and says that the model is ready."""
         try:
@@ -157,6 +188,22 @@ class TritonRunner:
             return await call
         except InferenceServerException as error:
             raise _model_error(model, error, during_inference=False) from error
+
+
+async def _single(request: InferenceRequest) -> AsyncGenerator[dict[str, Any], None]:
+    yield {
+        "model_name": request.model.name,
+        "model_version": str(request.model.version),
+        "inputs": [_input(name, array) for name, array in request.inputs.items()],
+    }
+
+
+def _stream_error(model: ModelRef, error: grpc.RpcError) -> ModelError:
+    status = error.code().name
+    if status == "DEADLINE_EXCEEDED":
+        return _deadline(model, detail=str(error.details()))
+    message = f"model {model.name!r} is not available ({status})"
+    return ModelError(ErrorCode.MODEL_UNAVAILABLE, message, detail=f"{message}: {error.details()}")
 
 
 def _input(name: str, array: npt.NDArray[Any]) -> Any:

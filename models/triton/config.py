@@ -21,7 +21,8 @@ class ServingOptions:
 
     `instances` per graph, each with `threads` intra-op threads. `queue_delay_us` is how long a request may wait for
     others to share a batch: 0 batches what has queued up meanwhile and costs a lone request nothing. Above
-    `queue_size` waiting requests a graph refuses more.
+    `queue_size` waiting requests a graph refuses more. With `decoder_loop` a pack that writes gets a further model
+    that writes whole reports (backend "python" only).
     """
 
     backend: Backend = "python"
@@ -29,11 +30,14 @@ class ServingOptions:
     threads: int = 1
     queue_delay_us: int = 0
     queue_size: int = 1024
+    decoder_loop: bool = False
 
     def __post_init__(self) -> None:
         check_one_of("ServingOptions.backend", self.backend, BACKENDS)
         if min(self.instances, self.threads, self.queue_size) < 1 or self.queue_delay_us < 0:
             raise invalid("ServingOptions", self, "instances, threads and queue_size of at least 1, no negative delay")
+        if self.decoder_loop and self.backend != "python":
+            raise invalid("ServingOptions.decoder_loop with backend", self.backend, "python")
 
 
 def model_config(model: ModelRef, graph: GraphSpec, options: ServingOptions) -> Any:
@@ -60,6 +64,27 @@ def model_config(model: ModelRef, graph: GraphSpec, options: ServingOptions) -> 
 def config_text(model: ModelRef, graph: GraphSpec, options: ServingOptions) -> str:
     """The content of config.pbtxt."""
     return text_format.MessageToString(model_config(model, graph, options))
+
+
+def loop_config_text(model: ModelRef, graph: GraphSpec, options: ServingOptions) -> str:
+    """The content of config.pbtxt of the loop over the step graph `graph`: a decoupled model, one instance of it.
+
+    One instance decodes the reports of all requests side by side, so more would only share less.
+    """
+    from tritonclient.grpc import model_config_pb2 as messages
+
+    config = messages.ModelConfig(name=model.name, backend="python")
+    dims = graph.tensor("image_tokens").shape[1:]
+    config.input.add(name="image_tokens", data_type=messages.TYPE_FP32, dims=dims)
+    config.input.add(name="job", data_type=messages.TYPE_UINT8, dims=[-1])
+    config.output.add(name="tokens", data_type=messages.TYPE_INT64, dims=[-1])
+    config.output.add(name="finished", data_type=messages.TYPE_INT64, dims=[1])
+    config.model_transaction_policy.decoupled = True
+    config.instance_group.add(kind=messages.ModelInstanceGroup.KIND_CPU, count=1)
+    config.version_policy.specific.versions.append(model.version)
+    for name, value in {**_parameters(options), "max_rows": str(graph.max_batch_size)}.items():
+        config.parameters[name].string_value = value
+    return text_format.MessageToString(config)
 
 
 def _parameters(options: ServingOptions) -> dict[str, str]:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from radserve.models import onnx_graph
-from radserve.models.pack import GraphSpec, ModelPack
-from radserve.models.triton import backend_model
-from radserve.models.triton.config import ServingOptions, config_text
+from radserve.models.decoding import batch, constraint, search
+from radserve.models.pack import DECODER_STEP, GraphSpec, ModelPack
+from radserve.models.tokenizer import PackTokenizer
+from radserve.models.triton import backend_model, loop_model
+from radserve.models.triton.config import ServingOptions, config_text, loop_config_text
 from radserve.tensors import ModelRef
 
-MODEL_FILE = "model.onnx"
+MODEL_FILE, VOCABULARY_FILE = "model.onnx", "vocabulary.json"
+LOOP = "decoder_loop"
+
+
+def loop_of(pack: ModelPack) -> ModelRef:
+    """How a model server knows the model that writes whole reports of a pack."""
+    return ModelRef(f"{pack.slot}--{LOOP}", pack.model_version)
+
+
+def models_of(pack: ModelPack, options: ServingOptions) -> tuple[ModelRef, ...]:
+    """The models that a pack is served as."""
+    loop = (loop_of(pack),) if options.decoder_loop and DECODER_STEP in pack.graphs else ()
+    return (*pack.models, *loop)
 
 
 def write_repository(
@@ -23,25 +40,50 @@ def write_repository(
     Models of the same names are replaced, others left alone.
     Raises PACK_HASH_MISMATCH when a graph was altered after its pack was loaded.
     """
-    written = []
+    options = options or ServingOptions()
+    written: list[ModelRef] = []
     for pack in packs:
         for name, graph in pack.graphs.items():
-            model = pack.model(name)
-            _write_model(folder, model, graph, pack.read(name), options or ServingOptions())
-            written.append(model)
+            _write_model(folder, pack.model(name), graph, pack.read(name), options)
+        if loop_of(pack) in models_of(pack, options):
+            _write_loop(folder, pack, options)
+        written += models_of(pack, options)
     return tuple(written)
 
 
 def _write_model(folder: Path, model: ModelRef, graph: GraphSpec, onnx: bytes, options: ServingOptions) -> None:
+    with _replaced(folder, model) as version:
+        (version / MODEL_FILE).write_bytes(onnx)
+        if options.backend == "python":
+            # The backend's process must not need radserve: it gets the sources themselves.
+            _copy_sources(version, backend_model, onnx_graph)
+        (version.parent / "config.pbtxt").write_text(config_text(model, graph, options))
+
+
+def _write_loop(folder: Path, pack: ModelPack, options: ServingOptions) -> None:
+    model = loop_of(pack)
+    with _replaced(folder, model) as version:
+        (version / MODEL_FILE).write_bytes(pack.read(DECODER_STEP))
+        words = PackTokenizer(pack.tokenizer_path, special=pack.tokenizer).words
+        (version / VOCABULARY_FILE).write_text(json.dumps(words), encoding="utf-8")
+        _copy_sources(version, loop_model, onnx_graph, batch, constraint, search)
+        config = loop_config_text(model, pack.graphs[DECODER_STEP], options)
+        (version.parent / "config.pbtxt").write_text(config)
+
+
+@contextmanager
+def _replaced(folder: Path, model: ModelRef) -> Iterator[Path]:
+    """The version folder of a model that takes the place of one of the same name once it is whole."""
     target, fresh = folder / model.name, folder / f".{model.name}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     version = fresh / str(model.version)
     version.mkdir(parents=True)
-    (version / MODEL_FILE).write_bytes(onnx)
-    if options.backend == "python":
-        # The backend's process must not need radserve: it gets the sources themselves.
-        shutil.copyfile(backend_model.__file__, version / "model.py")
-        shutil.copyfile(onnx_graph.__file__, version / "onnx_graph.py")
-    (fresh / "config.pbtxt").write_text(config_text(model, graph, options))
+    yield version
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
+
+
+def _copy_sources(version: Path, model: ModuleType, *beside: ModuleType) -> None:
+    shutil.copyfile(str(model.__file__), version / "model.py")
+    for module in beside:
+        shutil.copyfile(str(module.__file__), version / Path(str(module.__file__)).name)

@@ -23,7 +23,7 @@ from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.config import ServingOptions
 from radserve.models.triton.installation import TritonInstallation, find_installation
 from radserve.models.triton.processes import end, wait_backend_death
-from radserve.models.triton.repository import write_repository
+from radserve.models.triton.repository import models_of, write_repository
 from radserve.models.triton.server_log import ServerLog
 from radserve.tensors import ModelRef
 
@@ -69,8 +69,8 @@ class EmbeddedTriton:
         supervision: Supervision | None = None,
     ) -> None:
         self.restarts = 0
-        self.models: tuple[ModelRef, ...] = tuple(model for pack in packs for model in pack.models)
         self._packs, self._options = tuple(packs), options or ServingOptions()
+        self.models: tuple[ModelRef, ...] = tuple(model for pack in packs for model in models_of(pack, self._options))
         self._supervision = supervision or Supervision()
         self._log_folder = log_folder
         self._token = secrets.token_hex(6)
@@ -146,7 +146,7 @@ class EmbeddedTriton:
 
     async def unload(self, pack: ModelPack) -> None:
         """Serve a pack no more. A graph that Triton cannot unload now is not loaded again after a restart."""
-        gone = tuple(pack.models)
+        gone = models_of(pack, self._options)
         self.models = tuple(model for model in self.models if model not in gone)
         client = TritonRunner(self.url)
         try:

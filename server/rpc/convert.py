@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from radserve._checks import invalid
+from radserve.decoding import DecodingOptions, DecodingStrategy
 from radserve.findings import (
     ClinicalContext,
     CodedConcept,
@@ -18,10 +20,11 @@ from radserve.findings import (
 )
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput
+from radserve.pipelines.authoring import ReportOptions
 from radserve.references import AcquisitionContext, InstanceRef
 from radserve.server.operation.shadow_store import ShadowSummary
 from radserve.server.operation.versions import VersionStatus
-from radserve.v1 import common_pb2, model_pb2, study_pb2
+from radserve.v1 import common_pb2, inference_pb2, model_pb2, study_pb2
 
 
 def context_from_message(message: common_pb2.ClinicalContext) -> ClinicalContext:
@@ -48,6 +51,28 @@ def context_to_message(context: ClinicalContext) -> common_pb2.ClinicalContext:
         ],
         prior_study_instance_uid=context.prior_study_instance_uid,
     )
+
+
+def report_options_from_message(message: inference_pb2.ReportOptions) -> ReportOptions:
+    """Raises RadserveError INVALID_ARGUMENT for an option that cannot be."""
+    decoding = message.decoding
+    given = {field.name: value for field, value in decoding.ListFields() if field.name != "strategy"}
+    return ReportOptions(message.language or "en", DecodingOptions(_strategy(decoding.strategy), **given))
+
+
+def report_options_to_message(options: ReportOptions) -> inference_pb2.ReportOptions:
+    decoding = options.decoding
+    strategy = inference_pb2.DecodingStrategy.Value(f"DECODING_STRATEGY_{decoding.strategy.name}")
+    given = {**decoding.parameters, "max_tokens": decoding.max_tokens}
+    message = inference_pb2.DecodingOptions(strategy=strategy, **given)  # type: ignore[arg-type]
+    return inference_pb2.ReportOptions(language=options.language, decoding=message)
+
+
+def _strategy(number: int) -> DecodingStrategy:
+    names = {0: "GREEDY", **{value: name for name, value in inference_pb2.DecodingStrategy.items() if value}}
+    if number not in names:
+        raise invalid("decoding strategy", number, f"one of {[each.value for each in DecodingStrategy]}")
+    return DecodingStrategy[names[number].removeprefix("DECODING_STRATEGY_")]
 
 
 def _concept(concept: CodedConcept) -> common_pb2.CodedConcept:

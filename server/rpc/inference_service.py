@@ -11,12 +11,13 @@ from pathlib import Path
 from radserve.dicom_io.store import StudyStore
 from radserve.errors import ErrorCode, RequestError
 from radserve.findings import Artifact
+from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
-from radserve.pipelines.study import Analysis, AnalysisRequest, ReportText, StudyAnalyser
+from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
 from radserve.ports import ReportWriter
 from radserve.references import StudyRef
 from radserve.server.operation.served import ServedPacks
-from radserve.server.rpc.convert import context_from_message, result_to_message
+from radserve.server.rpc.convert import context_from_message, report_options_from_message, result_to_message
 from radserve.server.rpc.errors import Context, answered, streamed
 from radserve.server.stores import Stores
 from radserve.v1 import inference_pb2, inference_pb2_grpc
@@ -89,11 +90,12 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         self, message: inference_pb2.AnalysisInput, deadline: Deadline, *, report: bool
     ) -> AsyncGenerator[ReportText | Analysis, None]:
         clinical = context_from_message(message.context)
+        options = report_options_from_message(message.report_options)
         async with (
             self._packs.lease(message.pack) as analyser,
             self._opened(message, analyser) as (study_analyser, study, series_instance_uid),
         ):
-            request = AnalysisRequest(study, series_instance_uid, clinical, report)
+            request = AnalysisRequest(study, series_instance_uid, clinical, report, options)
             async with aclosing(study_analyser.analyse(request, deadline)) as events:
                 async for event in events:
                     yield event

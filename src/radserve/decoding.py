@@ -1,12 +1,15 @@
-"""How report text is to be written: the choices of a request."""
+"""How report text is to be written: the choices of a request, and what a decoder is told."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from radserve._checks import check_one_of, invalid
+import numpy as np
+import numpy.typing as npt
+
+from radserve._checks import check_one_of, invalid, read_only
 
 MOST_BEAMS = 16
 MOST_TOKENS = 4096
@@ -64,3 +67,40 @@ class DecodingOptions:
             DecodingStrategy.SAMPLE: ("temperature", "top_k", "top_p", "seed"),
         }[self.strategy]
         return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class TextRules:
+    """What a text is held to while it is written, in a pack's token ids.
+
+    It starts after `start_id`, ends at `end_id` or after `max_tokens`, never holds a token of `silent_ids`, has the
+    sections that `heads` open, in their order, each once (no heads: no sections), and none of `phrases`.
+    """
+
+    start_id: int
+    end_id: int
+    silent_ids: tuple[int, ...]
+    max_tokens: int
+    heads: tuple[tuple[int, ...], ...] = ()
+    phrases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodeJob:
+    """A report to be written: what the decoder sees, `image_tokens` (P, C) float32, and how it is to write."""
+
+    image_tokens: npt.NDArray[np.float32] = field(repr=False)
+    rules: TextRules
+    options: DecodingOptions = DecodingOptions()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_tokens", read_only(self.image_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeProgress:
+    """Tokens of job number `job` that are certain now, and whether its text is at its end."""
+
+    job: int
+    token_ids: tuple[int, ...]
+    finished: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -67,6 +67,14 @@ class ModelRunner(Protocol):
 
     async def is_ready(self, model: ModelRef) -> bool:
         """Whether the model answers now."""
+        ...
+
+
+class ModelStreamer(Protocol):
+    """Runs models that answer one request with many responses."""
+
+    def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        """The responses as they come. Closing it cancels the request. Raises ModelError as ModelRunner.infer."""
         ...
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from radserve.errors import ErrorCode, RadserveError
 from radserve.findings import ClinicalContext, StudyResult, WarningCode
+from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
-from radserve.pipelines.study import Analysis, AnalysisLimits, AnalysisRequest, ReportText, StudyAnalyser
+from radserve.pipelines.study import Analysis, AnalysisLimits, AnalysisRequest, StudyAnalyser
 from radserve.references import StudyRef
 from tests.support.pipeline import images_of, make_analyser
 
@@ -69,7 +70,7 @@ async def test_the_score_is_the_softmax_over_the_prompt_pair_and_the_heat_map_ad
     ):
         from radserve.tensors import InferenceRequest
 
-        tokens = np.stack([analyser.tokenizer.encode_prompt(prompt) for prompt in prompts])
+        tokens = np.stack([analyser.author.tokenizer.encode_prompt(prompt) for prompt in prompts])
         answer = await runner.infer(InferenceRequest(analyser.pack.model("text_encoder"), {"tokens": tokens}))
         texts.append(unit(unit(answer.outputs["embedding"]).mean(axis=0)))
     logits = label.scoring.logit_scale * np.array([image @ text for text in texts])

@@ -97,4 +97,4 @@ class Operated:
     async def _make(self, pack: ModelPack) -> StudyAnalyser:
         runner = OnnxRunner([pack])
         policy = IntendedUsePolicy(strict=False)
-        return await AnalyserMaker(self.source, lambda _: NearestPreprocessor(), runner, policy).make(pack)
+        return await AnalyserMaker(self.source, lambda _: NearestPreprocessor(), runner, policy, writing).make(pack)

@@ -16,6 +16,9 @@ from radserve.image import Image, Volume
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import ModelPack, load_pack
 from radserve.models.tokenizer import pack_tokenizer
+from radserve.pipelines.authoring import ReportAuthor
+from radserve.pipelines.claims import built_in_claims
+from radserve.pipelines.decoders import StepDecoder
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.preprocess.adapter import prepare_now, prepare_volume_now
 from radserve.pipelines.preprocess.chain import chain_of
@@ -136,7 +139,9 @@ async def analyser_of(
     source = MemorySource(images)
     analyser = StudyAnalyser(
         pack=pack,
-        tokenizer=tokenizer,
+        author=ReportAuthor(pack, tokenizer, StepDecoder(pack, tokenizer.words, runner), built_in_claims())
+        if pack.decoder and tokenizer
+        else None,
         prompts=await embed_prompts(pack, tokenizer, runner),
         source=source,
         preprocessor=preprocessor or DeclaredPreprocessor(pack),

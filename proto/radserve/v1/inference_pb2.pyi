@@ -1,11 +1,23 @@
 from radserve.v1 import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class DecodingStrategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DECODING_STRATEGY_UNSPECIFIED: _ClassVar[DecodingStrategy]
+    DECODING_STRATEGY_GREEDY: _ClassVar[DecodingStrategy]
+    DECODING_STRATEGY_BEAM: _ClassVar[DecodingStrategy]
+    DECODING_STRATEGY_SAMPLE: _ClassVar[DecodingStrategy]
+DECODING_STRATEGY_UNSPECIFIED: DecodingStrategy
+DECODING_STRATEGY_GREEDY: DecodingStrategy
+DECODING_STRATEGY_BEAM: DecodingStrategy
+DECODING_STRATEGY_SAMPLE: DecodingStrategy
 
 class InlineInstances(_message.Message):
     __slots__ = ("instances",)
@@ -22,18 +34,48 @@ class SeriesSelector(_message.Message):
     def __init__(self, study_instance_uid: _Optional[str] = ..., series_instance_uid: _Optional[str] = ...) -> None: ...
 
 class AnalysisInput(_message.Message):
-    __slots__ = ("study_instance_uid", "series", "inline", "pack", "context")
+    __slots__ = ("study_instance_uid", "series", "inline", "pack", "context", "report_options")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     SERIES_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
     PACK_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    REPORT_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     study_instance_uid: str
     series: SeriesSelector
     inline: InlineInstances
     pack: str
     context: _common_pb2.ClinicalContext
-    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Union[SeriesSelector, _Mapping]] = ..., inline: _Optional[_Union[InlineInstances, _Mapping]] = ..., pack: _Optional[str] = ..., context: _Optional[_Union[_common_pb2.ClinicalContext, _Mapping]] = ...) -> None: ...
+    report_options: ReportOptions
+    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Union[SeriesSelector, _Mapping]] = ..., inline: _Optional[_Union[InlineInstances, _Mapping]] = ..., pack: _Optional[str] = ..., context: _Optional[_Union[_common_pb2.ClinicalContext, _Mapping]] = ..., report_options: _Optional[_Union[ReportOptions, _Mapping]] = ...) -> None: ...
+
+class DecodingOptions(_message.Message):
+    __slots__ = ("strategy", "beams", "length_penalty", "temperature", "top_k", "top_p", "seed", "max_tokens")
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    BEAMS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    strategy: DecodingStrategy
+    beams: int
+    length_penalty: float
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+    max_tokens: int
+    def __init__(self, strategy: _Optional[_Union[DecodingStrategy, str]] = ..., beams: _Optional[int] = ..., length_penalty: _Optional[float] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ..., max_tokens: _Optional[int] = ...) -> None: ...
+
+class ReportOptions(_message.Message):
+    __slots__ = ("language", "decoding")
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    DECODING_FIELD_NUMBER: _ClassVar[int]
+    language: str
+    decoding: DecodingOptions
+    def __init__(self, language: _Optional[str] = ..., decoding: _Optional[_Union[DecodingOptions, _Mapping]] = ...) -> None: ...
 
 class ClassifyLesionsRequest(_message.Message):
     __slots__ = ("input",)

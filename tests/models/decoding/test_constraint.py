@@ -10,10 +10,11 @@ import pytest
 from radserve.models.decoding.constraint import PhraseAutomaton, ReportConstraint, normalised
 from radserve.models.decoding.search import Frame, make_search
 
-WORDS = (
+TEXT = (
     "<pad> <start> <end> <unk> findings impression technique : . , opacity definite cancer poor prognosis start "
     "antibiotics compared with the prior image 肺 炎 确诊 癌 确 诊癌 预后 差 x - ray"
-).split()
+)
+WORDS = TEXT.split()
 START, END = 1, 2
 SILENT = (0, 1, 3)
 HEADS = [[WORDS.index("findings"), WORDS.index(":")], [WORDS.index("impression"), WORDS.index(":")]]
@@ -121,7 +122,12 @@ def test_a_phrase_does_not_reach_over_the_end_of_a_sentence_and_marks_do_not_hid
 
 def test_phrases_that_share_their_beginnings_are_all_found() -> None:
     automaton = PhraseAutomaton(["new since the prior", "since then", "the prior"])
-    for text, found in (("new since then", True), ("new since the prior", True), ("of the prior", True), ("new", False)):
+    for text, found in (
+        ("new since then", True),
+        ("new since the prior", True),
+        ("of the prior", True),
+        ("new", False),
+    ):
         assert (automaton.feed(automaton.start, normalised(text)) is None) is found
 
 
@@ -134,3 +140,19 @@ def test_where_nothing_may_follow_the_text_ends() -> None:
     search = make_search(Frame(0, 0, 5, rules))
     search.advance(np.zeros((1, 3)))
     assert search.finished
+
+
+def test_a_phrase_of_byte_pairs_is_found_however_its_words_are_cut() -> None:
+    words = ["<|end|>", "def", "inite</w>", "definite</w>", "can", "cer</w>", "cancer</w>", "cerous</w>", ".</w>"]
+    rules = ReportConstraint(words, 0, (), (), ["definite cancer"])
+
+    def last_is_allowed(*tokens: str) -> bool:
+        state = rules.start()
+        for token in tokens[:-1]:
+            state = rules.step(state, words.index(token))
+        return bool(rules.allowed(state)[words.index(tokens[-1])])
+
+    assert not last_is_allowed("def", "inite</w>", "can", "cer</w>")
+    assert not last_is_allowed("definite</w>", "cancer</w>")
+    assert last_is_allowed("definite</w>", "can", "cerous</w>")
+    assert last_is_allowed("definite</w>", ".</w>", "cancer</w>")
