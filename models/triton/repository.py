@@ -23,7 +23,7 @@ LOOP = "decoder_loop"
 
 def loop_of(pack: ModelPack) -> ModelRef:
     """How a model server knows the model that writes whole reports of a pack."""
-    return ModelRef(f"{pack.slot}--{LOOP}", pack.model_version)
+    return ModelRef(f"{pack.name}--{pack.version}--{LOOP}", pack.model_version)
 
 
 def models_of(pack: ModelPack, options: ServingOptions) -> tuple[ModelRef, ...]:

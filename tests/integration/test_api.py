@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import grpc
 import numpy as np
@@ -194,27 +196,37 @@ def test_a_chunk_before_its_start_is_refused(server: LiveServer) -> None:
 
 
 class HeldDecoder:
-    """Lets `free` steps of the decoder run, and holds the next until `release`."""
+    """Lets `free` steps of the decoder through and holds the next until `release`: a run, or a response of a stream."""
 
     def __init__(self, server: LiveServer, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
         self.steps = 0
         self.holding, self.cancelled = threading.Event(), threading.Event()
         self._free, self._gate = free, asyncio.Event()
         self._server = server
-        self._infer = server.server.runner.infer
+        self._infer, self._stream = server.server.runner.infer, server.server.runner.stream
         monkeypatch.setattr(server.server.runner, "infer", self._held)
+        monkeypatch.setattr(server.server.runner, "stream", self._held_stream)
 
     async def _held(self, request: InferenceRequest) -> InferenceResponse:
         if request.model.name.endswith("--decoder_step"):
-            self.steps += 1
-            if self.steps > self._free:
-                self.holding.set()
-                try:
-                    await self._gate.wait()
-                except asyncio.CancelledError:
-                    self.cancelled.set()
-                    raise
+            await self._hold()
         return await self._infer(request)
+
+    async def _held_stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        async with aclosing(self._stream(request)) as responses:
+            async for response in responses:
+                await self._hold()
+                yield response
+
+    async def _hold(self) -> None:
+        self.steps += 1
+        if self.steps > self._free:
+            self.holding.set()
+            try:
+                await self._gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
 
     def release(self) -> None:
         async def set_gate() -> None:
