@@ -60,6 +60,8 @@ class ReportAuthor:
         The series are decoded side by side; their pieces come one series after the other, so that what is read as one
         text makes sense. Raises as ReportDecoder.decode, LANGUAGE_NOT_AVAILABLE for a language the pack does not write.
         """
+        if not series:
+            return
         rules = text_rules(self.pack, self.tokenizer, options.language, options.decoding, self.claims.phrases())
         texts = [WrittenText(self.tokenizer, rules) for _ in series]
         jobs = [DecodeJob(image_tokens, rules, options.decoding) for _, image_tokens in series]

@@ -106,6 +106,8 @@ def asserted_states(text: str, label: PackLabel) -> frozenset[bool]:
 
     Longer phrases count first and use up their words, so that "no pneumonia" does not assert "pneumonia".
     """
+    if label.assertions is None:
+        return frozenset()
     words = "".join(character if character.isalnum() else " " for character in text.lower()).split()
     left = f" {' '.join(words)} "
     phrases = [(phrase, True) for phrase in label.assertions.positive]

@@ -266,9 +266,9 @@ class StudyAnalyser:
         self, outcomes: Sequence[_SeriesOutcome], options: ReportOptions, deadline: Deadline
     ) -> AsyncGenerator[ReportText | Written, None]:
         """The texts of the series that the decoder can describe."""
-        seen = [(each.plan.series_instance_uid, each.key_frame.image_tokens) for each in outcomes if each.key_frame]
-        if not (self.author and seen):
+        if self.author is None:
             return
+        seen = [(each.plan.series_instance_uid, each.key_frame.image_tokens) for each in outcomes if each.key_frame]
         async with aclosing(self.author.write(seen, options, deadline)) as events:
             async for event in events:
                 yield event
