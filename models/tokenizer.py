@@ -75,10 +75,6 @@ class PackTokenizer:
         """Tokens that no text holds."""
         return tuple(each for each in (self.pad_id, self.start_id, self.unknown_id) if each is not None)
 
-    def token_id(self, word: str) -> int:
-        """The id of a word of the vocabulary. Raises PackError PACK_INVALID for another."""
-        return self._special_id(word)
-
     def encode_words(self, text: str) -> list[int]:
         """Token ids of the words of a text, without special tokens; an unknown word becomes `unknown_id`."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)

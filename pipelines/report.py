@@ -47,7 +47,7 @@ def text_rules(
         )
     decoder = decoder_of(pack)
     word = decoder.start_tokens.get(language)
-    starts = {each: tokenizer.token_id(each) for each in decoder.start_tokens.values()}
+    starts = {each: tokenizer.special_id(each) for each in decoder.start_tokens.values()}
     heads = tuple(tuple(tokenizer.encode_words(f"{name}:")) for name in section_names(pack, language))
     if any(tokenizer.unknown_id in head or not head for head in heads):
         heads = ()

@@ -12,6 +12,8 @@ from radserve.evaluation.gates import Gate, Measurement, Profile, Statistic, app
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import ModelPack
+from radserve.pipelines.claims import built_in_claims
+from radserve.pipelines.decoders import StepDecoder
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.study import StudyAnalyser
 from radserve.server.analysers import AnalyserMaker
@@ -21,6 +23,7 @@ from radserve.server.operation.served import OperationRecords, ServedPacks
 from radserve.server.operation.shadow_store import ShadowStore
 from radserve.server.operation.shadows import Shadows
 from radserve.server.operation.versions import Versions
+from radserve.server.writing import Writing
 from tests.support.packs import make_tiny_pack
 from tests.support.pipeline import MemorySource, NearestPreprocessor, images_of
 
@@ -97,4 +100,5 @@ class Operated:
     async def _make(self, pack: ModelPack) -> StudyAnalyser:
         runner = OnnxRunner([pack])
         policy = IntendedUsePolicy(strict=False)
+        writing = Writing(lambda pack, tokenizer: StepDecoder(pack, tokenizer.words, runner), built_in_claims())
         return await AnalyserMaker(self.source, lambda _: NearestPreprocessor(), runner, policy, writing).make(pack)
