@@ -33,6 +33,7 @@ from radserve.errors import DicomError, ErrorCode
 PREAMBLE_LENGTH = 128  # PS3.10 section 7.1
 INFLATED_LIMIT_BYTES = 512 * 2**20
 UNDEFINED_LENGTH = 0xFFFFFFFF
+DELIMITER = b"\xfe\xff\xdd\xe0"
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float, and Pixel Data
 VRS = frozenset(str(vr) for vr in VR if len(vr) == 2)
 Buffer = bytes | mmap.mmap
@@ -100,6 +101,26 @@ def open_dicom(path: Path) -> DicomFile:
         if reader.short or reader.tell() >= len(reader.data):
             raise _truncated() from None
         raise DicomError(ErrorCode.INVALID_HEADER, f"the header cannot be parsed ({type(error).__name__})") from None
+
+
+def check_whole(path: Path) -> None:
+    """Raise DicomError TRUNCATED where a file ends before its pixels do; else as `open_dicom`. Run it in a worker."""
+    file = open_dicom(path)
+    if file.pixels is None:
+        return
+    end = file.pixels.offset + file.pixels.length if file.pixels.length is not None else _end_of_items(file)
+    if end > len(file.data):
+        raise _truncated()
+
+
+def _end_of_items(file: DicomFile) -> int:
+    """Where encapsulated pixels end (PS3.5 annex A.4): behind the delimiter that follows their items."""
+    at = file.pixels.offset if file.pixels else 0
+    while True:
+        head = file.data[at : at + 8]
+        if len(head) < 8 or head[:4] == DELIMITER:
+            return at + 8
+        at += 8 + struct.unpack("<I", head[4:])[0]
 
 
 @contextmanager

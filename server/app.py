@@ -43,6 +43,7 @@ from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
 from radserve.server.study_analysis import StoredStudyAnalysis
 from radserve.server.study_work import erasing, site_rules, studies_at_work
+from radserve.server.watching import watching
 from radserve.server.writing import Writing
 from radserve.v1 import (
     inference_pb2,
@@ -133,6 +134,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         if settings.loopback:
             reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
         listener = await stack.enter_async_context(dimse_listener(settings, store, records.ledger, commitments))
+        await stack.enter_async_context(watching(settings, store, decoders))
         address = _bind(server, settings)
         await server.start()
         stack.push_async_callback(server.stop, GRACE_SECONDS)

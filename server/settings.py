@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     dimse_instances_per_minute: int | None = Field(
         None, ge=1, description="instances of one AE title in a minute; more are refused (A700); none: no limit"
     )
+    watch_folder: Path | None = Field(
+        None, description="folder whose DICOM files are taken in and removed; none: no such"
+    )
+    watch_settle_s: float = Field(2.0, gt=0, description="a file there is taken when it has not changed for so long")
     disk_reserve_mib: int = Field(1024, ge=0, description="C-STORE is refused (A700) where less than this is free")
     intended_use: Literal["warn", "strict"] = Field(
         "warn", description="outside a pack's intended use: a result with a warning, or a refusal"

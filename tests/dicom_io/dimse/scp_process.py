@@ -1,8 +1,9 @@
 """The storage SCP in a process of its own, with real workers, for tests that kill it or weigh it.
 
-python -m tests.dicom_io.dimse.scp_process PORT FOLDER PDU_SECONDS [index] [nosync]
+python -m tests.dicom_io.dimse.scp_process PORT FOLDER PDU_SECONDS [index] [nosync] [watch]
 
 index: with an index beside the store. nosync: every fsync does nothing, which tests of durability have to notice.
+watch: the folder "inbox" beside FOLDER is watched.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from radserve.dicom_io.dimse.peer import DimseError, Peer, echo
 from radserve.dicom_io.dimse.store_scp import ScpOptions, StoreScp
 from radserve.dicom_io.index import StudyIndex
 from radserve.dicom_io.store import StudyStore
+from radserve.dicom_io.watched_folder import WatchedFolder
 from radserve.workers import WorkerLimits, WorkerPool
 
 ROOT = Path(__file__).parents[3]
@@ -69,6 +71,10 @@ async def serve(port: int, folder: Path, pdu_seconds: float, options: Sequence[s
         access = AccessPolicy("RADSERVE", others=PeerPolicy(associations=16))
         scp = StoreScp(ScpOptions(access, port=port, limits=wire), store)
         await scp.start()
+        if "watch" in options:
+            watched = WatchedFolder(folder.with_name("inbox"), store, workers, settle_s=0.05)
+            await watched.open()
+            await watched.run()
         await asyncio.Event().wait()
 
 
