@@ -17,7 +17,13 @@ Span = tuple[int, int]
 
 
 def frame_codestreams(data: Buffer, pixels: PixelElement, dataset: Dataset, frames: int) -> Iterator[bytes]:
-    """The codestream of each frame, one at a time.
+    """The codestream of each frame, one at a time. Raises as `frame_spans`."""
+    for group in frame_spans(data, pixels, dataset, frames):
+        yield b"".join(data[start:stop] for start, stop in group)
+
+
+def frame_spans(data: Buffer, pixels: PixelElement, dataset: Dataset, frames: int) -> list[list[Span]]:
+    """Where the fragments of each frame are in `data`: (start, stop) of each.
 
     Raises DicomError TRUNCATED where the items end early, DECODE_FAILED where they are none, and PIXELS_INCONSISTENT
     where they do not add up to `frames`.
@@ -30,8 +36,7 @@ def frame_codestreams(data: Buffer, pixels: PixelElement, dataset: Dataset, fram
     if len(groups) != frames:
         text = f"the encapsulated pixel data holds {len(groups)} frames, NumberOfFrames is {frames}"
         raise DicomError(ErrorCode.PIXELS_INCONSISTENT, text)
-    for group in groups:
-        yield b"".join(data[start:stop] for start, stop in group)
+    return groups
 
 
 def _items(data: Buffer, pixels: PixelElement) -> list[Span]:

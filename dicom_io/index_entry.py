@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pydicom.dataset import Dataset
+
 from radserve.dicom_io import attributes
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.index_schema import ACQUISITION_TEXTS, PATIENT_AND_STUDY
@@ -48,19 +50,23 @@ def read_entry(path: Path) -> IndexEntry:
     file = open_dicom(path)
     with quiet():
         header = header_of(file)
-        ds = file.dataset
-        patient_and_study = PatientAndStudy(
-            patient_id=attributes.text(ds, "PatientID"),
-            patient_name=_name(ds.get("PatientName")),
-            patient_birth_date=attributes.text(ds, "PatientBirthDate"),
-            accession_number=attributes.text(ds, "AccessionNumber"),
-            study_id=attributes.text(ds, "StudyID"),
-            study_time=attributes.text(ds, "StudyTime"),
-            referring_physician_name=_name(ds.get("ReferringPhysicianName")),
-        )
+        patient_and_study = patient_and_study_of(file.dataset)
     with path.open("rb") as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
     return IndexEntry(header, patient_and_study, path.stat().st_size, digest)
+
+
+def patient_and_study_of(ds: Dataset) -> PatientAndStudy:
+    """What a data set says of its patient and its study."""
+    return PatientAndStudy(
+        patient_id=attributes.text(ds, "PatientID"),
+        patient_name=_name(ds.get("PatientName")),
+        patient_birth_date=attributes.text(ds, "PatientBirthDate"),
+        accession_number=attributes.text(ds, "AccessionNumber"),
+        study_id=attributes.text(ds, "StudyID"),
+        study_time=attributes.text(ds, "StudyTime"),
+        referring_physician_name=_name(ds.get("ReferringPhysicianName")),
+    )
 
 
 def read_entries(paths: Sequence[Path]) -> list[IndexEntry | RadserveError]:
@@ -84,6 +90,11 @@ def row_of(entry: IndexEntry) -> dict[str, Any]:
         "size": entry.size,
         "sha256": entry.sha256,
     }
+    return clean(row)
+
+
+def clean(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns that every database takes: PostgreSQL takes neither NUL nor lone surrogates."""
     return {name: _clean(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
@@ -114,5 +125,4 @@ def _name(value: object) -> str:
 
 
 def _clean(text: str) -> str:
-    """PostgreSQL takes neither NUL nor lone surrogates."""
     return text.replace("\0", " ").encode("utf-8", "replace").decode()

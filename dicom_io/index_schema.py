@@ -120,6 +120,18 @@ tombstones = sa.Table(
     _time("erased_at", nullable=True),
     _integer("instances"),
 )
+# The DICOM objects of results, read from their files when they are first asked for: see result_rows.py.
+result_objects = sa.Table(
+    "result_objects",
+    metadata,
+    _text("sop_instance_uid", key=True),
+    *map(_text, ("study_instance_uid", "series_instance_uid", "sop_class_uid", "transfer_syntax_uid")),
+    *map(_text, ACQUISITION_TEXTS),
+    *(_integer(name, nullable=True) for name in ("series_number", "instance_number")),
+    *map(_integer, ("image_rows", "image_columns", "frames")),
+    *map(_text, PATIENT_AND_STUDY),
+    *map(_text, ("result_uid", "file_name")),
+)
 schema_version = sa.Table("schema_version", metadata, _integer("version", key=True))
 
 MIGRATIONS: Sequence[Migration] = (
@@ -166,6 +178,20 @@ MIGRATIONS: Sequence[Migration] = (
         """CREATE TABLE tombstones (
             study_sha256 TEXT PRIMARY KEY NOT NULL, study_instance_uid TEXT NOT NULL, state TEXT NOT NULL,
             requested_at DOUBLE PRECISION NOT NULL, erased_at DOUBLE PRECISION, instances INTEGER NOT NULL)""",
+    ),
+    (
+        """CREATE TABLE result_objects (
+            sop_instance_uid TEXT PRIMARY KEY NOT NULL, study_instance_uid TEXT NOT NULL,
+            series_instance_uid TEXT NOT NULL, sop_class_uid TEXT NOT NULL, transfer_syntax_uid TEXT NOT NULL,
+            modality TEXT NOT NULL, body_part TEXT NOT NULL, view_position TEXT NOT NULL, laterality TEXT NOT NULL,
+            patient_sex TEXT NOT NULL, study_date TEXT NOT NULL, study_description TEXT NOT NULL,
+            series_description TEXT NOT NULL, manufacturer TEXT NOT NULL, manufacturer_model_name TEXT NOT NULL,
+            series_number INTEGER, instance_number INTEGER, image_rows INTEGER NOT NULL,
+            image_columns INTEGER NOT NULL, frames INTEGER NOT NULL, patient_id TEXT NOT NULL,
+            patient_name TEXT NOT NULL, patient_birth_date TEXT NOT NULL, accession_number TEXT NOT NULL,
+            study_id TEXT NOT NULL, study_time TEXT NOT NULL, referring_physician_name TEXT NOT NULL,
+            result_uid TEXT NOT NULL, file_name TEXT NOT NULL)""",
+        "CREATE INDEX result_objects_of_a_study ON result_objects (study_instance_uid)",
     ),
 )
 

@@ -49,6 +49,12 @@ class ResultFolders:
     async def read(self, result_uid: str, name: str) -> Artifact:
         return await asyncio.to_thread(self._read, result_uid, name)
 
+    def path(self, result_uid: str, name: str) -> Path:
+        """Where a file of a result is; it never changes."""
+        if name != Path(name).name or not name:
+            raise invalid("result file", name, "a plain name")
+        return self._folder(result_uid) / name
+
     async def remove(self, result_uid: str) -> None:
         """Remove a result for good, if it is there."""
         await asyncio.to_thread(self._remove, result_uid)

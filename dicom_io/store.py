@@ -140,14 +140,15 @@ class StudyStore:
         await asyncio.to_thread(self._tree.release)
 
     @contextlib.asynccontextmanager
-    async def receive(self, calling_ae: str = "") -> AsyncIterator[Incoming]:
+    async def receive(self, calling_ae: str = "", study: StudyRef | None = None) -> AsyncIterator[Incoming]:
         """Take one instance: write its bytes in order, then commit. Without a commit nothing stays.
 
-        `calling_ae` is from whom it comes, for the routing rules. Raises StorageError STORAGE_FULL.
+        `calling_ae` is from whom it comes, for the routing rules. With `study`, an instance of another one is refused
+        (INVALID_ARGUMENT). Raises StorageError STORAGE_FULL.
         """
 
         def commit(written: Path) -> Coroutine[Any, Any, StoredInstance]:
-            return self._commit(written, calling_ae)
+            return self._commit(written, calling_ae, study)
 
         incoming = Incoming(self._tree.aside(), self._limits.max_instance_bytes, commit, self._publishing)
         try:
@@ -179,6 +180,10 @@ class StudyStore:
             raise RequestError(ErrorCode.SERIES_NOT_FOUND, message)
         return found
 
+    def header(self, sop_instance_uid: str) -> InstanceHeader | None:
+        """The header of an instance, None where it is not stored."""
+        return self._by_sop.get(sop_instance_uid)
+
     async def read_image(self, instance: InstanceRef) -> Image:
         """Decode one instance in a worker. Raises RequestError, DicomError, WorkerError."""
         self._require(instance)
@@ -208,10 +213,14 @@ class StudyStore:
         """Where the file of an instance is, for tasks of the workers."""
         return place_of(self._root, instance)
 
-    async def _commit(self, written: Path, calling_ae: str) -> StoredInstance:
+    async def _commit(self, written: Path, calling_ae: str, study: StudyRef | None) -> StoredInstance:
         """Publish a written file, tell the index and list it."""
         entry = await self._workers.run(read_entry, written)
         header = entry.header
+        if study and header.instance.study_instance_uid != study.study_instance_uid:
+            raise RequestError(
+                ErrorCode.INVALID_ARGUMENT, "the instance is of another study than the one it is sent to"
+            )
         uid = header.instance.sop_instance_uid
         lock = self._locks.setdefault(uid, asyncio.Lock())
         async with lock:

@@ -45,6 +45,7 @@ from radserve.server.study_analysis import StoredStudyAnalysis
 from radserve.server.study_work import erasing, site_rules, studies_at_work
 from radserve.server.watching import watching
 from radserve.server.writing import Writing
+from radserve.server.web.listener import WebListener, web_listener
 from radserve.v1 import (
     inference_pb2,
     inference_pb2_grpc,
@@ -76,6 +77,7 @@ class RunningServer:
     triton: EmbeddedTriton | None
     decoders: WorkerPool
     listener: StoreScp | None
+    web: WebListener | None
 
     async def wait_for_signal(self) -> None:
         """Wait until the process is asked to end (SIGINT, SIGTERM)."""
@@ -135,13 +137,14 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
         listener = await stack.enter_async_context(dimse_listener(settings, store, records.ledger, commitments))
         await stack.enter_async_context(watching(settings, store, decoders))
+        web = await stack.enter_async_context(web_listener(settings, records, store, decoders))
         address = _bind(server, settings)
         await server.start()
         stack.push_async_callback(server.stop, GRACE_SECONDS)
         await warming
         await stack.enter_async_context(_watched(health, serving))
         logger.info("listening on %s", address)
-        yield RunningServer(address, serving.runner, serving.triton, decoders, listener)
+        yield RunningServer(address, serving.runner, serving.triton, decoders, listener, web)
 
 
 def decoder_pool(settings: Settings) -> WorkerPool:

@@ -36,7 +36,7 @@ app.add_typer(quarantine_app, name="quarantine")
 app.command("pull")(pull)
 
 # An embedded server answers one command: it keeps no records elsewhere and starts no work by itself.
-ALONE = {"workflow": False, "dimse_port": None, "index_url": "", "work_url": ""}
+ALONE = {"workflow": False, "dimse_port": None, "http_port": None, "index_url": "", "work_url": ""}
 MOST_SHOWN = 20  # studies whose paths are printed
 
 

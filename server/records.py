@@ -12,6 +12,7 @@ from radserve.dicom_io.index import StudyIndex
 from radserve.dicom_io.outbox_ledger import SqlOutboxLedger
 from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.result_folders import ResultFolders
+from radserve.dicom_io.result_rows import ResultRows
 from radserve.dicom_io.store import IndexedOptions
 from radserve.dicom_io.work_ledger import SqlWorkLedger
 from radserve.server.operation.shadow_store import ShadowStore
@@ -26,6 +27,7 @@ class Records:
     ledger: SqlWorkLedger
     outbox: SqlOutboxLedger
     results: ResultFolders
+    result_rows: ResultRows
     quarantine: QuarantineFolder
     shadows: ShadowStore
     refuse_erased: bool
@@ -48,12 +50,14 @@ async def opened_records(settings: Settings) -> AsyncIterator[Records]:
     database = Database(settings.index_url or _in(folder))
     await database.open()
     ledger = SqlWorkLedger(database)
+    results = ResultFolders(folder / "results")
     try:
         yield Records(
             index=StudyIndex(database),
             ledger=ledger,
             outbox=SqlOutboxLedger(database, settings.node_name),
-            results=ResultFolders(folder / "results"),
+            results=results,
+            result_rows=ResultRows(database, results),
             quarantine=QuarantineFolder(folder / "quarantine", ledger),
             shadows=ShadowStore(folder / "shadow"),
             refuse_erased=settings.erased_studies == "refuse",

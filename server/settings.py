@@ -70,6 +70,15 @@ class Settings(BaseSettings):
     )
     watch_settle_s: float = Field(2.0, gt=0, description="a file there is taken when it has not changed for so long")
     disk_reserve_mib: int = Field(1024, ge=0, description="C-STORE is refused (A700) where less than this is free")
+    http_port: int | None = Field(None, ge=0, le=65535, description="port for DICOMweb; none: no HTTP")
+    http_token: str = Field("", repr=False, description="bearer token that HTTP clients have to send; empty: none")
+    http_tls_certificate: Path | None = Field(None, description="PEM file of the HTTP server; without, no TLS")
+    http_tls_key: Path | None = Field(None, description="PEM file of its key, where that is a file of its own")
+    http_tls_clients: Path | None = Field(None, description="authorities of client certificates, which are then needed")
+    http_open: bool = Field(False, description="HTTP beyond the loopback address without TLS and token")
+    http_public_url: str = Field("", description="how clients reach the HTTP port, for links; empty: as they say")
+    http_cors_origins: tuple[str, ...] = Field((), description="web origins that may call, as a JSON list")
+    http_max_request_mib: int = Field(8192, ge=1, description="largest body of an HTTP request")
     intended_use: Literal["warn", "strict"] = Field(
         "warn", description="outside a pack's intended use: a result with a warning, or a refusal"
     )

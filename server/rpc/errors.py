@@ -23,6 +23,7 @@ DOMAIN = "radserve"
 _STATUS = {
     ErrorCode.STUDY_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     ErrorCode.SERIES_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    ErrorCode.INSTANCE_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     ErrorCode.UNKNOWN_PACK: grpc.StatusCode.NOT_FOUND,
     ErrorCode.PACK_NOT_LOADED: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.PROMOTION_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,

@@ -320,7 +320,7 @@ def test_an_older_index_is_brought_forward_and_a_newer_one_is_refused(tmp_path: 
     engine = sa.create_engine(sqlite_url(tmp_path / "index.db"))
     added = (*schema.MIGRATIONS, ("ALTER TABLE studies ADD COLUMN note TEXT",))
     with engine.begin() as connection:
-        assert schema.migrate(connection) == 1
+        assert schema.migrate(connection) == len(schema.MIGRATIONS)
     with engine.begin() as connection:
         assert schema.migrate(connection, added) == 1
         assert "note" in {each["name"] for each in sa.inspect(connection).get_columns("studies")}

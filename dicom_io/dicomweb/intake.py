@@ -1,0 +1,223 @@
+"""STOW-RS (PS3.18 section 10.5): the parts of a multipart body into the study store, and the answer about each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from radserve.dicom_io.dicomweb.dicom_json import JsonElement, element
+from radserve.dicom_io.dicomweb.media import DICOM, media_type
+from radserve.dicom_io.dicomweb.multipart import Event, MultipartReader, PartEnd, PartStart
+from radserve.dicom_io.dimse import statuses
+from radserve.dicom_io.dimse.part10_stream import read_file_meta
+from radserve.dicom_io.reserve import DiskReserve
+from radserve.dicom_io.store import Incoming, StoredInstance, StudyStore
+from radserve.errors import DicomError, ErrorCode, RadserveError, StorageError
+from radserve.references import InstanceRef, StudyRef
+
+logger = logging.getLogger(__name__)
+
+COMMITS_AT_ONCE = 4  # of one request: syncing the disk takes longer than receiving a slice
+HEAD_BYTES = 4096
+# Failure Reason (0008,1197): the statuses of C-STORE, but for what PS3.18 table I.2.2-1 has codes of its own.
+REASONS: Mapping[ErrorCode, int] = {
+    **statuses.STATUS_OF,
+    ErrorCode.UNSUPPORTED_SOP_CLASS: statuses.SOP_CLASS_NOT_SUPPORTED,
+    ErrorCode.UNSUPPORTED_TRANSFER_SYNTAX: 0xC122,
+    ErrorCode.INVALID_ARGUMENT: statuses.DOES_NOT_MATCH_SOP_CLASS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A part that was not stored; the UIDs are those of its file meta information, "" where it has none."""
+
+    error: RadserveError
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the parts, in their order."""
+
+    stored: tuple[InstanceRef, ...]
+    refused: tuple[Refused, ...]
+
+    def status(self) -> int:
+        """The HTTP status (PS3.18 section 10.5.3): 507 and 413 where nothing was stored for that one reason."""
+        if not self.refused:
+            return 200
+        if self.stored:
+            return 202
+        codes = {each.error.code for each in self.refused}
+        if codes == {ErrorCode.STORAGE_FULL}:
+            return 507
+        return 413 if codes == {ErrorCode.REQUEST_TOO_LARGE} else 409
+
+    def document(self, base_url: str) -> dict[str, JsonElement]:
+        """The Store Instances Response (PS3.18 table I.1-1) in DICOM JSON."""
+        studies = {instance.study_instance_uid for instance in self.stored}
+        found: dict[str, JsonElement] = {}
+        if len(studies) == 1:
+            found["00081190"] = element("UR", f"{base_url}/studies/{next(iter(studies))}")
+        sequences = {
+            "00081198": [_failed(each) for each in self.refused if each.sop_instance_uid],
+            "00081199": [_stored(each, base_url) for each in self.stored],
+            "0008119A": [_reason(each) for each in self.refused if not each.sop_instance_uid],
+        }
+        return found | {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
+
+
+def _stored(instance: InstanceRef, base_url: str) -> dict[str, JsonElement]:
+    url = f"{base_url}/studies/{instance.study_instance_uid}/series/{instance.series_instance_uid}"
+    return {
+        "00081150": element("UI", instance.sop_class_uid),
+        "00081155": element("UI", instance.sop_instance_uid),
+        "00081190": element("UR", f"{url}/instances/{instance.sop_instance_uid}"),
+    }
+
+
+def _failed(refused: Refused) -> dict[str, JsonElement]:
+    uids = {"00081150": element("UI", refused.sop_class_uid), "00081155": element("UI", refused.sop_instance_uid)}
+    return {**uids, **_reason(refused)}
+
+
+def _reason(refused: Refused) -> dict[str, JsonElement]:
+    return {"00081197": element("US", REASONS.get(refused.error.code, statuses.PROCESSING_FAILURE))}
+
+
+@dataclass(slots=True)
+class _Part:
+    """The part that is being received."""
+
+    incoming: Incoming | None = None
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    error: RadserveError | None = None
+    head: bytes = b""
+
+
+class StowIntake:
+    """Takes one request. Parts are committed while the next ones come; `take` returns when all are on disk."""
+
+    def __init__(self, store: StudyStore, reserve: DiskReserve, study: StudyRef | None = None) -> None:
+        self._store = store
+        self._reserve = reserve
+        self._study = study
+        self._outcomes: list[InstanceRef | Refused | None] = []
+        self._part: _Part | None = None
+        self._commits: set[asyncio.Task[None]] = set()
+
+    async def take(self, reader: MultipartReader, chunks: AsyncIterator[bytes]) -> Outcome:
+        """Store the parts of a body.
+
+        Raises what `chunks` and the reader raise; parts that were whole may be stored then, none is acknowledged.
+        """
+        try:
+            async for chunk in chunks:
+                for event in reader.feed(chunk):
+                    await self._on(event)
+            reader.close()
+        finally:
+            if self._part:
+                await self._part.stack.aclose()  # it leaves nothing behind
+            await asyncio.gather(*self._commits, return_exceptions=True)
+        return Outcome(
+            tuple(each for each in self._outcomes if isinstance(each, InstanceRef)),
+            tuple(each for each in self._outcomes if isinstance(each, Refused)),
+        )
+
+    async def _on(self, event: Event) -> None:
+        match event:
+            case PartStart(headers):
+                await self._start(headers)
+            case PartEnd():
+                await self._end()
+            case bytes(data):
+                self._write(data)
+
+    async def _start(self, headers: Mapping[str, str]) -> None:
+        self._part = part = _Part()
+        try:
+            _check_headers(headers)
+            self._reserve.check()
+            part.incoming = await part.stack.enter_async_context(self._store.receive(study=self._study))
+        except RadserveError as error:
+            part.error = error
+
+    def _write(self, data: bytes) -> None:
+        part = self._part
+        if part is None or part.error is not None or part.incoming is None:
+            return
+        if len(part.head) < HEAD_BYTES:
+            part.head += data[: HEAD_BYTES - len(part.head)]
+        try:
+            part.incoming.write(data)
+        except RadserveError as error:
+            part.error = error
+            part.incoming.discard()
+
+    async def _end(self) -> None:
+        part, self._part = self._part, None
+        if part is None:
+            return
+        place = len(self._outcomes)
+        self._outcomes.append(None)
+        if not part.head and part.error is None:
+            part.error = DicomError(ErrorCode.EMPTY_INPUT, "the part is empty")
+        while len(self._commits) >= COMMITS_AT_ONCE:
+            await asyncio.wait(self._commits, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._commit(part, place))
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+
+    async def _commit(self, part: _Part, place: int) -> None:
+        """Note the outcome of a part; nothing is raised."""
+        try:
+            async with part.stack:
+                if part.error is not None or part.incoming is None:
+                    raise part.error or StorageError(ErrorCode.INTERNAL, "the part was not received")
+                stored: StoredInstance = await part.incoming.commit()
+            self._outcomes[place] = stored.header.instance
+        except RadserveError as error:
+            self._refuse(part, place, error)
+        except Exception as error:
+            logger.warning("storing an instance failed: %s", type(error).__name__)
+            self._refuse(part, place, StorageError(ErrorCode.INTERNAL, "the service failed"))
+
+    def _refuse(self, part: _Part, place: int, error: RadserveError) -> None:
+        logger.warning("STOW-RS: an instance is refused: %s", error.code)
+        try:
+            meta = read_file_meta(part.head)
+        except RadserveError:
+            self._outcomes[place] = Refused(error)
+            return
+        self._outcomes[place] = Refused(error, *(_uid(uid) for uid in (meta.sop_class_uid, meta.sop_instance_uid)))
+
+
+def _uid(text: str) -> str:
+    """A UID to be told to the sender; nothing where it is none."""
+    return text if len(text) <= 64 and text.replace(".", "").isdecimal() and text.isascii() else ""
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    stated = headers.get("content-type", DICOM)
+    if not _is_dicom(stated):
+        raise DicomError(ErrorCode.NOT_DICOM, "the part has another content type than application/dicom")
+    encodings: list[Any] = [
+        headers.get("content-encoding", "identity"),
+        headers.get("content-transfer-encoding", "binary"),
+    ]
+    if encodings[0].lower() != "identity" or encodings[1].lower() not in ("binary", "8bit", "7bit"):
+        raise DicomError(ErrorCode.NOT_DICOM, "the part is encoded in a way that is not read")
+
+
+def _is_dicom(text: str) -> bool:
+    try:
+        return media_type(text).name == DICOM
+    except RadserveError:
+        return False

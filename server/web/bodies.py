@@ -1,0 +1,105 @@
+"""Bodies of answers of retrieval, made while they are sent: never a whole study, or a whole instance, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from radserve.dicom_io.dicomweb.dicom_json import read_metadata
+from radserve.dicom_io.dicomweb.frames import Piece, decoded_piece, stored_pieces
+from radserve.dicom_io.dicomweb.holdings import Held
+from radserve.dicom_io.dicomweb.media import DICOM
+from radserve.dicom_io.dicomweb.multipart import MultipartWriter
+from radserve.dicom_io.dicomweb.transcode import write_explicit_little
+from radserve.errors import RadserveError
+from radserve.server.web.service import WebService, file_chunks
+
+METADATA_BATCH = 32
+
+
+async def instances(
+    service: WebService, given: Sequence[tuple[Held, str]], writer: MultipartWriter, base_url: str
+) -> AsyncGenerator[bytes, None]:
+    """Instances, each with the transfer syntax it is to have, as parts."""
+    for held, syntax in given:
+        async with _file(service, held, syntax) as path:
+            size = (await asyncio.to_thread(path.stat)).st_size
+            yield writer.head(f"{DICOM}; transfer-syntax={syntax}", size=size, location=base_url + held.url)
+            async for chunk in file_chunks(path):
+                yield chunk
+            yield writer.tail()
+    yield writer.end()
+
+
+async def alone(service: WebService, held: Held, syntax: str) -> AsyncGenerator[bytes, None]:
+    """One instance as a Part 10 file."""
+    async with _file(service, held, syntax) as path:
+        async for chunk in file_chunks(path):
+            yield chunk
+
+
+@asynccontextmanager
+async def _file(service: WebService, held: Held, syntax: str) -> AsyncIterator[Path]:
+    """The received bytes, or a file in Explicit VR Little Endian that is made of them."""
+    if syntax == held.transfer_syntax_uid:
+        yield held.path
+        return
+    async with service.scratch_file() as made:
+        await service.holdings.workers.run(write_explicit_little, held.path, made)
+        yield made
+
+
+async def metadata(service: WebService, held: Sequence[Held], base_url: str) -> AsyncGenerator[bytes, None]:
+    """A JSON array of the headers; the next ones are read while those before are sent."""
+    batches = [held[at : at + METADATA_BATCH] for at in range(0, len(held), METADATA_BATCH)]
+    task = _reading(service, batches[0], base_url)
+    try:
+        for number, _ in enumerate(batches):
+            found = await task
+            if number + 1 < len(batches):
+                task = _reading(service, batches[number + 1], base_url)
+            for place, each in enumerate(found):
+                if isinstance(each, RadserveError):
+                    raise each
+                yield (b"," if number or place else b"[") + each
+        yield b"]"
+    finally:
+        task.cancel()
+
+
+def _reading(service: WebService, held: Sequence[Held], base_url: str) -> asyncio.Task[list[bytes | RadserveError]]:
+    paths, urls = [each.path for each in held], [base_url + each.url for each in held]
+    return asyncio.create_task(service.holdings.workers.run(read_metadata, paths, urls))
+
+
+async def several_frames(
+    service: WebService, held: Held, numbers: Sequence[int], *, decoded: bool
+) -> AsyncGenerator[Piece, None]:
+    """Frames, as they are stored or decoded one after the other."""
+    workers = service.holdings.workers
+    if not decoded:
+        for piece in await workers.run(stored_pieces, held.path, numbers):
+            yield piece
+        return
+    for number in numbers:
+        yield await workers.run(decoded_piece, held.path, number)
+
+
+async def pieces(
+    path: Path, found: AsyncIterable[Piece], writer: MultipartWriter | None = None, content_type: str = ""
+) -> AsyncGenerator[bytes, None]:
+    """Pieces of a file as parts of the writer's body, or one after the other."""
+    async for piece in found:
+        if writer:
+            yield writer.head(content_type, size=piece.size)
+        if piece.spans:
+            async for chunk in file_chunks(path, piece.spans):
+                yield chunk
+        else:
+            yield piece.data
+        if writer:
+            yield writer.tail()
+    if writer:
+        yield writer.end()
