@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
@@ -101,12 +102,16 @@ def bulk_pieces(path: Path, place: Sequence[int]) -> list[Piece]:
         if file.pixels is not None and tuple(place) == (file.pixels.tag,):
             return _pixel_pieces(file)
         found = _element(file.dataset, place)
-        if not isinstance(found.value, bytes):
+        if not isinstance(found.value, bytes) or "SQ" in (found.VR, _dictionary_vr(found.tag)):
             raise NoSuchPartError("the element has no bulk data")
         is_in_file = len(place) == 1 and file.transfer_syntax_uid != DeflatedExplicitVRLittleEndian
         if is_in_file and found.value and found.length == len(found.value):
             return [Piece(((found.value_tell, found.value_tell + found.length),))]
         return [Piece(data=found.value)]
+
+
+def _dictionary_vr(tag: int) -> str:
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else ""
 
 
 def _opened(path: Path) -> tuple[DicomFile, PixelLayout]:

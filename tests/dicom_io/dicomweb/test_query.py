@@ -1,0 +1,79 @@
+"""Query strings of QIDO-RS as values; a refusal names the key and never the value."""
+
+from __future__ import annotations
+
+import pytest
+
+from radserve.dicom_io.dicomweb.query import ATTRIBUTES, FUZZY, Level, Match, read_query
+from radserve.errors import RadserveError
+
+
+def test_keys_are_keywords_or_tags_and_values_follow_their_representation() -> None:
+    items = [
+        *(("PatientName", "Doe*"), ("00080020", "20240101-"), ("ModalitiesInStudy", "CT,MR")),
+        *(("StudyInstanceUID", "1.2,1.3"), ("limit", "7"), ("offset", "2"), ("fuzzymatching", "true")),
+        ("includefield", "all"),
+    ]
+    query = read_query(Level.STUDY, items)
+    assert [(each.attribute.keyword, each.values, each.is_range) for each in query.matches] == [
+        ("PatientName", ("Doe*",), False),
+        ("StudyDate", ("20240101", ""), True),
+        ("ModalitiesInStudy", ("CT", "MR"), False),
+        ("StudyInstanceUID", ("1.2", "1.3"), False),
+    ]
+    assert (query.limit, query.offset, query.warnings, query.included) == (7, 2, (FUZZY,), frozenset(ATTRIBUTES))
+
+
+def test_an_empty_value_matches_everything_and_is_returned() -> None:
+    query = read_query(Level.STUDY, [("StudyDescription", ""), ("AccessionNumber", "*")])
+    assert query.matches == ()
+    assert query.included == {"00081030", "00080050"}
+
+
+def test_the_uids_of_the_address_are_conditions() -> None:
+    query = read_query(Level.SERIES, [], {"StudyInstanceUID": "1.2.3"})
+    assert query.matches == (Match(ATTRIBUTES["0020000D"], ("1.2.3",)),)
+
+
+def test_a_great_limit_is_cut() -> None:
+    assert read_query(Level.STUDY, [("limit", "99999")]).limit == 1000
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("PatientNme", "secret", "neither a keyword nor a tag"),
+        ("PatientName; DROP TABLE", "secret", "neither"),
+        ("../../etc", "secret", "neither"),
+        ("0010001", "secret", "neither"),
+        ("PatientAddress", "secret", "PatientAddress is not matched"),
+        ("00101040", "secret", "PatientAddress is not matched"),
+        ("0040A730.00080100", "secret", "neither"),
+        ("SOPInstanceUID", "1.2", "not matched for a search of study level"),
+        ("NumberOfStudyRelatedInstances", "5", "not matched"),
+        ("StudyDate", "secret", "StudyDate is neither a value nor a range"),
+        ("StudyDate", "20240101-20240131-20240201", "StudyDate"),
+        ("StudyDate", "-", "StudyDate"),
+        ("StudyTime", "9:30 secret", "StudyTime"),
+        ("StudyInstanceUID", "1.2/../secret", "StudyInstanceUID"),
+        ("StudyInstanceUID", "1" * 65, "StudyInstanceUID"),
+        ("PatientID", "x" * 300, "PatientID"),
+        ("PatientID", "secret\0", "NUL"),
+        ("limit", "-1", "limit"),
+        ("limit", "1e9", "limit"),
+        ("offset", "99999999", "offset"),
+        ("fuzzymatching", "perhaps", "fuzzymatching"),
+        ("includefield", "secret field", "neither"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_by_its_key(key: str, value: str, told: str) -> None:
+    with pytest.raises(RadserveError, match=told) as caught:
+        read_query(Level.STUDY, [(key, value)])
+    assert "secret" not in caught.value.client_message
+
+
+def test_a_key_may_be_there_once() -> None:
+    with pytest.raises(RadserveError, match="PatientID is there twice"):
+        read_query(Level.STUDY, [("PatientID", "a"), ("00100020", "b")])
+    with pytest.raises(RadserveError, match="StudyInstanceUID is there twice"):
+        read_query(Level.SERIES, [("StudyInstanceUID", "1.2")], {"StudyInstanceUID": "1.3"})
