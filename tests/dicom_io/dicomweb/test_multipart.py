@@ -1,4 +1,4 @@
-"""The reader of multipart/related bodies: whatever the pieces, the same parts; whatever is wrong, an error and no memory."""
+"""The reader of multipart/related bodies: whatever the pieces, the same parts; whatever is wrong, an error."""
 
 from __future__ import annotations
 
