@@ -60,6 +60,13 @@ def stored_pieces(path: Path, numbers: Sequence[int]) -> list[Piece]:
         return [Piece(tuple(spans[number - 1])) for number in numbers]
 
 
+def check_frames(path: Path, numbers: Sequence[int]) -> None:
+    """Raise NoSuchPartError unless the file has these frames."""
+    with quiet():
+        _, layout = _opened(path)
+        _check(numbers, layout)
+
+
 def decoded_piece(path: Path, number: int) -> Piece:
     """A frame as uncompressed little-endian pixels, colour by pixel. Raises as `stored_pieces`."""
     with quiet():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -126,40 +127,46 @@ class StowIntake:
             if self._part:
                 await self._part.stack.aclose()  # it leaves nothing behind
             await asyncio.gather(*self._commits, return_exceptions=True)
-        return Outcome(
+        outcome = Outcome(
             tuple(each for each in self._outcomes if isinstance(each, InstanceRef)),
             tuple(each for each in self._outcomes if isinstance(each, Refused)),
         )
+        if outcome.refused:
+            counts = Counter(each.error.code.value for each in outcome.refused)
+            logger.warning("STOW-RS: %d instances are stored, refused: %s", len(outcome.stored), dict(counts))
+        return outcome
 
     async def _on(self, event: Event) -> None:
         match event:
             case PartStart(headers):
-                await self._start(headers)
+                self._start(headers)
             case PartEnd():
                 await self._end()
             case bytes(data):
-                self._write(data)
+                await self._write(data)
 
-    async def _start(self, headers: Mapping[str, str]) -> None:
+    def _start(self, headers: Mapping[str, str]) -> None:
         self._part = part = _Part()
         try:
             _check_headers(headers)
             self._reserve.check()
-            part.incoming = await part.stack.enter_async_context(self._store.receive(study=self._study))
         except RadserveError as error:
             part.error = error
 
-    def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes) -> None:
         part = self._part
-        if part is None or part.error is not None or part.incoming is None:
+        if part is None or part.error is not None:
             return
         if len(part.head) < HEAD_BYTES:
             part.head += data[: HEAD_BYTES - len(part.head)]
         try:
+            if part.incoming is None:
+                part.incoming = await part.stack.enter_async_context(self._store.receive(study=self._study))
             part.incoming.write(data)
         except RadserveError as error:
             part.error = error
-            part.incoming.discard()
+            if part.incoming:
+                part.incoming.discard()
 
     async def _end(self) -> None:
         part, self._part = self._part, None
@@ -167,8 +174,6 @@ class StowIntake:
             return
         place = len(self._outcomes)
         self._outcomes.append(None)
-        if not part.head and part.error is None:
-            part.error = DicomError(ErrorCode.EMPTY_INPUT, "the part is empty")
         while len(self._commits) >= COMMITS_AT_ONCE:
             await asyncio.wait(self._commits, return_when=asyncio.FIRST_COMPLETED)
         task = asyncio.create_task(self._commit(part, place))
@@ -180,7 +185,7 @@ class StowIntake:
         try:
             async with part.stack:
                 if part.error is not None or part.incoming is None:
-                    raise part.error or StorageError(ErrorCode.INTERNAL, "the part was not received")
+                    raise part.error or DicomError(ErrorCode.EMPTY_INPUT, "the part is empty")
                 stored: StoredInstance = await part.incoming.commit()
             self._outcomes[place] = stored.header.instance
         except RadserveError as error:
@@ -190,7 +195,6 @@ class StowIntake:
             self._refuse(part, place, StorageError(ErrorCode.INTERNAL, "the service failed"))
 
     def _refuse(self, part: _Part, place: int, error: RadserveError) -> None:
-        logger.warning("STOW-RS: an instance is refused: %s", error.code)
         try:
             meta = read_file_meta(part.head)
         except RadserveError:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from radserve.dicom_io.dicomweb.dicom_json import read_metadata
-from radserve.dicom_io.dicomweb.frames import Piece, decoded_piece, stored_pieces
+from radserve.dicom_io.dicomweb.frames import Piece, check_frames, decoded_piece, stored_pieces
 from radserve.dicom_io.dicomweb.holdings import Held
 from radserve.dicom_io.dicomweb.media import DICOM
 from radserve.dicom_io.dicomweb.multipart import MultipartWriter
@@ -83,6 +83,7 @@ async def several_frames(
         for piece in await workers.run(stored_pieces, held.path, numbers):
             yield piece
         return
+    await workers.run(check_frames, held.path, numbers)  # before the first is sent
     for number in numbers:
         yield await workers.run(decoded_piece, held.path, number)
 

@@ -19,6 +19,7 @@ from radserve.server.web.limits import WebLimits
 logger = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/health",)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Guard:
@@ -39,13 +40,15 @@ class Guard:
         except RadserveError as error:
             await answer.instead(error, scope)
         except Exception as error:
-            await answer.instead(failure(error), scope)
+            cause = error.__cause__  # Starlette says so of an error behind the start of an answer
+            await answer.instead(cause if isinstance(cause, RadserveError) else failure(error), scope)
         level = logging.DEBUG if answer.status < 400 else logging.INFO
         logger.log(level, "HTTP: %s: %d", _route(scope), answer.status)
 
 
 def _route(scope: Scope) -> str:
-    return f"{scope['method'] if scope['method'].isalpha() else '?'} {getattr(scope.get('route'), 'path', 'no route')}"
+    method = scope["method"] if scope["method"] in METHODS else "?"
+    return f"{method} {getattr(scope.get('route'), 'path', 'no route')}"
 
 
 class _Body:
@@ -131,8 +134,9 @@ class TokenCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = dict(scope["headers"]).get(b"authorization", b"")
         if scope["path"] not in OPEN_PATHS and not hmac.compare_digest(given, self._expected):
-            raise UnauthorisedError
-        await self._app(scope, receive, send)
+            await error_response(UnauthorisedError())(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class GuardedProtocol(H11Protocol):

@@ -55,7 +55,7 @@ class LiveWeb:
 
     def get(self, path: str, accept: str = "", **parameters: str) -> httpx2.Response:
         headers = {"Accept": accept} if accept else {}
-        return self.http.get(self.root + path, headers=headers, params=parameters)
+        return self.http.get(self.root + path, headers=headers, params=parameters or None)
 
     def store_instances(self, *instances: bytes, study: str = "") -> httpx2.Response:
         boundary = secrets.token_hex(8)
