@@ -23,6 +23,17 @@ CORS_HEADERS = ("Accept", "Authorization", "Content-Type")
 
 def web_application(service: WebService, *, token: str = "", cors_origins: Sequence[str] = ()) -> ASGIApp:
     """Everything the HTTP port answers; with a token to those who have it."""
+    app = resources(service)
+    wrapped: ASGIApp = TokenCheck(app, token) if token else app
+    if cors_origins:
+        wrapped = CORSMiddleware(
+            wrapped, allow_origins=cors_origins, allow_methods=CORS_METHODS, allow_headers=CORS_HEADERS
+        )
+    return Guard(wrapped, service.limits)
+
+
+def resources(service: WebService) -> FastAPI:
+    """The resources alone."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for resource in (store_resource, search_resource, retrieve_resource):
         app.include_router(resource.router(service), prefix=ROOT)
@@ -30,12 +41,7 @@ def web_application(service: WebService, *, token: str = "", cors_origins: Seque
     app.include_router(study_resource.health_router(service))
     app.add_exception_handler(RadserveError, _refused)
     app.add_exception_handler(HTTPException, _no_resource)
-    wrapped: ASGIApp = TokenCheck(app, token) if token else app
-    if cors_origins:
-        wrapped = CORSMiddleware(
-            wrapped, allow_origins=cors_origins, allow_methods=CORS_METHODS, allow_headers=CORS_HEADERS
-        )
-    return Guard(wrapped, service.limits)
+    return app
 
 
 async def _refused(request: Request, error: Exception) -> Response:
