@@ -44,7 +44,6 @@ from radserve.server.stores import Stores
 from radserve.server.study_analysis import StoredStudyAnalysis
 from radserve.server.study_work import erasing, site_rules, studies_at_work
 from radserve.server.watching import watching
-from radserve.server.writing import Writing
 from radserve.server.web.listener import WebListener, web_listener
 from radserve.server.writing import Writing
 from radserve.v1 import (
