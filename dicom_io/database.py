@@ -10,19 +10,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from radserve.dicom_io.index_schema import migrate
+from radserve.dicom_io.together import Together
 from radserve.errors import ErrorCode, RadserveError, StorageError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
-MOST_TOGETHER = 256
 BUSY_SECONDS = 30
 FULL_TEXTS = ("disk is full", "No space left", "disk full")
 
@@ -40,8 +40,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
-        self._waiting: list[tuple[Work[Any], asyncio.Future[Any]]] = []
-        self._committing: asyncio.Task[None] | None = None
+        self._works: Together[Work[Any], Any] = Together(self._together)
 
     @property
     def insert(self) -> Callable[[sa.Table], Any]:
@@ -52,44 +51,26 @@ class Database:
         await asyncio.to_thread(self._migrate)
 
     async def close(self) -> None:
-        while self._committing:
-            await asyncio.wait([self._committing])
+        await self._works.idle()
         await asyncio.to_thread(self._engine.dispose)
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` in a transaction; when this returns its changes are durable. Raises what `work` raises."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, future))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_waiting())
-        return await future
+        return cast(T, await self._works.run(work))
 
     async def compact(self) -> None:
         """Take deleted rows out of the files for good, where the database keeps them aside (SQLite's log)."""
         if self._engine.dialect.name == "sqlite":
             await asyncio.to_thread(self._truncate_log)
 
-    async def _commit_waiting(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
-                outcomes = await asyncio.to_thread(self._together, [work for work, _ in batch])
-                for (_, future), outcome in zip(batch, outcomes, strict=True):
-                    if future.done():  # its caller was cancelled
-                        continue
-                    if isinstance(outcome, _Failure):
-                        future.set_exception(outcome.error)
-                    else:
-                        future.set_result(outcome)
-        finally:
-            self._committing = None
-
     def _together(self, works: Sequence[Work[Any]]) -> list[Any]:
         try:
             with self._engine.begin() as connection:
+                if len(works) == 1:  # the transaction itself takes its changes back
+                    return [works[0](connection)]
                 return [_attempt(connection, work) for work in works]
         except Exception as error:  # the transaction itself: nothing of it is there
-            return [_Failure(_as_storage_error(error))] * len(works)
+            return [_as_storage_error(error)] * len(works)
 
     def _migrate(self) -> None:
         try:
@@ -109,19 +90,12 @@ class Database:
             raise _as_storage_error(error) from None
 
 
-class _Failure:
-    """The error of one piece of work among others that went well."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
 def _attempt(connection: sa.Connection, work: Work[Any]) -> Any:
     try:
         with connection.begin_nested():
             return work(connection)
     except Exception as error:
-        return _Failure(_as_storage_error(error))
+        return _as_storage_error(error)
 
 
 def _as_storage_error(error: Exception) -> Exception:

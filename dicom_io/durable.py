@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,25 +69,24 @@ class DurableTree:
         """A new path to write to before publishing."""
         return self._aside / f"{secrets.token_hex(16)}.part"
 
-    def publish(self, written: Path, target: Path) -> bool:
-        """Move a file that was already fsynced to its place in the tree; return whether it is there for good and new.
+    def publish(self, moves: Sequence[tuple[Path, Path]]) -> list[bool | StorageError]:
+        """Move files that were already fsynced to their places in the tree, each a pair of paths: written, target.
 
-        False: a file of the same bytes is there already. Raises StorageError UID_CONFLICT for one of other bytes, which
-        stays. `written` is gone afterwards, whatever happened; the caller sees to it that only one thread publishes a
-        target.
+        The outcome of each: whether it is there for good and new. False: a file of the same bytes is there already.
+        UID_CONFLICT: one of other bytes is there, and stays. The caller removes what was not moved, and sees to it that
+        only one thread publishes a target.
         """
-        try:
-            if target.exists():
-                _check_same(written, target)
-                self._fsync_folders(target)
-                return False
-            self._move(written, target)
-            return True
-        except OSError as error:
-            raise storage_error(error) from None
-        finally:
-            with contextlib.suppress(OSError):
-                written.unlink(missing_ok=True)
+        outcomes = [self._placed(written, target) for written, target in moves]
+        there = [at for at, outcome in enumerate(outcomes) if not isinstance(outcome, StorageError)]
+        by_folder = {moves[at][1].parent: moves[at][1] for at in there}
+        failed = {folder: error for folder, target in by_folder.items() if (error := self._fsynced(target))}
+        for at in there:
+            target = moves[at][1]
+            if target.parent in failed:
+                if outcomes[at]:
+                    self.withdraw(target)
+                outcomes[at] = failed[target.parent]
+        return outcomes
 
     def withdraw(self, target: Path) -> None:
         """Take a file that was not acknowledged out of the tree, and the folders that are empty without it."""
@@ -109,23 +109,41 @@ class DurableTree:
             raise storage_error(error) from None
         return count
 
+    def _placed(self, written: Path, target: Path) -> bool | StorageError:
+        try:
+            if target.exists():
+                _check_same(written, target)
+                return False
+            self._move(written, target)
+            return True
+        except OSError as error:
+            return storage_error(error)
+        except StorageError as error:
+            return error
+
     def _move(self, written: Path, target: Path) -> None:
         try:
             with self._changing:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 written.rename(target)
-            self._fsync_folders(target)
         except OSError:
             self.withdraw(target)
             raise
 
-    def _fsync_folders(self, target: Path) -> None:
-        """Fsync the folder of the target, and those above that hold a folder not yet known to be durable."""
-        fsync_folder(target.parent)
-        for folder in self._between(target):
-            if folder not in self._durable:
-                fsync_folder(folder.parent)
-                self._durable.add(folder)
+    def _fsynced(self, target: Path) -> StorageError | None:
+        """Fsync the folder of the target, and those above that hold a folder not yet known to be durable.
+
+        Returns why it failed.
+        """
+        try:
+            fsync_folder(target.parent)
+            for folder in self._between(target):
+                if folder not in self._durable:
+                    fsync_folder(folder.parent)
+                    self._durable.add(folder)
+        except OSError as error:
+            return storage_error(error)
+        return None
 
     def _between(self, target: Path) -> list[Path]:
         """The folders from that of the target up to, not including, the root."""

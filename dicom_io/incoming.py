@@ -29,13 +29,16 @@ class StoredInstance:
 
 
 class Incoming:
-    """Made by `StudyStore.receive`. `publish` takes the fsynced file; commits under way are kept in `publishing`."""
+    """Made by `StudyStore.receive`. Commits under way are kept in `publishing`.
+
+    `publish` takes the file that is written, and what to await before it is durable.
+    """
 
     def __init__(
         self,
         written: Path,
         max_bytes: int,
-        publish: Callable[[Path], Awaitable[StoredInstance]],
+        publish: Callable[[Path, Awaitable[None]], Awaitable[StoredInstance]],
         publishing: set[asyncio.Task[StoredInstance]],
     ) -> None:
         self._written = written
@@ -96,8 +99,8 @@ class Incoming:
 
     async def _finish(self, file: BinaryIO) -> StoredInstance:
         try:
-            await asyncio.to_thread(_fsync_and_close, file)
-            return await self._publish(self._written)
+            _flush(file)
+            return await self._publish(self._written, asyncio.to_thread(_fsync_and_close, file))
         finally:
             _remove(self._written)
 
@@ -107,10 +110,19 @@ class Incoming:
         return self._file
 
 
+def _flush(file: BinaryIO) -> None:
+    """Give the system what is left to be written, so that another process may read it."""
+    try:
+        file.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):  # closing flushes: a full disk says so again
+            file.close()
+        raise storage_error(error) from None
+
+
 def _fsync_and_close(file: BinaryIO) -> None:
     try:
         with file:
-            file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise storage_error(error) from None

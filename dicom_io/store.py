@@ -26,6 +26,7 @@ from radserve.dicom_io.index_entry import read_entry
 from radserve.dicom_io.parse import InstanceHeader
 from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.recovery import Recovery, place_of
+from radserve.dicom_io.together import Together
 from radserve.errors import ErrorCode, RadserveError, RequestError, StorageError
 from radserve.image import Image, Volume
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
@@ -89,6 +90,7 @@ class StudyStore:
         self._index = index
         self._options = options or IndexedOptions()
         self._tree = DurableTree(root)
+        self._moving = Together(self._tree.publish)
         self._by_sop: dict[str, InstanceHeader] = {}
         self._studies: dict[str, dict[str, InstanceHeader]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -147,8 +149,8 @@ class StudyStore:
         (INVALID_ARGUMENT). Raises StorageError STORAGE_FULL.
         """
 
-        def commit(written: Path) -> Coroutine[Any, Any, StoredInstance]:
-            return self._commit(written, calling_ae, study)
+        def commit(written: Path, synced: Awaitable[None]) -> Coroutine[Any, Any, StoredInstance]:
+            return self._commit(written, synced, calling_ae, study)
 
         incoming = Incoming(self._tree.aside(), self._limits.max_instance_bytes, commit, self._publishing)
         try:
@@ -213,9 +215,11 @@ class StudyStore:
         """Where the file of an instance is, for tasks of the workers."""
         return place_of(self._root, instance)
 
-    async def _commit(self, written: Path, calling_ae: str, study: StudyRef | None) -> StoredInstance:
-        """Publish a written file, tell the index and list it."""
-        entry = await self._workers.run(read_entry, written)
+    async def _commit(
+        self, written: Path, synced: Awaitable[None], calling_ae: str, study: StudyRef | None
+    ) -> StoredInstance:
+        """Publish a written file, tell the index and list it. Its header is read while the disk is waited for."""
+        entry, _ = await asyncio.gather(self._workers.run(read_entry, written), synced)
         header = entry.header
         if study and header.instance.study_instance_uid != study.study_instance_uid:
             raise RequestError(
@@ -224,13 +228,13 @@ class StudyStore:
         uid = header.instance.sop_instance_uid
         lock = self._locks.setdefault(uid, asyncio.Lock())
         async with lock:
-            with written.open("rb") as data:  # publishing takes the file away, even where it refuses
-                try:
-                    is_new = await self._publish(written, header)
-                except StorageError as error:
-                    if error.code is ErrorCode.UID_CONFLICT and self._options.quarantine:
+            try:
+                is_new = await self._publish(written, header)
+            except StorageError as error:
+                if error.code is ErrorCode.UID_CONFLICT and self._options.quarantine:
+                    with written.open("rb") as data:
                         await self._options.quarantine.keep(data, header.instance, calling_ae, error)
-                    raise
+                raise
             await self._list(Received(entry, self._options.now(), calling_ae), is_new)
         return StoredInstance(header, duplicate=not is_new)
 
@@ -238,7 +242,7 @@ class StudyStore:
         listed = self._by_sop.get(header.instance.sop_instance_uid, header)
         if listed.instance != header.instance:  # the UID names one instance in all studies
             raise uid_conflict()
-        return await asyncio.to_thread(self._tree.publish, written, place_of(self._root, header.instance))
+        return await self._moving.run((written, place_of(self._root, header.instance)))
 
     async def _list(self, received: Received, is_new: bool) -> None:
         header = received.entry.header

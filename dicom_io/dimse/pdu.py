@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from radserve._checks import invalid
+from radserve.dicom_io.dimse.wire import Wire
 
 HEADER = struct.Struct(">BxI")
 PDV_HEADER = struct.Struct(">IBB")
@@ -87,32 +88,33 @@ class Fragment:
 class PduStream:
     """Reads and writes PDUs. `announced`: what WireLimits.pdu_bytes was told to the peer."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: WireLimits) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, wire: Wire, limits: WireLimits) -> None:
+        self._wire = wire
         self._limits = limits
 
     @property
     def limits(self) -> WireLimits:
         return self._limits
 
-    async def read(self, wait_seconds: float) -> tuple[PduType, bytes]:
-        """The next PDU: its type and its body. `wait_seconds`: how long its first byte may take.
+    async def read(self, wait_seconds: float) -> tuple[PduType, memoryview]:
+        """The next PDU: its type and its body, which is overwritten by the next call.
 
-        Raises ConnectionEndedError, ProtocolError.
+        `wait_seconds`: how long its first byte may take. Raises ConnectionEndedError, ProtocolError.
         """
-        loop = asyncio.get_running_loop()
+        wire, loop = self._wire, asyncio.get_running_loop()
         try:
             async with asyncio.timeout(wait_seconds) as timer:
-                first = await self._reader.readexactly(1)
+                await wire.ready(1)
                 timer.reschedule(loop.time() + self._limits.pdu_seconds)
-                number, length = HEADER.unpack(first + await self._reader.readexactly(HEADER.size - 1))
+                await wire.ready(HEADER.size)
+                number, length = HEADER.unpack(wire.take(HEADER.size))
                 kind = self._checked(number, length)
-                return kind, await self._reader.readexactly(length)
+                await wire.ready(length)
+                return kind, wire.take(length)
         except TimeoutError:
             raise ConnectionEndedError("the peer took too long") from None
-        except asyncio.IncompleteReadError as error:
-            cause = "in the middle of a PDU" if error.partial else "without a release"
+        except EOFError:
+            cause = "in the middle of a PDU" if wire.available else "without a release"
             raise ConnectionEndedError(f"the peer closed the connection {cause}") from None
         except OSError as error:
             raise ConnectionEndedError(f"the connection broke ({type(error).__name__})") from None
@@ -132,8 +134,7 @@ class PduStream:
         """Send bytes; returns when the system took most of them. Raises ConnectionEndedError."""
         try:
             async with asyncio.timeout(self._limits.pdu_seconds):
-                self._writer.write(data)
-                await self._writer.drain()
+                await self._wire.send(data)
         except TimeoutError:
             raise ConnectionEndedError("the peer does not read what it is sent") from None
         except OSError as error:
@@ -150,14 +151,13 @@ class PduStream:
         """Close the connection; what was written is still sent."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                self._writer.close()
-                await self._writer.wait_closed()
+                await self._wire.close()
         except (OSError, TimeoutError):
-            self._writer.transport.abort()
+            self._wire.cut()
 
     def cut(self) -> None:
         """Drop the connection at once."""
-        self._writer.transport.abort()
+        self._wire.cut()
 
 
 def pdu(kind: PduType, body: bytes = bytes(4)) -> bytes:
@@ -165,7 +165,7 @@ def pdu(kind: PduType, body: bytes = bytes(4)) -> bytes:
     return HEADER.pack(kind, len(body)) + body
 
 
-def fragments(body: bytes) -> Iterator[Fragment]:
+def fragments(body: bytes | memoryview) -> Iterator[Fragment]:
     """The presentation data values of a P-DATA body (PS3.8 section 9.3.5.1). Raises ProtocolError."""
     view, at = memoryview(body), 0
     while at < len(body):

@@ -15,9 +15,9 @@ from radserve.dicom_io.dimse.command import HAS_DATA_SET, NO_DATA_SET, Command, 
 from radserve.dicom_io.dimse.negotiation import Context, Proposed, Rejection
 from radserve.dicom_io.dimse.pdu import ConnectionEndedError, PduStream, PduType, ProtocolError, WireLimits
 from radserve.dicom_io.dimse.statuses import SUCCESS
+from radserve.dicom_io.dimse.wire import Wire
 from radserve.errors import ErrorCode, PeerError, RequestError
 
-READ_AHEAD_BYTES = 256 << 10
 LOW_PRIORITY, MEDIUM_PRIORITY = 2, 0
 
 
@@ -138,8 +138,8 @@ async def _connected(peer: Peer) -> PduStream:
     name = peer.host if peer.tls and peer.tls.check_hostname else ("" if peer.tls else None)
     try:
         async with asyncio.timeout(peer.connect_seconds):
-            reader, writer = await asyncio.open_connection(
-                peer.host, peer.port, limit=READ_AHEAD_BYTES, ssl=peer.tls, server_hostname=name
+            _, wire = await asyncio.get_running_loop().create_connection(
+                Wire, peer.host, peer.port, ssl=peer.tls, server_hostname=name
             )
     except TimeoutError:
         raise DimseError(ErrorCode.SERVER_UNREACHABLE, f"{peer.ae_title} did not answer in time") from None
@@ -149,7 +149,7 @@ async def _connected(peer: Peer) -> PduStream:
     except OSError as error:
         text = f"{peer.ae_title} cannot be reached ({type(error).__name__})"
         raise DimseError(ErrorCode.SERVER_UNREACHABLE, text) from None
-    return PduStream(reader, writer, peer.limits)
+    return PduStream(wire, peer.limits)
 
 
 async def _negotiated(peer: Peer, stream: PduStream, proposed: Sequence[Proposed]) -> Association:
@@ -158,14 +158,14 @@ async def _negotiated(peer: Peer, stream: PduStream, proposed: Sequence[Proposed
     await stream.write(negotiation.request_bytes(peer.calling_ae, peer.ae_title, proposed, peer.limits.pdu_bytes))
     kind, body = await stream.read(peer.response_seconds)
     if kind is PduType.ASSOCIATE_RJ:
-        rejection = negotiation.read_reject(body)
+        rejection = negotiation.read_reject(bytes(body))
         await stream.close()
         raise _rejected(peer, rejection)
     if kind is PduType.ABORT:
         raise ConnectionEndedError("the peer aborted the association")
     if kind is not PduType.ASSOCIATE_AC:
         raise ProtocolError(f"a {kind.name} PDU instead of an answer to the association request")
-    contexts, max_pdu_bytes = negotiation.read_accept(body, proposed)
+    contexts, max_pdu_bytes = negotiation.read_accept(bytes(body), proposed)
     return Association(stream, contexts, max_pdu_bytes)
 
 

@@ -20,13 +20,13 @@ from radserve.dicom_io.dimse.events import Origin, ReceiveEvents
 from radserve.dicom_io.dimse.pdu import ConnectionEndedError, PduStream, PduType, ProtocolError, WireLimits
 from radserve.dicom_io.dimse.receiver import InstanceReceiver
 from radserve.dicom_io.dimse.tls import certificate_sha256
+from radserve.dicom_io.dimse.wire import Wire
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StudyStore
 from radserve.errors import ErrorCode, RadserveError, RequestError
 
 logger = logging.getLogger(__name__)
 
-READ_AHEAD_BYTES = 256 << 10
 BACKLOG = 128
 
 
@@ -88,11 +88,10 @@ class StoreScp:
         options = self._options
         handshake = options.limits.negotiation_seconds if options.tls else None
         try:
-            self._server = await asyncio.start_server(
-                self._connected,
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Wire(self._opened),
                 options.host,
                 options.port,
-                limit=READ_AHEAD_BYTES,
                 backlog=BACKLOG,
                 ssl=options.tls,
                 ssl_handshake_timeout=handshake,
@@ -118,14 +117,16 @@ class StoreScp:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection; asyncio makes a task of it."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # asyncio.start_server's promise
+    def _opened(self, wire: Wire) -> None:
+        task = asyncio.get_running_loop().create_task(self._connected(wire))
         self._tasks.add(task)
-        stream = PduStream(reader, writer, self._options.limits)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self, wire: Wire) -> None:
+        """Serve one connection."""
+        stream = PduStream(wire, self._options.limits)
         try:
-            await self._serve(stream, writer)
+            await self._serve(stream, wire)
         except asyncio.CancelledError:
             await stream.abort()
         except ProtocolError as error:
@@ -137,14 +138,12 @@ class StoreScp:
         except Exception as error:  # one connection must not cost the others; its text may hold data of a patient
             logger.error("DIMSE: a connection failed: %s", type(error).__name__)
             await stream.abort()
-        finally:
-            self._tasks.discard(task)
 
-    async def _serve(self, stream: PduStream, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, stream: PduStream, wire: Wire) -> None:
         proposal = await self._proposal(stream)
         if proposal is None:
             return
-        peer = writer.get_extra_info("ssl_object")
+        peer = wire.extra_info("ssl_object")
         fingerprint = certificate_sha256(peer.getpeercert(binary_form=True) if peer else None)
         try:
             if self._stopping:
@@ -183,7 +182,7 @@ class StoreScp:
             self._waiting.pop(stream, None)
         if kind is not PduType.ASSOCIATE_RQ:
             raise ProtocolError(f"a {kind.name} PDU where an association was to be asked for")
-        proposal = negotiation.read_request(body)
+        proposal = negotiation.read_request(bytes(body))
         if isinstance(proposal, negotiation.Rejection):
             await _reject(stream, proposal)
             return None
