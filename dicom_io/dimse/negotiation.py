@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from pydicom.uid import UID
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-    SCP_SCU_RoleSelectionNegotiation,
-)
-from pynetdicom.presentation import PresentationContext
-
-from radserve.dicom_io.dimse.pdu import AbortReason, ProtocolError
+from radserve.dicom_io.dimse.associate_pdu import PROTOCOL_VERSION, Associate, ContextItem, decode, encode
+from radserve.dicom_io.dimse.pdu import AbortReason, PduType, ProtocolError, pdu
 from radserve.dicom_io.parse import IMAGE_STORAGE, TRANSFER_SYNTAXES
 from radserve.uids import derive_uid
 
@@ -59,7 +48,6 @@ class Proposal:
     max_pdu_bytes: int
     contexts: Sequence[tuple[int, str, tuple[str, ...]]]
     roles: Mapping[str, tuple[bool, bool]]
-    pdu: A_ASSOCIATE_RQ = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +91,13 @@ REJECTIONS = (
 
 def read_request(body: bytes) -> Proposal | Rejection:
     """Read the body of an A-ASSOCIATE-RQ. Raises ProtocolError."""
-    rq = A_ASSOCIATE_RQ()
-    try:
-        rq.decode(b"\x01\0" + len(body).to_bytes(4, "big") + body)
-        if not rq.protocol_version & 1:
-            return VERSION_UNSUPPORTED
-        if rq.application_context_name != APPLICATION_CONTEXT:
-            return APPLICATION_CONTEXT_UNSUPPORTED
-        user = rq.user_information
-        contexts = [
-            (item.context_id or 0, str(item.abstract_syntax), tuple(str(uid) for uid in item.transfer_syntax))
-            for item in rq.presentation_context
-        ]
-        # 0 and absence: no limit (PS3.8 D.1)
-        length = int((user.maximum_length if user else 0) or 0)
-        asked = user.role_selection if user else {}
-        roles = {str(uid): (bool(role.scu_role), bool(role.scp_role)) for uid, role in asked.items()}
-        return Proposal(rq.calling_ae_title.strip(), rq.called_ae_title.strip(), length, contexts, roles, rq)
-    except Exception as error:  # pynetdicom has no common base for what it finds wrong
-        raise ProtocolError(f"an association request that cannot be read ({type(error).__name__})") from None
+    asked = decode(body)
+    if not asked.protocol_version & PROTOCOL_VERSION:
+        return VERSION_UNSUPPORTED
+    if asked.application_context != APPLICATION_CONTEXT:
+        return APPLICATION_CONTEXT_UNSUPPORTED
+    contexts = [(each.context_id, each.abstract_syntax, each.transfer_syntax_uids) for each in asked.contexts]
+    return Proposal(asked.calling_ae, asked.called_ae, asked.max_pdu_bytes, contexts, asked.roles)
 
 
 def choose(proposal: Proposal, supported: Mapping[str, Collection[str]]) -> dict[int, Context]:
@@ -142,66 +118,49 @@ def accept_bytes(
     proposal: Proposal, chosen: Mapping[int, Context], supported: Collection[str], max_pdu_bytes: int
 ) -> bytes:
     """The A-ASSOCIATE-AC that accepts `chosen` and refuses the other contexts."""
-    answer = A_ASSOCIATE()
-    answer.application_context_name = UID(APPLICATION_CONTEXT)
-    answer.calling_ae_title = proposal.calling_ae
-    answer.called_ae_title = proposal.called_ae
-    answer.result, answer.result_source = 0, 1
-    answer.presentation_context_definition_results_list = [
-        _result(context_id, abstract, syntaxes, chosen.get(context_id), supported)
-        for context_id, abstract, syntaxes in proposal.contexts
-    ]
     carried = {context.abstract_syntax for context in chosen.values()}
-    roles = [
-        _role(uid, scu=scu, scp=scp and uid in PEER_AS_SCP)
+    roles = {
+        uid: (scu, scp and uid in PEER_AS_SCP)
         for uid, (scu, scp) in proposal.roles.items()
         if uid in carried and (scu or uid in PEER_AS_SCP)
+    }
+    results = [
+        _result(context_id, abstract, chosen.get(context_id), supported)
+        for context_id, abstract, _ in proposal.contexts
     ]
-    answer.user_information = [*_user_information(max_pdu_bytes), *roles]
-    return bytes(A_ASSOCIATE_AC(answer).encode())
+    names = proposal.called_ae, proposal.calling_ae, APPLICATION_CONTEXT
+    return _pdu(PduType.ASSOCIATE_AC, Associate(*names, results, max_pdu_bytes, roles))
 
 
 def reject_bytes(rejection: Rejection) -> bytes:
     """The A-ASSOCIATE-RJ."""
-    answer = A_ASSOCIATE()
-    answer.result, answer.result_source, answer.diagnostic = rejection.result, rejection.source, rejection.reason
-    return bytes(A_ASSOCIATE_RJ(answer).encode())
+    return pdu(PduType.ASSOCIATE_RJ, bytes((0, rejection.result, rejection.source, rejection.reason)))
 
 
 def request_bytes(calling_ae: str, called_ae: str, proposed: Sequence[Proposed], max_pdu_bytes: int) -> bytes:
     """The A-ASSOCIATE-RQ for at most MAX_CONTEXTS contexts; the ids are 1, 3, 5 ... in their order."""
-    request = A_ASSOCIATE()
-    request.application_context_name = UID(APPLICATION_CONTEXT)
-    request.calling_ae_title, request.called_ae_title = calling_ae, called_ae
-    definitions = []
-    for index, each in enumerate(proposed):
-        context = PresentationContext()
-        context.context_id = 2 * index + 1
-        context.abstract_syntax = UID(each.abstract_syntax)
-        context.transfer_syntax = [UID(uid) for uid in each.transfer_syntax_uids]
-        definitions.append(context)
-    request.presentation_context_definition_list = definitions
-    as_scp = {each.abstract_syntax for each in proposed if each.as_scp}
-    roles = [_role(uid, scu=False, scp=True) for uid in sorted(as_scp)]
-    request.user_information = [*_user_information(max_pdu_bytes), *roles]
-    return bytes(A_ASSOCIATE_RQ(request).encode())
+    contexts = [
+        ContextItem(2 * index + 1, each.abstract_syntax, each.transfer_syntax_uids)
+        for index, each in enumerate(proposed)
+    ]
+    roles = dict.fromkeys(sorted({each.abstract_syntax for each in proposed if each.as_scp}), (False, True))
+    names = called_ae, calling_ae, APPLICATION_CONTEXT
+    return _pdu(PduType.ASSOCIATE_RQ, Associate(*names, contexts, max_pdu_bytes, roles))
 
 
 def read_accept(body: bytes, proposed: Sequence[Proposed]) -> tuple[dict[int, Context], int]:
     """The contexts that the peer accepted and the longest PDU it takes (0: any). Raises ProtocolError."""
-    ac = A_ASSOCIATE_AC()
-    try:
-        ac.decode(b"\x02\0" + len(body).to_bytes(4, "big") + body)
-        accepted = {}
-        for item in ac.presentation_context:
-            number = item.context_id or 0
-            if item.result == ACCEPTED:
-                asked = proposed[(number - 1) // 2]
-                accepted[number] = Context(number, asked.abstract_syntax, str(item.transfer_syntax))
-        user = ac.user_information
-        return accepted, int((user.maximum_length if user else 0) or 0)
-    except Exception as error:  # as in read_request
-        raise ProtocolError(f"an association answer that cannot be read ({type(error).__name__})") from None
+    answer, accepted = decode(body), {}
+    for item in answer.contexts:
+        if item.result != ACCEPTED:
+            continue
+        index = (item.context_id - 1) // 2
+        if index >= len(proposed) or not item.transfer_syntax_uids:
+            raise ProtocolError("an association answer that accepts what was not asked for")
+        accepted[item.context_id] = Context(
+            item.context_id, proposed[index].abstract_syntax, item.transfer_syntax_uids[0]
+        )
+    return accepted, answer.max_pdu_bytes
 
 
 def read_reject(body: bytes) -> Rejection:
@@ -215,30 +174,12 @@ def read_reject(body: bytes) -> Rejection:
     return Rejection(result, source, reason, f"source {source}, reason {reason}")
 
 
-def _result(
-    context_id: int, abstract: str, syntaxes: tuple[str, ...], chosen: Context | None, supported: Collection[str]
-) -> PresentationContext:
-    context = PresentationContext()
-    context.context_id = context_id
-    context.abstract_syntax = UID(abstract)
-    context.transfer_syntax = [UID(chosen.transfer_syntax_uid if chosen else (syntaxes or (IMPLICIT_LITTLE,))[0])]
+def _result(context_id: int, abstract: str, chosen: Context | None, supported: Collection[str]) -> ContextItem:
+    if chosen:
+        return ContextItem(context_id, "", (chosen.transfer_syntax_uid,), ACCEPTED)
     refused = NO_TRANSFER_SYNTAX if abstract in supported else NO_ABSTRACT_SYNTAX
-    context.result = ACCEPTED if chosen else refused
-    return context
+    return ContextItem(context_id, "", (IMPLICIT_LITTLE,), refused)  # which one means nothing where it is refused
 
 
-def _role(uid: str, *, scu: bool, scp: bool) -> SCP_SCU_RoleSelectionNegotiation:
-    role = SCP_SCU_RoleSelectionNegotiation()
-    role.sop_class_uid = UID(uid)
-    role.scu_role, role.scp_role = scu, scp
-    return role
-
-
-def _user_information(max_pdu_bytes: int) -> list[Any]:
-    length = MaximumLengthNotification()
-    length.maximum_length_received = max_pdu_bytes
-    implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    return [length, implementation, version]
+def _pdu(kind: PduType, associate: Associate) -> bytes:
+    return pdu(kind, encode(associate, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME))

@@ -101,16 +101,15 @@ class PduStream:
 
         `wait_seconds`: how long its first byte may take. Raises ConnectionEndedError, ProtocolError.
         """
-        wire, loop = self._wire, asyncio.get_running_loop()
+        wire, now = self._wire, asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(wait_seconds) as timer:
-                await wire.ready(1)
-                timer.reschedule(loop.time() + self._limits.pdu_seconds)
-                await wire.ready(HEADER.size)
-                number, length = HEADER.unpack(wire.take(HEADER.size))
-                kind = self._checked(number, length)
-                await wire.ready(length)
-                return kind, wire.take(length)
+            await wire.ready(1, now() + wait_seconds)
+            deadline = now() + self._limits.pdu_seconds
+            await wire.ready(HEADER.size, deadline)
+            number, length = HEADER.unpack(wire.take(HEADER.size))
+            kind = self._checked(number, length)
+            await wire.ready(length, deadline)
+            return kind, wire.take(length)
         except TimeoutError:
             raise ConnectionEndedError("the peer took too long") from None
         except EOFError:

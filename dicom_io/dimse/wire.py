@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any, cast
 
 FIRST_BYTES = 16 << 10
+AHEAD = 4  # how many pieces of the largest size are received before one is taken
 
 
 class Wire(asyncio.BufferedProtocol):
     """A connection by TCP or TLS. For one task at a time; `opened` is called with it when it stands.
 
-    asyncio's streams copy every byte three times on its way; at hundreds of megabytes a second that counts. Here the
-    system receives into the buffer, which grows to twice the largest piece that was waited for and then takes no more
+    asyncio's streams copy every byte three times on its way, which counts at hundreds of megabytes a second. Here the
+    system receives into the buffer, which grows to a few times the largest piece that was waited for and takes no more
     until something is taken out.
     """
 
@@ -31,19 +32,25 @@ class Wire(asyncio.BufferedProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
 
-    async def ready(self, size: int) -> None:
-        """Wait until `size` bytes can be taken. Raises EOFError where the peer closed before, OSError."""
+    async def ready(self, size: int, deadline: float) -> None:
+        """Wait until `size` bytes can be taken, at the latest until `deadline` (of the event loop's clock).
+
+        Raises TimeoutError, EOFError where the peer closed before, OSError.
+        """
         self._make_room(size)
         while self.available < size:
             if self._ended:
                 raise self._ended
-            self._wanted, self._arrival = size, asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            self._wanted, self._arrival = size, loop.create_future()
+            timer = loop.call_at(deadline, self._expire)
             if self._is_full:
                 self._is_full = False
                 self._open_transport.resume_reading()
             try:
                 await self._arrival
             finally:
+                timer.cancel()
                 self._arrival = None
 
     @property
@@ -122,6 +129,10 @@ class Wire(asyncio.BufferedProtocol):
         if self._arrival and not self._arrival.done():
             self._arrival.set_result(None)
 
+    def _expire(self) -> None:
+        if self._arrival and not self._arrival.done():
+            self._arrival.set_exception(TimeoutError())
+
     def _make_room(self, size: int) -> None:
         """Have place for `size` bytes from the first that was not taken; move what is there as seldom as possible."""
         left = self.available
@@ -131,6 +142,6 @@ class Wire(asyncio.BufferedProtocol):
             return
         held = self._buffer[self._start : self._end]
         if size > len(self._buffer):
-            self._buffer = bytearray(2 * size)
+            self._buffer = bytearray(AHEAD * size)
         self._buffer[:left] = held
         self._start, self._end = 0, left
