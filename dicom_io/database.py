@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -46,6 +46,11 @@ class Database:
     def insert(self) -> Callable[[sa.Table], Any]:
         """The insert of the dialect, which has `on_conflict_do_nothing` and `on_conflict_do_update`."""
         return postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+
+    @property
+    def dialect(self) -> sa.Dialect:
+        """For statements that are prepared."""
+        return self._engine.dialect
 
     async def open(self) -> None:
         await asyncio.to_thread(self._migrate)
@@ -88,6 +93,20 @@ class Database:
                     raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sa.exc.SQLAlchemyError as error:
             raise _as_storage_error(error) from None
+
+
+class Prepared:
+    """A statement that is compiled once: for a single row that takes longer than running it."""
+
+    def __init__(self, statement: Any, dialect: sa.Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        self._text = str(compiled)
+        self._names: Sequence[str] | None = compiled.positiontup  # None where the dialect names its parameters
+
+    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> sa.CursorResult[Any]:
+        """Run it with a value for each of its parameters, of the types that the driver takes."""
+        given = values if self._names is None else tuple(values[name] for name in self._names)
+        return connection.exec_driver_sql(self._text, given)
 
 
 def _attempt(connection: sa.Connection, work: Work[Any]) -> Any:

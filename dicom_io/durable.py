@@ -147,7 +147,7 @@ class DurableTree:
 
     def _between(self, target: Path) -> list[Path]:
         """The folders from that of the target up to, not including, the root."""
-        depth = len(target.relative_to(self._root).parts) - 1
+        depth = len(target.parts) - len(self._root.parts) - 1
         return list(target.parents[:depth])
 
 

@@ -6,14 +6,14 @@ It is told of an instance before the sender is, and opens the instance's study f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from radserve.dicom_io import index_schema as schema
-from radserve.dicom_io.database import Database
+from radserve.dicom_io.database import Database, Prepared
 from radserve.dicom_io.index_entry import IndexEntry, header_from, row_of
 from radserve.dicom_io.parse import InstanceHeader
 from radserve.dicom_io.retention import ExpiredStudy, expired_studies
@@ -49,7 +49,7 @@ class StudyIndex:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._adding = _Adding(database.insert)
+        self._adding = _Adding(database)
 
     async def add(self, received: Sequence[Received], *, refuse_erased: bool = False) -> None:
         """Add instances that are not there yet, and open their studies; those that are there stay as they are.
@@ -59,8 +59,8 @@ class StudyIndex:
         """
 
         def work(connection: sa.Connection) -> None:
-            uids = {each.entry.header.instance.study_instance_uid for each in received}
-            _refuse_erased(connection, uids, (REQUESTED, ERASED, EXPIRING) if refuse_erased else (EXPIRING,))
+            states = (REQUESTED, ERASED, EXPIRING) if refuse_erased else (EXPIRING,)
+            self._adding.refuse_erased(connection, received, states)
             self._adding.add(connection, received)
 
         await self._database.run(work)
@@ -142,13 +142,14 @@ class StudyIndex:
 
 
 class _Adding:
-    """The statements that every instance needs, made once: composing them takes longer than running them.
+    """The statements that every instance needs. ON CONFLICT belongs to the dialects."""
 
-    ON CONFLICT belongs to the dialects.
-    """
-
-    def __init__(self, insert: Callable[[sa.Table], Any]) -> None:
-        self._instance = insert(schema.instances).on_conflict_do_nothing()
+    def __init__(self, database: Database) -> None:
+        insert, dialect = database.insert, database.dialect
+        self._instance = Prepared(insert(schema.instances).on_conflict_do_nothing(), dialect)
+        stones = schema.tombstones
+        buried = sa.select(stones.c.state).where(stones.c.study_sha256 == sa.bindparam("digest"))
+        self._tombstone = Prepared(buried, dialect)
         table = schema.studies
         study = insert(table)
         new = study.excluded
@@ -160,18 +161,25 @@ class _Adding:
             "last_received_at": later,
             "opened_at": sa.func.coalesce(table.c.opened_at, new.opened_at),
         }
-        self._study = study.on_conflict_do_update(index_elements=[table.c.study_instance_uid], set_=changes)
+        opened = study.on_conflict_do_update(index_elements=[table.c.study_instance_uid], set_=changes)
+        self._study = Prepared(opened, dialect)
+
+    def refuse_erased(self, connection: sa.Connection, received: Iterable[Received], states: Collection[str]) -> None:
+        for uid in {each.entry.header.instance.study_instance_uid for each in received}:
+            stone = self._tombstone.run(connection, {"digest": _digest(uid)}).first()
+            if stone and stone.state in states:
+                raise RequestError(ErrorCode.STUDY_ERASED, "the study was erased here and is not taken again")
 
     def add(self, connection: sa.Connection, received: Sequence[Received]) -> None:
         for each in received:
             row = {**row_of(each.entry), "received_at": each.received_at, "calling_ae": each.calling_ae}
-            if connection.execute(self._instance, {**row, "revision": None}).rowcount:
+            if self._instance.run(connection, {**row, "revision": None}).rowcount:
                 self.open_study(connection, row["study_instance_uid"], each.received_at)
 
     def open_study(self, connection: sa.Connection, study_instance_uid: str, at: float) -> None:
         row = {"study_instance_uid": study_instance_uid, "state": StudyState.RECEIVING.value, "revision": 0}
         times = {"first_received_at": at, "last_received_at": at, "opened_at": at}
-        connection.execute(self._study, {**row, **times, "signal": "", "expected_instances": None})
+        self._study.run(connection, {**row, **times, "signal": "", "expected_instances": None})
 
     def replace(self, connection: sa.Connection, found: Sequence[Received]) -> None:
         table = schema.instances
@@ -183,7 +191,7 @@ class _Adding:
                 self.add(connection, [each])
                 continue
             kept = {name: getattr(before, name) for name in ("received_at", "calling_ae", "revision")}
-            connection.execute(self._instance, {**row_of(each.entry), **kept})
+            self._instance.run(connection, {**row_of(each.entry), **kept})
             if not _is_known(connection, before.study_instance_uid):
                 self.open_study(connection, before.study_instance_uid, before.received_at)
         _drop_empty_studies(connection)
@@ -196,13 +204,6 @@ def _bury(connection: sa.Connection, study_instance_uid: str, state: str, now: f
     connection.execute(
         table.insert().values({**row, "state": state, "requested_at": now, "erased_at": None, "instances": 0})
     )
-
-
-def _refuse_erased(connection: sa.Connection, study_instance_uids: Iterable[str], states: Sequence[str]) -> None:
-    table = schema.tombstones
-    buried = sa.select(table.c.state).where(table.c.study_sha256.in_(list(map(_digest, study_instance_uids))))
-    if connection.execute(buried.where(table.c.state.in_(states))).first():
-        raise RequestError(ErrorCode.STUDY_ERASED, "the study was erased here and is not taken again")
 
 
 def _remove(connection: sa.Connection, sop_instance_uids: Sequence[str]) -> None:
