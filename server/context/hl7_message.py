@@ -1,7 +1,7 @@
 """HL7 version 2 messages in their standard encoding: segments, fields, components, escapes (HL7 v2.5.1 chapter 2).
 
-Strict: what is not well formed is refused with its place, never guessed. Texts of errors name segments and fields, and no
-value.
+Strict: what is not well formed is refused with its place, never guessed. Texts of errors name segments and fields, not
+values.
 """
 
 from __future__ import annotations
