@@ -95,7 +95,7 @@ def _decode(
     dtype = grey_type if is_stored else np.dtype(np.float32)
     limits.check(layout, dtype.itemsize)
     notes = _Notes(layout)
-    notes.add(*file.repairs, *_overlays(ds))
+    notes.add(*file.repairs, *_overlays(ds), *_burned_in(ds))
     shape = (layout.frames, layout.rows, layout.columns)
     if out is None or (out.shape, out.dtype) != (shape, dtype):
         out = None if is_stored and layout.frames == 1 else np.empty(shape, dtype)
@@ -174,6 +174,11 @@ def _overlays(ds: Dataset) -> Iterator[str]:
     groups = [tag >> 16 for tag in ds.keys() if tag & 0xFF01FFFF == 0x60000010]  # noqa: SIM118 - values are converted
     if groups:
         yield f"overlay planes (PS3.3 C.9.2) that are not applied: {len(groups)}"
+
+
+def _burned_in(ds: Dataset) -> Iterator[str]:
+    if attributes.text(ds, "BurnedInAnnotation").upper() == "YES":  # PS3.3 C.7.6.1.1.5
+        yield "the header says that text is burned into the pixels"
 
 
 def _steps(file: DicomFile, layout: PixelLayout, modality: tuple[Modality, ...]) -> tuple[str, ...]:

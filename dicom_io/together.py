@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,7 +47,7 @@ class Together(Generic[T, R]):
                     if isinstance(outcome, Exception):
                         future.set_exception(outcome)
                     else:
-                        future.set_result(cast(R, outcome))
+                        future.set_result(outcome)
         finally:
             self._working = None
 

@@ -16,8 +16,8 @@ UNSURE = "Text withheld: the model cannot assess the image; its numbers stand un
 class SeriesDraft:
     """What was written of one series, by section, and the findings of that series.
 
-    `template`: the text was put together from the findings, not written by a decoder. `withheld` is the sentence that
-    stands in place of a text that is not delivered.
+    `images` were analysed, `unread` could not be read. `template`: the text was put together from the findings, not
+    written by a decoder. `withheld` is the sentence that stands in place of a text that is not delivered.
     """
 
     acquisition: AcquisitionContext
@@ -26,17 +26,21 @@ class SeriesDraft:
     findings: tuple[Finding, ...]
     withheld: str = ""
     template: bool = False
+    unread: int = 0
 
 
-def compose_draft(context: ClinicalContext, drafts: Sequence[SeriesDraft], pack: PackRef) -> Report:
+def compose_draft(
+    context: ClinicalContext, drafts: Sequence[SeriesDraft], pack: PackRef, left_out: Sequence[str] = ()
+) -> Report:
     """Put the draft together: Indication, Technique, Comparison, the written sections, Model findings, Notice.
 
-    Everything the requester said stands in Indication and Comparison, word for word.
+    Everything the requester said stands in Indication and Comparison, word for word. `left_out`: sentences on series
+    that could not be read.
     """
     written = dict.fromkeys(name for draft in drafts for name, _ in draft.sections)
     sections = [
         ReportSection("Indication", _indication(context)),
-        ReportSection("Technique", "\n".join(_technique(draft) for draft in drafts)),
+        ReportSection("Technique", "\n".join((*map(_technique, drafts), *left_out))),
         ReportSection("Comparison", _comparison(context)),
         *(ReportSection(name, _written(name, drafts)) for name in written),
         ReportSection("Model findings", "\n".join(_measured(each) for draft in drafts for each in draft.findings)),
@@ -87,7 +91,8 @@ def _technique(draft: SeriesDraft) -> str:
     view = f"view {acquisition.view_position}" if acquisition.view_position else "view not stated"
     body_part = acquisition.body_part or "body part not stated"
     count = "1 image" if draft.images == 1 else f"{draft.images} images"
-    return f"{acquisition.modality}, {body_part}, {view}, {count}."
+    unread = f", {draft.unread} more could not be read and were not analysed" if draft.unread else ""
+    return f"{acquisition.modality}, {body_part}, {view}, {count}{unread}."
 
 
 def _comparison(context: ClinicalContext) -> str:

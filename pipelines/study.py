@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
 
-from radserve.errors import ErrorCode, RequestError
+from radserve.errors import DicomError, ErrorCode, GeometryError, RadserveError, RequestError, WorkerError
 from radserve.findings import ClinicalContext, Finding, ResultWarning, SeriesSummary, StudyResult, WarningCode
 from radserve.image import Image
 from radserve.models.pack import ModelPack
@@ -22,21 +21,29 @@ from radserve.pipelines.draft import UNSURE, WITHHELD, SeriesDraft, compose_draf
 from radserve.pipelines.foreign import check_findings, gauge
 from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use, input_for
 from radserve.pipelines.prompts import PromptEmbeddings
+from radserve.pipelines.quality import quality_problems
 from radserve.pipelines.report import contradicts, decoder_of, split_sections
+from radserve.pipelines.stopwatch import Stopwatch
 from radserve.pipelines.volumes import find_in_volume
 from radserve.ports import InstanceSource, ModelRunner, Preprocessor
 from radserve.references import AcquisitionContext, InstanceRef, SourceContext, StudyRef
 
+NOT_OF_THE_INPUT = (ErrorCode.CANCELLED, ErrorCode.INTERNAL)  # errors that say nothing against an image
+
 
 @dataclass(frozen=True, slots=True)
 class AnalysisRequest:
-    """What to analyse: a study, or one series of it; what the requester says; whether a report is wanted."""
+    """What to analyse: a study, or one series of it; what the requester says; whether a report is wanted.
+
+    `warnings` go into the result: what is known already of this request.
+    """
 
     study: StudyRef
     series_instance_uid: str = ""
     context: ClinicalContext = field(default_factory=ClinicalContext)
     report: bool = True
     options: ReportOptions = field(default_factory=ReportOptions)
+    warnings: tuple[ResultWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +77,10 @@ class _SeriesPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SeriesOutcome:
-    """`key_frame` is what the decoder describes; `sources` are the headers of all instances that findings stand on."""
+    """`key_frame` is what the decoder describes; `sources` are the headers of all instances that findings stand on.
+
+    `unread`: how many images could not be read.
+    """
 
     plan: _SeriesPlan
     findings: tuple[Finding, ...]
@@ -78,26 +88,7 @@ class _SeriesOutcome:
     images: tuple[Image, ...]
     sources: tuple[SourceContext, ...]
     warnings: tuple[ResultWarning, ...]
-
-
-class _Stopwatch:
-    """Adds up the time of each stage of one analysis."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._stages: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._stages[name] = self._stages.get(name, 0.0) + (time.perf_counter() - started) * 1e3
-
-    def timings_ms(self) -> tuple[tuple[str, float], ...]:
-        total = (time.perf_counter() - self._started) * 1e3
-        return *((name, round(value, 3)) for name, value in self._stages.items()), ("total", round(total, 3))
+    unread: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,14 +115,14 @@ class StudyAnalyser:
         """Yield the report's text as it is written, then the Analysis.
 
         Raises RadserveError: STUDY_NOT_FOUND, SERIES_NOT_FOUND, NO_APPLICABLE_INPUT, OUTSIDE_INTENDED_USE (strict
-        sites), whatever decoding an instance raises, ModelError. One instance that cannot be read refuses the
-        study: a result that silently leaves out an image would be worse than none.
+        sites), ModelError, and what reading the first image raised where none could be read. An image or a volume that
+        cannot be read does not hold up the others: warnings and the draft name it, and the result is incomplete.
         """
-        watch = _Stopwatch()
+        watch = Stopwatch()
         plans = await self._plan(request)
-        warnings = [*self.notices, *self._check(plans, request.context)]
-        outcomes = [await self._find(plan, plan.use, watch, deadline) for plan in plans if plan.use]
-        warnings += [warning for outcome in outcomes for warning in outcome.warnings]
+        warnings = [*self.notices, *request.warnings, *self._check(plans, request.context)]
+        outcomes, unread = await self._find_all(plans, watch, deadline)
+        warnings += [warning for outcome in outcomes for warning in outcome.warnings] + unread
         drafts: list[SeriesDraft] = []
         if request.report:
             texts: dict[str, Written] = {}
@@ -147,12 +138,14 @@ class StudyAnalyser:
                 drafts.append(draft)
                 warnings += problems
         images = tuple(image for outcome in outcomes for image in outcome.images)
+        analysed = [outcome.plan for outcome in outcomes]
+        left_out = [warning.message for warning in unread]
         analysis = Analysis(
             StudyResult(
                 study_instance_uid=request.study.study_instance_uid,
-                series=tuple(_summary(plan) for plan in plans),
+                series=tuple(_summary(plan, analysed=plan in analysed) for plan in plans),
                 findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
-                report=compose_draft(request.context, drafts, self.pack.ref) if request.report else None,
+                report=compose_draft(request.context, drafts, self.pack.ref, left_out) if request.report else None,
                 pack=self.pack.ref,
                 context=request.context,
                 sources=tuple(source for outcome in outcomes for source in outcome.sources),
@@ -206,13 +199,35 @@ class StudyAnalyser:
             warnings.append(ResultWarning(WarningCode.PRIOR_NOT_COMPARED, message))
         return warnings
 
-    async def _find(self, plan: _SeriesPlan, use: PackInput, watch: _Stopwatch, deadline: Deadline) -> _SeriesOutcome:
+    async def _find_all(
+        self, plans: Sequence[_SeriesPlan], watch: Stopwatch, deadline: Deadline
+    ) -> tuple[list[_SeriesOutcome], list[ResultWarning]]:
+        """The outcomes of the series, and warnings for those that cannot be read; the first error where none can."""
+        outcomes: list[_SeriesOutcome] = []
+        errors: list[RadserveError] = []
+        warnings: list[ResultWarning] = []
+        for plan in plans:
+            if plan.use is None:
+                continue
+            try:
+                outcomes.append(await self._find(plan, plan.use, watch, deadline))
+            except (DicomError, GeometryError, WorkerError) as error:
+                if error.code in NOT_OF_THE_INPUT:
+                    raise
+                errors.append(error)
+                text = f"A series of modality {plan.acquisition.modality} was not analysed ({_cause(error)})."
+                warnings.append(ResultWarning(WarningCode.SERIES_NOT_ANALYSED, text))
+        if not outcomes:
+            raise errors[0]
+        return outcomes, warnings
+
+    async def _find(self, plan: _SeriesPlan, use: PackInput, watch: Stopwatch, deadline: Deadline) -> _SeriesOutcome:
         if use.kind == "volume":
             return await self._find_in_volume(plan, use, watch, deadline)
         return await self._find_in_images(plan, use, watch, deadline)
 
     async def _find_in_volume(
-        self, plan: _SeriesPlan, use: PackInput, watch: _Stopwatch, deadline: Deadline
+        self, plan: _SeriesPlan, use: PackInput, watch: Stopwatch, deadline: Deadline
     ) -> _SeriesOutcome:
         with watch.stage("decode"):
             volume = await self.source.read_volume(plan.instances)
@@ -226,15 +241,24 @@ class StudyAnalyser:
         return _SeriesOutcome(plan, found, None, images, volume.sources, warnings)
 
     async def _find_in_images(
-        self, plan: _SeriesPlan, use: PackInput, watch: _Stopwatch, deadline: Deadline
+        self, plan: _SeriesPlan, use: PackInput, watch: Stopwatch, deadline: Deadline
     ) -> _SeriesOutcome:
         encoded: list[EncodedFrame] = []
         graphs = self.pack.graphs_of(use)
         warnings: list[ResultWarning] = []
+        errors: list[RadserveError] = []
         for instance in plan.instances:
             deadline.remaining_s()
-            with watch.stage("decode"):
-                image = await self.source.read_image(instance)
+            try:
+                with watch.stage("decode"):
+                    image = await self.source.read_image(instance)
+            except (DicomError, WorkerError) as error:
+                if error.code in NOT_OF_THE_INPUT:
+                    raise
+                errors.append(error)
+                text = f"The image {instance.sop_instance_uid} was not analysed ({_cause(error)})."
+                warnings.append(ResultWarning(WarningCode.IMAGE_NOT_ANALYSED, text))
+                continue
             frames = _sample(image.frames, self.limits.max_frames_per_instance)
             warnings += _image_warnings(image, frames)
             with watch.stage("preprocess"):
@@ -242,6 +266,8 @@ class StudyAnalyser:
             with watch.stage("classify"):
                 encoding = encode_frames(self.pack, self.runner, instance, frames, prepared, deadline, graphs)
                 encoded += [frame async for frame in encoding]
+        if not encoded:
+            raise errors[0]
         found = [
             find_label(self.pack, label, self.prompts.directions.get(label.name), encoded)
             for label in self.pack.labels
@@ -251,10 +277,10 @@ class StudyAnalyser:
         warnings += check_findings(use, findings, self.policy)
         images = await self._images(findings, watch, image)
         sources = tuple(each.source for each in images)
-        return _SeriesOutcome(plan, findings, found[0][1], images, sources, tuple(warnings))
+        return _SeriesOutcome(plan, findings, found[0][1], images, sources, tuple(warnings), len(errors))
 
     async def _images(
-        self, findings: Sequence[Finding], watch: _Stopwatch, last: Image | None = None
+        self, findings: Sequence[Finding], watch: Stopwatch, last: Image | None = None
     ) -> tuple[Image, ...]:
         """The images that findings stand on. A long series is not held in memory: they are read again."""
         shown = dict.fromkeys(finding.region.instance for finding in findings)
@@ -275,10 +301,9 @@ class StudyAnalyser:
 
     def _draft(self, outcome: _SeriesOutcome, written: Written | None) -> tuple[SeriesDraft, list[ResultWarning]]:
         """The draft of one series; text that contradicts a finding is withheld, with a warning that says so."""
-        plan, findings = outcome.plan, outcome.findings
+        findings = outcome.findings
         if written is None:
-            sections = template_sections(findings)
-            return SeriesDraft(plan.acquisition, len(plan.instances), sections, findings, template=True), []
+            return _series_draft(outcome, template_sections(findings), template=True), []
         wrong = [each for each in findings if contradicts(written.text, self.pack.label(each.label), each.positive)]
         warnings = [
             ResultWarning(
@@ -293,7 +318,7 @@ class StudyAnalyser:
         unsure = any(each.cannot_assess for each in findings)
         withheld = WITHHELD if wrong else UNSURE if unsure else ""
         sections = split_sections(written.text, decoder_of(self.pack).sections)
-        return SeriesDraft(plan.acquisition, len(plan.instances), sections, findings, withheld=withheld), warnings
+        return _series_draft(outcome, sections, withheld=withheld), warnings
 
 
 def _sample(frames: int, most: int) -> list[int]:
@@ -305,18 +330,31 @@ def _sample(frames: int, most: int) -> list[int]:
 
 def _image_warnings(image: Image, analysed: Sequence[int]) -> list[ResultWarning]:
     warnings = [ResultWarning(WarningCode.PIXELS, text) for text in image.provenance.warnings]
+    warnings += [ResultWarning(WarningCode.IMAGE_QUALITY, text) for text in quality_problems(image, analysed)]
     if len(analysed) < image.frames:
         message = f"{len(analysed)} of the {image.frames} frames of an image were analysed, evenly spread."
         warnings.append(ResultWarning(WarningCode.FRAMES_SAMPLED, message))
     return warnings
 
 
-def _summary(plan: _SeriesPlan) -> SeriesSummary:
+def _cause(error: RadserveError) -> str:
+    return f"{error.code}: {error.client_message}"
+
+
+def _series_draft(
+    outcome: _SeriesOutcome, sections: tuple[tuple[str, str], ...], *, withheld: str = "", template: bool = False
+) -> SeriesDraft:
+    plan, unread = outcome.plan, outcome.unread
+    images = len(plan.instances) - unread
+    return SeriesDraft(plan.acquisition, images, sections, outcome.findings, withheld, template, unread)
+
+
+def _summary(plan: _SeriesPlan, *, analysed: bool) -> SeriesSummary:
     return SeriesSummary(
         series_instance_uid=plan.series_instance_uid,
         modality=plan.acquisition.modality,
         body_part=plan.acquisition.body_part,
         instances=len(plan.instances),
-        analysed=plan.use is not None,
-        input_name=plan.use.name if plan.use else "",
+        analysed=analysed,
+        input_name=plan.use.name if plan.use and analysed else "",
     )

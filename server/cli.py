@@ -18,6 +18,7 @@ from radserve.errors import RadserveError
 from radserve.findings import ClinicalContext, LaboratoryValue
 from radserve.pipelines.authoring import ReportOptions
 from radserve.server.console import PackDirs, settings_of, stderr, stdout
+from radserve.server.context.read import combined, read_context_file
 from radserve.server.doctor import examine
 from radserve.server.infer import InferOutcome, InferRequest, failure_lines, infer
 from radserve.server.models_commands import models_app
@@ -86,10 +87,15 @@ def infer_command(
     top_k: Annotated[int, typer.Option(help="sample: only so many of the likeliest tokens; 0: all.")] = 0,
     top_p: Annotated[float, typer.Option(help="sample: only the likeliest tokens with this mass.")] = 1.0,
     seed: Annotated[int, typer.Option(help="sample: the same seed gives the same text.")] = 0,
+    context_file: Annotated[
+        Path | None, typer.Option("--context", help="HL7 v2 order or result, or FHIR R4 JSON; added to the above.")
+    ] = None,
     pack_dir: PackDirs = None,
 ) -> None:
     """Analyse DICOM input and write results: exit code 0 all have a result, 2 some were refused, 1 a fault of ours."""
     context = ClinicalContext(indication, age, sex, tuple(_lab(text) for text in lab or ()), prior)
+    if context_file:
+        context = combined(context, read_context_file(context_file))
     options = DecodingOptions(decoding, beams, length_penalty, temperature, top_k, top_p, seed)
     request = InferRequest(tuple(paths), out, pack, context, ReportOptions(language, options))
     settings = settings_of(port=0, triton_url=triton, pack_dirs=pack_dir)

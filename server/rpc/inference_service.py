@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -10,12 +11,13 @@ from pathlib import Path
 
 from radserve.dicom_io.store import StudyStore
 from radserve.errors import ErrorCode, RequestError
-from radserve.findings import Artifact
+from radserve.findings import Artifact, ClinicalContext, ResultWarning, WarningCode
 from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
 from radserve.ports import ReportWriter
 from radserve.references import StudyRef
+from radserve.server.context.read import combined, read_context
 from radserve.server.operation.served import ServedPacks
 from radserve.server.rpc.convert import context_from_message, report_options_from_message, result_to_message
 from radserve.server.rpc.errors import Context, answered, streamed
@@ -89,13 +91,13 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     async def _analyse(
         self, message: inference_pb2.AnalysisInput, deadline: Deadline, *, report: bool
     ) -> AsyncGenerator[ReportText | Analysis, None]:
-        clinical = context_from_message(message.context)
+        clinical, warnings = await _clinical(message)
         options = report_options_from_message(message.report_options)
         async with (
             self._packs.lease(message.pack) as analyser,
             self._opened(message, analyser) as (study_analyser, study, series_instance_uid),
         ):
-            request = AnalysisRequest(study, series_instance_uid, clinical, report, options)
+            request = AnalysisRequest(study, series_instance_uid, clinical, report, options, warnings)
             async with aclosing(study_analyser.analyse(request, deadline)) as events:
                 async for event in events:
                     yield event
@@ -132,6 +134,19 @@ async def _keep(message: inference_pb2.InlineInstances, store: StudyStore) -> St
         text = f"inline instances: got {len(studies)} studies, expected 1"
         raise RequestError(ErrorCode.INVALID_ARGUMENT, text)
     return StudyRef(studies.pop())
+
+
+async def _clinical(message: inference_pb2.AnalysisInput) -> tuple[ClinicalContext, tuple[ResultWarning, ...]]:
+    """The context of a request; a document that cannot be read is a warning, for the study must not wait for it."""
+    stated = context_from_message(message.context)
+    if not message.context_document:
+        return stated, ()
+    try:
+        document = await asyncio.to_thread(read_context, message.context_document)
+    except RequestError as error:
+        text = f"The clinical context sent along could not be read and is not considered ({error.client_message})."
+        return stated, (ResultWarning(WarningCode.CONTEXT_UNREADABLE, text),)
+    return combined(stated, document), ()
 
 
 def _deadline(context: Context) -> Deadline:
