@@ -135,6 +135,23 @@ def test_clinical_context_comes_back_and_stands_in_the_draft(server: LiveServer)
         assert given in result.report.text
 
 
+def test_a_document_of_clinical_context_adds_to_what_is_stated(server: LiveServer) -> None:
+    order = b"MSH|^~\\&|RIS|H|R|S|20260102||ORM^O01|1|P|2.5\rPID|1||1||A^B||20210601|F\rOBX|1|NM|^CRP||112|mg/L\r"
+    stated = common_pb2.ClinicalContext(indication="Fever for three days", sex="M")
+    result = list(server.report(stored(server, "order"), context=stated, context_document=order))[-1].result
+    assert (result.context.age_years, result.context.sex) == (4, "M")
+    for given in ("Fever for three days", "4 years", "CRP: 112 mg/L"):
+        assert given in result.report.text
+
+
+def test_a_document_that_cannot_be_read_is_a_warning_and_the_study_is_analysed(server: LiveServer) -> None:
+    order = b"MSH|^~\\&|RIS|H|R|S|20260102||ORM^O01|1|P|2.5\rPID|1||1||SECRET||yesterday|F\r"
+    result = server.classify(stored(server, "bad order"), context_document=order)
+    (warning,) = (each for each in result.warnings if each.code == "CONTEXT_UNREADABLE")
+    assert "segment 2 (PID-7)" in warning.message and "SECRET" not in warning.message
+    assert result.findings
+
+
 def test_outside_the_intended_use_a_result_comes_with_a_plain_warning(server: LiveServer) -> None:
     pixels = np.zeros((40, 40), np.uint8) + np.arange(40, dtype=np.uint8)
     (outcome,) = server.send(part10(cr(pixels, study="no age", PatientAge=None, PatientBirthDate=None)))

@@ -245,6 +245,44 @@ def test_the_context_of_the_command_line_reaches_the_draft(server: LiveServer, t
         assert text in result["report"]["text"]
 
 
+def test_an_order_reaches_the_draft_and_a_bad_one_is_refused_before_anything_is_sent(
+    server: LiveServer, tmp_path: Path
+) -> None:
+    (tmp_path / "a.dcm").write_bytes(radiograph(study="context of an order"))
+    order = "MSH|^~\\&|RIS|H|R|S|20260102||ORU^R01|1|P|2.5\nPID|1||1||A^B||20210601|F\nOBX|1|NM|^CRP||112|mg/L\n"
+    (tmp_path / "order.hl7").write_text(order)
+    given = ("--context", tmp_path / "order.hl7")
+    run = infer(tmp_path / "out", tmp_path / "a.dcm", *given, "--indication", "Fever", server=server)
+    assert run.code == 0, run.printed
+    (result,) = run.results
+    for text in ("Fever", "4 years", "Sex: F", "CRP: 112 mg/L"):
+        assert text in result["report"]["text"]
+    (tmp_path / "order.hl7").write_text(order.replace("20210601", "SECRET"))
+    run = infer(tmp_path / "none", tmp_path / "a.dcm", *given, server=server)
+    assert run.code == 1
+    assert "CONTEXT_INVALID" in run.printed and "(PID-7)" in run.printed and "SECRET" not in run.printed
+    assert not run.out.exists()
+
+
+def test_an_image_that_cannot_be_decoded_does_not_hold_up_the_others_of_its_study(
+    server: LiveServer, tmp_path: Path
+) -> None:
+    (tmp_path / "study").mkdir()
+    good = radiograph(study="one bad", instance="good")
+    bad = radiograph(study="one bad", instance="bad").replace(b"MONOCHROME2 ", b"MONOCHROME9 ")
+    (tmp_path / "study" / "good.dcm").write_bytes(good)
+    (tmp_path / "study" / "bad.dcm").write_bytes(bad)
+    run = infer(tmp_path / "out", tmp_path / "study", server=server)
+    assert run.code == 0, run.printed
+    (result,) = run.results
+    (warning,) = (each for each in result["warnings"] if each["code"] == "IMAGE_NOT_ANALYSED")
+    assert str(pydicom.dcmread(tmp_path / "study" / "bad.dcm").SOPInstanceUID) in warning["message"]
+    assert "UNSUPPORTED_PIXELS" in warning["message"]
+    assert "1 image, 1 more could not be read and were not analysed" in result["report"]["text"]
+    (report,) = run.out.glob("*/sr.dcm")
+    assert pydicom.dcmread(report).CompletionFlag == "PARTIAL"
+
+
 def test_doctor_finds_everything_in_order() -> None:
     run = subprocess.run([str(RADSERVE), "doctor"], capture_output=True, text=True, timeout=200, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radserve.errors import ErrorCode, RadserveError
+from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
 from radserve.findings import ClinicalContext, StudyResult, WarningCode
+from radserve.image import Image
 from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisLimits, AnalysisRequest, StudyAnalyser
-from radserve.references import StudyRef
-from tests.support.pipeline import images_of, make_analyser
+from radserve.references import InstanceRef, StudyRef
+from tests.support.pipeline import MemorySource, images_of, make_analyser
 
 NO_DEADLINE = Deadline()
 
@@ -158,6 +159,76 @@ async def test_what_cannot_be_analysed_is_refused_with_its_code(
     with pytest.raises(RadserveError) as caught:
         await analyse(analyser, AnalysisRequest(**fields))
     assert caught.value.code is code
+
+
+def unreadable(source: MemorySource, images: list[Image], error: RadserveError) -> None:
+    """Reading any of these images raises the error."""
+    refused, read = {image.instance for image in images}, source.read_image
+
+    async def read_image(instance: InstanceRef) -> Image:
+        if instance in refused:
+            raise error
+        return await read(instance)
+
+    source.read_image = read_image  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DicomError(ErrorCode.DECODE_FAILED, "the pixel stream is broken"),
+        WorkerError(ErrorCode.WORKER_DIED, "the worker died of signal SIGSEGV"),
+    ],
+)
+async def test_an_image_that_cannot_be_read_is_named_and_the_others_are_analysed(
+    tmp_path: Path, error: RadserveError
+) -> None:
+    images = list(images_of(3))
+    analyser, _, source = await make_analyser(tmp_path, images)
+    unreadable(source, images[1:2], error)
+    result, _ = await analyse(analyser, study_of(images))
+    assert result.findings[0].region.instance in (images[0].instance, images[2].instance)
+    (warning,) = (each for each in result.warnings if each.code is WarningCode.IMAGE_NOT_ANALYSED)
+    assert images[1].instance.sop_instance_uid in warning.message and error.code in warning.message
+    assert result.report is not None
+    assert "2 images, 1 more could not be read and were not analysed" in result.report.text
+    assert result.series[0].instances == 3
+
+
+async def test_a_series_that_cannot_be_read_is_named_and_the_others_are_analysed(tmp_path: Path) -> None:
+    images, others = list(images_of(1)), list(images_of(2, series="b"))
+    analyser, _, source = await make_analyser(tmp_path, [*images, *others])
+    unreadable(source, others, DicomError(ErrorCode.TRUNCATED, "cut"))
+    result, _ = await analyse(analyser, study_of(images))
+    assert [series.analysed for series in result.series] == [True, False]
+    (warning,) = (each for each in result.warnings if each.code is WarningCode.SERIES_NOT_ANALYSED)
+    assert "TRUNCATED" in warning.message
+    assert result.report is not None and warning.message in result.report.text
+
+
+async def test_a_study_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
+    images = list(images_of(2))
+    analyser, _, source = await make_analyser(tmp_path, images)
+    unreadable(source, images, DicomError(ErrorCode.DECODE_FAILED, "the pixel stream is broken"))
+    with pytest.raises(DicomError) as caught:
+        await analyse(analyser, study_of(images))
+    assert caught.value.code is ErrorCode.DECODE_FAILED
+
+
+async def test_a_fault_of_ours_is_none_of_the_image(tmp_path: Path) -> None:
+    images = list(images_of(2))
+    analyser, _, source = await make_analyser(tmp_path, images)
+    unreadable(source, images[:1], WorkerError(ErrorCode.CANCELLED, "the worker pool is closed"))
+    with pytest.raises(WorkerError):
+        await analyse(analyser, study_of(images))
+
+
+async def test_a_blank_image_is_analysed_with_a_warning(tmp_path: Path) -> None:
+    (image,) = images_of()
+    image = replace(image, array=np.full_like(image.array, 100))
+    analyser, _, _ = await make_analyser(tmp_path, [image])
+    result, _ = await analyse(analyser, study_of([image]))
+    assert WarningCode.IMAGE_QUALITY in {warning.code for warning in result.warnings}
 
 
 async def test_a_strict_site_refuses_before_a_pixel_is_read(tmp_path: Path) -> None:
