@@ -14,7 +14,7 @@ from radserve.dicom_io import attributes
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.index_schema import ACQUISITION_TEXTS, PATIENT_AND_STUDY
 from radserve.dicom_io.parse import InstanceHeader, header_of
-from radserve.dicom_io.part10 import open_dicom, quiet
+from radserve.dicom_io.part10 import DicomFile, open_dicom, pixels_end, quiet
 from radserve.errors import RadserveError
 from radserve.references import AcquisitionContext, InstanceRef
 
@@ -37,12 +37,18 @@ class PatientAndStudy:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """An instance as the index knows it. `size` in bytes and `sha256` (hex) are those of the whole file."""
+    """An instance as the index knows it. `size` in bytes and `sha256` (hex) are those of the whole file.
+
+    `pixel_sha256` is that of the value of its pixel element as it stands there, compressed or not; "" without one.
+    `signed`: it carries digital signatures (PS3.3 C.12.1.1.3), which are not checked.
+    """
 
     header: InstanceHeader
     patient_and_study: PatientAndStudy
     size: int
     sha256: str
+    pixel_sha256: str = ""
+    signed: bool = False
 
 
 def read_entry(path: Path) -> IndexEntry:
@@ -53,7 +59,8 @@ def read_entry(path: Path) -> IndexEntry:
         patient_and_study = patient_and_study_of(file.dataset)
     with path.open("rb") as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
-    return IndexEntry(header, patient_and_study, path.stat().st_size, digest)
+    signed = "MACParametersSequence" in file.dataset  # 1C: there if there is a Digital Signatures Sequence
+    return IndexEntry(header, patient_and_study, path.stat().st_size, digest, _pixel_sha256(file), signed)
 
 
 def patient_and_study_of(ds: Dataset) -> PatientAndStudy:
@@ -89,6 +96,8 @@ def row_of(entry: IndexEntry) -> dict[str, Any]:
         **{name: getattr(entry.patient_and_study, name) for name in PATIENT_AND_STUDY},
         "size": entry.size,
         "sha256": entry.sha256,
+        "pixel_sha256": entry.pixel_sha256,
+        "signed": int(entry.signed),
     }
     return clean(row)
 
@@ -109,6 +118,13 @@ def header_from(row: Mapping[str, Any]) -> InstanceHeader:
         frames=row["frames"],
         instance_number=row["instance_number"],
     )
+
+
+def _pixel_sha256(file: DicomFile) -> str:
+    if file.pixels is None:
+        return ""
+    with memoryview(file.data) as data, data[file.pixels.offset : pixels_end(file.data, file.pixels)] as pixels:
+        return hashlib.sha256(pixels).hexdigest()
 
 
 def _read(path: Path) -> IndexEntry | RadserveError:

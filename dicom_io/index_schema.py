@@ -55,6 +55,8 @@ instances = sa.Table(
     _time("received_at"),
     _text("calling_ae"),
     _integer("revision", nullable=True),
+    _text("pixel_sha256"),
+    _integer("signed"),
 )
 studies = sa.Table(
     "studies",
@@ -192,6 +194,10 @@ MIGRATIONS: Sequence[Migration] = (
             study_id TEXT NOT NULL, study_time TEXT NOT NULL, referring_physician_name TEXT NOT NULL,
             result_uid TEXT NOT NULL, file_name TEXT NOT NULL)""",
         "CREATE INDEX result_objects_of_a_study ON result_objects (study_instance_uid)",
+    ),
+    (
+        "ALTER TABLE instances ADD COLUMN pixel_sha256 TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE instances ADD COLUMN signed INTEGER NOT NULL DEFAULT 0",
     ),
 )
 

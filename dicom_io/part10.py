@@ -108,16 +108,20 @@ def check_whole(path: Path) -> None:
     file = open_dicom(path)
     if file.pixels is None:
         return
-    end = file.pixels.offset + file.pixels.length if file.pixels.length is not None else _end_of_items(file)
-    if end > len(file.data):
+    if pixels_end(file.data, file.pixels) > len(file.data):
         raise _truncated()
 
 
-def _end_of_items(file: DicomFile) -> int:
-    """Where encapsulated pixels end (PS3.5 annex A.4): behind the delimiter that follows their items."""
-    at = file.pixels.offset if file.pixels else 0
+def pixels_end(data: Buffer, pixels: PixelElement) -> int:
+    """Where the value of the pixel element ends, beyond the data where these are cut off.
+
+    Encapsulated pixels end behind the delimiter that follows their items (PS3.5 annex A.4).
+    """
+    if pixels.length is not None:
+        return pixels.offset + pixels.length
+    at = pixels.offset
     while True:
-        head = file.data[at : at + 8]
+        head = data[at : at + 8]
         if len(head) < 8 or head[:4] == DELIMITER:
             return at + 8
         at += 8 + struct.unpack("<I", head[4:])[0]

@@ -64,7 +64,7 @@ class Recovery:
         batches = [ordered[at : at + BATCH] for at in range(0, len(ordered), BATCH)]
         refused: Counter[str] = Counter()
         read: list[Received] = []
-        for found in await asyncio.gather(*(self._read_batch(batch) for batch in batches)):
+        for found in await asyncio.gather(*(self.read_batch(batch) for batch in batches)):
             for path, entry in found:
                 if isinstance(entry, RadserveError):
                     refused[entry.code] += 1
@@ -76,14 +76,15 @@ class Recovery:
             logger.warning("stored files left out: %s", dict(refused))
         return read
 
-    async def _read_batch(self, paths: list[Path]) -> Sequence[tuple[Path, IndexEntry | RadserveError]]:
+    async def read_batch(self, paths: list[Path]) -> Sequence[tuple[Path, IndexEntry | RadserveError]]:
+        """Each file and what it says of itself, errors as values."""
         try:
             return list(zip(paths, await self.workers.run(read_entries, paths), strict=True))
         except WorkerError as error:
             if len(paths) == 1:
                 return [(paths[0], error)]
         # One file of the batch ended the worker: read them one by one.
-        return [found for path in paths for found in await self._read_batch([path])]
+        return [found for path in paths for found in await self.read_batch([path])]
 
     def _sizes(self) -> dict[Path, int]:
         try:

@@ -1,4 +1,4 @@
-"""radserve store rebuild | erase | retention, radserve quarantine list | retry | drop: on a data folder."""
+"""radserve store rebuild | verify | erase | retention, radserve quarantine list | retry | drop: on a data folder."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from radserve.server.settings import Settings
 from radserve.work import QuarantineEntry
 
 if TYPE_CHECKING:  # they import the database and pydicom, for which other commands need not wait
+    from radserve.dicom_io.integrity import Verification
     from radserve.dicom_io.retention import ExpiredStudy
     from radserve.dicom_io.store import StudyStore
     from radserve.server.records import Records
@@ -98,6 +99,34 @@ def retention(
         Console(soft_wrap=True).print(table)
     became = "would be erased" if dry_run else "are erased" if is_done else "are to be erased by the server"
     typer.echo(f"{len(found)} studies {became}")
+
+
+@store_app.command("verify")
+def verify(
+    study: Annotated[str, typer.Option(help="Study Instance UID; all studies without.")] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Compare the stored files with the SHA-256 taken when they came; exit code 1 where one is another or gone."""
+    from radserve.dicom_io import integrity
+    from radserve.server.app import decoder_pool
+
+    settings = _settings(data_dir)
+
+    async def work(records: Records) -> Verification:
+        async with decoder_pool(settings) as workers:
+            wanted = StudyRef(study) if study else None
+            return await integrity.verify(settings.data_dir / "studies", records.index, workers, wanted)
+
+    found = _on_records(settings, work)
+    table = Table("study", "instance", "damage")
+    for each in found.damaged:
+        table.add_row(each.instance.study_instance_uid, each.instance.sop_instance_uid, each.damage)
+    if found.damaged:
+        Console(soft_wrap=True).print(table)
+    typer.echo(
+        f"{found.checked} instances, {found.signed} with digital signatures (unchecked): {len(found.damaged)} damaged"
+    )
+    raise typer.Exit(1 if found.damaged else 0)
 
 
 @quarantine_app.command("list")

@@ -132,6 +132,17 @@ def test_old_studies_are_shown_and_then_erased(tmp_path: Path, monkeypatch: pyte
     assert "0 studies are erased" in call("store", "retention", "--data-dir", tmp_path)
 
 
+def test_a_changed_pixel_is_found_by_verifying(tmp_path: Path) -> None:
+    on_site(tmp_path, lambda records, store: receive(store, instance("s")))
+    assert "1 instances, 0 with digital signatures (unchecked): 0 damaged" in call(
+        "store", "verify", "--data-dir", tmp_path
+    )
+    (path,) = (tmp_path / "studies").glob("*/*/*.dcm")
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    shown = call("store", "verify", "--data-dir", tmp_path, "--study", STUDY, code=1)
+    assert "1 damaged" in shown and path.stem in shown and "pixels" in shown
+
+
 def test_the_index_is_rebuilt_from_the_files(tmp_path: Path) -> None:
     on_site(tmp_path, lambda records, store: receive(store, instance("s")))
     assert "the index has 1 instances" in call("store", "rebuild", "--data-dir", tmp_path)
