@@ -22,6 +22,10 @@ from radserve.dicom_io.dimse import negotiation, query_scu, statuses, tls
 from radserve.dicom_io.dimse.access import PeerPolicy
 from radserve.dicom_io.dimse.pdu import WireLimits
 from radserve.dicom_io.parse import IMAGE_STORAGE, TRANSFER_SYNTAXES
+from radserve.dicom_io.web_peer import peer as web
+from radserve.dicom_io.web_peer import qido
+from radserve.dicom_io.web_peer.archive import ANY_SYNTAX
+from radserve.dicom_io.web_peer.ups import StepState
 from radserve.dicom_io.write_base import SERIES, OutputKind
 from radserve.dicom_io.write_outputs import OBJECTS, DestinationRole, default_kinds
 
@@ -47,7 +51,17 @@ def statement() -> str:
     intro = """Made from the tables of the code by `python -m radserve.dicom_io.conformance`: do not edit. It follows
         PS3.2 for what this software does; what is not named here is not supported. Conformance alone does not prove
         that two systems work together: test with yours."""
-    parts = (_overview, _network, _transfer_syntaxes, _statuses, _created, _content, _character_sets, _security)
+    parts = (
+        _overview,
+        _network,
+        _transfer_syntaxes,
+        _statuses,
+        _created,
+        _content,
+        _character_sets,
+        _security,
+        _user_agent,
+    )
     lines = ["# DICOM conformance statement", "", *_paragraph(intro)]
     for part in parts:
         lines += ["", *part()]
@@ -75,7 +89,7 @@ def _services() -> list[tuple[str, str, str]]:
         (f"Storage of images ({images} SOP classes)", "by C-GET only, as the SCP", "yes"),
         (f"Storage of results ({len(_created_classes())} SOP classes)", "yes", "no"),
         ("Storage Commitment Push Model", "yes", "no"),
-        ("Query/Retrieve, study root: FIND, MOVE, GET", "yes", "no"),
+        ("Query/Retrieve, study root: FIND (study, series, image), MOVE, GET", "yes", "no"),
     ]
 
 
@@ -247,6 +261,37 @@ def _security() -> list[str]:
             "Headers and pixels are parsed in sandboxed processes with limits of memory and time.",
             "Logs hold no patient data.",
         ),
+    ]
+
+
+def _user_agent() -> list[str]:
+    intro = f"""HTTP/1.1, TLS by https URLs with the system's authorities or the site's, an Authorization header for
+        each host where the site has one. Redirects are not followed. JSON (`{web.JSON}`) is the media type of all but
+        instances; an answer has at most {web.MAX_ANSWER_BYTES >> 20} MiB of it. Tried again later: no answer, and the
+        statuses {", ".join(map(str, sorted(web.TRANSIENT)))}."""
+    keys = ", ".join(qido.KEYS.values())
+    rows = (
+        ("STOW-RS", "`POST studies`", "one instance; stored is what the Store Instances Response names so"),
+        ("QIDO-RS", "`GET studies`", f"keys: {keys}; pages by `limit` and `offset`"),
+        ("QIDO-RS", "`GET studies/S/instances`", "what a study has; after an unseen end of a delivery: an instance"),
+        ("WADO-RS", "`GET studies/S/series/E[/instances/I]`", f"Accept: `{ANY_SYNTAX}`"),
+        ("UPS-RS", "`GET workitems`", "keys: ProcedureStepState=SCHEDULED and those of the site"),
+        ("UPS-RS", "`GET workitems/W`", "the whole workitem, before each step"),
+        ("UPS-RS", "`PUT workitems/W/state`", ", ".join(state.value for state in StepState if state != "SCHEDULED")),
+        ("UPS-RS", "`POST workitems/W?T`", "progress, reason of cancellation, performed procedure with its outputs"),
+    )
+    ups = """As performer of workitems (IHE AIW-I, pull): inputs are taken from the Input Information Sequence (study,
+        series, instances) and retrieved from the service that the site names, whatever retrieval URL the workitem states.
+        Outputs name their Study, Series and SOP Instance UID and, by destination, a Retrieve AE Title or a Retrieve
+        URL. The event channel is not opened."""
+    return [
+        "## 9. DICOMweb, as user agent",
+        "",
+        *_paragraph(intro),
+        "",
+        *_table(("service", "transaction", "use"), rows),
+        "",
+        *_paragraph(ups),
     ]
 
 

@@ -75,14 +75,18 @@ class PulledStudy:
 
 
 async def pull_study(
-    archive: Archive, study: StudyRef, sink: InstanceSink, told: Callable[[int, int], None] = lambda done, of: None
+    archive: Archive,
+    study: StudyRef,
+    sink: InstanceSink,
+    told: Callable[[int, int], None] = lambda done, of: None,
+    wanted: Callable[[InstanceRef], bool] = lambda instance: True,
 ) -> PulledStudy:
-    """Get all images of a study. What did not come is asked for once more, by instance.
+    """Get the wanted images of a study. What did not come is asked for once more, by instance.
 
     `told(done, of)` is called for each that came. Raises PeerError where the archive cannot be asked at all,
     StorageError STORAGE_FULL: then more would not fit either.
     """
-    listed = await archive.list_instances(study)
+    listed = [each for each in await archive.list_instances(study) if wanted(each)]
     images = {each.sop_instance_uid: each for each in listed if each.sop_class_uid in IMAGE_STORAGE}
     if not images:
         text = f"the archive has no images of the study {study.study_instance_uid}"

@@ -43,6 +43,7 @@ from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
 from radserve.server.study_analysis import StoredStudyAnalysis
 from radserve.server.study_work import erasing, site_rules, studies_at_work
+from radserve.server.ups import performing
 from radserve.server.watching import watching
 from radserve.server.web.listener import WebListener, web_listener
 from radserve.server.writing import Writing
@@ -125,6 +126,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             )
             senders = site_senders(settings, commitments)
             await stack.enter_async_context(studies_at_work(settings, records, rules, analysis, senders))
+        await stack.enter_async_context(performing(settings, store, records))
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent_requests)
         study_pb2_grpc.add_StudyServiceServicer_to_server(StudyService(store), server)
         inference = InferenceService(stores, serving.packs, ArtifactWriter(decoders))

@@ -14,6 +14,7 @@ from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.result_folders import ResultFolders
 from radserve.dicom_io.result_rows import ResultRows
 from radserve.dicom_io.store import IndexedOptions
+from radserve.dicom_io.study_progress import SqlStudyProgress
 from radserve.dicom_io.work_ledger import SqlWorkLedger
 from radserve.server.operation.shadow_store import ShadowStore
 from radserve.server.settings import Settings
@@ -26,6 +27,7 @@ class Records:
     index: StudyIndex
     ledger: SqlWorkLedger
     outbox: SqlOutboxLedger
+    progress: SqlStudyProgress
     results: ResultFolders
     result_rows: ResultRows
     quarantine: QuarantineFolder
@@ -56,6 +58,7 @@ async def opened_records(settings: Settings) -> AsyncIterator[Records]:
             index=StudyIndex(database),
             ledger=ledger,
             outbox=SqlOutboxLedger(database, settings.node_name),
+            progress=SqlStudyProgress(database),
             results=results,
             result_rows=ResultRows(database, results),
             quarantine=QuarantineFolder(folder / "quarantine", ledger),

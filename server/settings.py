@@ -110,6 +110,10 @@ class Settings(BaseSettings):
         description="whether a C-STORE delivery ends with storage commitment: off, offered (where it is) or required",
     )
     storage_commitment_s: float = Field(60.0, gt=0, description="how long a report of storage commitment is waited for")
+    ups_url: str = Field("", description="UPS-RS origin server whose workitems are performed; empty: none")
+    ups_archive_url: str = Field("", description="DICOMweb service with their images; empty: the origin server's")
+    ups_query: dict[str, str] = Field({}, description="which workitems: a JSON object of attributes and values")
+    ups_poll_s: float = Field(10.0, gt=0, description="how often the worklist is looked at")
     workflow_studies: int = Field(2, ge=1, description="received studies that are analysed at once")
     study_quiet_s: float = Field(60.0, ge=0, description="a study is complete when nothing came for so long")
     complete_on_release: tuple[str, ...] = Field(

@@ -61,7 +61,7 @@ class WebPeer:
         headers = {"Authorization": self.authorization} if self.authorization else {}
         async with httpx2.AsyncClient(
             headers=headers,
-            verify=self.tls or ssl.create_default_context(),
+            verify=self.tls or self.base_url.startswith("https:"),
             timeout=httpx2.Timeout(self.response_seconds, connect=self.connect_seconds),
             follow_redirects=False,
             trust_env=False,
@@ -123,7 +123,7 @@ class WebSession:
         name = self.peer.name
         try:
             async with self._client.stream(
-                method, url, params=list(params), content=content or None, headers=given
+                method, url, params=list(params) or None, content=content or None, headers=given
             ) as answer:
                 if answer.is_redirect:
                     text = f"{name} redirects, which is not followed: state the URL where the service is"

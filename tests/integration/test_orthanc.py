@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from dicomweb_client import DICOMwebClient
+from pydicom import Dataset
 from typer.testing import CliRunner
 
 from radserve.server.cli import app
 from tests.dicom_io.dimse.support import dcmtk, slice_files
 from tests.support.dicoms import cr, part10
-from tests.support.dicomweb import header
+from tests.support.dicomweb import header, served
 from tests.support.orthanc import Orthanc, running_orthanc, until
 from tests.support.server import live_server
+from tests.support.worklist import OriginServer
 
 RULES = """
 [[rule]]
@@ -66,7 +69,8 @@ def test_studies_find_their_way_through_an_outage_and_results_come_back_once(tmp
     second, second_file = radiograph(tmp_path, "two")
     rules = tmp_path / "rules.toml"
     rules.write_text(RULES)
-    with running_orthanc(tmp_path / "orthanc") as orthanc:
+    worklist = OriginServer()
+    with running_orthanc(tmp_path / "orthanc") as orthanc, served(worklist.app()) as worklist_url:
         archive = DICOMwebClient(orthanc.web_url)
 
         def has_results(study: str) -> bool:
@@ -82,6 +86,9 @@ def test_studies_find_their_way_through_an_outage_and_results_come_back_once(tmp
             "destinations": {"archive": orthanc.dicom_url, "web": f"dicomweb+{orthanc.web_url}"},
             "study_quiet_s": 1.0,
             "storage_commitment": "required",
+            "ups_url": f"{worklist_url}/ups",
+            "ups_archive_url": orthanc.web_url,
+            "ups_poll_s": 0.5,
         }
         data = tmp_path / "data"
         with live_server(data, **given):
@@ -91,6 +98,7 @@ def test_studies_find_their_way_through_an_outage_and_results_come_back_once(tmp
             until(lambda: {row[0] for row in rows(data, "SELECT state FROM studies")} == {"delivered"})
             check_no_loop(orthanc, [first, second])
             check_returned_picture_is_not_analysed(orthanc, first, lambda query: rows(data, query))
+            check_workitem(worklist, first)
 
         for study, name in ((first, "one"), (second, "two")):
             check_results(archive, study, f"P-{name}", f"A-{name}")
@@ -130,6 +138,18 @@ def check_returned_picture_is_not_analysed(orthanc: Orthanc, study: str, look: C
     sent = orthanc.post("/modalities/radserve/store", {"Resources": [picture], "Synchronous": True})
     assert sent["FailedInstancesCount"] == 0
     until(lambda: look("SELECT count(*) FROM revisions WHERE state != 'complete'") == [(3,)])
+
+
+def check_workitem(worklist: OriginServer, study: str) -> None:
+    """A workitem for a study that was analysed already is completed with the results that there are."""
+    step = worklist.schedule("1.2.3", (study, ""))
+    until(lambda: step.state == "COMPLETED", lambda: step.state != "CANCELED")
+    (performed,) = Dataset.from_json(step.data).UnifiedProcedureStepPerformedProcedureSequence
+    report, picture = sorted(performed.OutputInformationSequence, key=lambda each: "WADORSRetrievalSequence" in each)
+    assert report.DICOMRetrievalSequence[0].RetrieveAETitle == "PACS"
+    url = picture.WADORSRetrievalSequence[0].RetrieveURL
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        assert picture.ReferencedSOPSequence[0].ReferencedSOPInstanceUID.encode() in answer.read()
 
 
 @pytest.mark.slow
