@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import filecmp
 import os
 import secrets
 import shutil
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from radserve.dicom_io.same_instance import same_instance
 from radserve.errors import ErrorCode, StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -72,8 +72,8 @@ class DurableTree:
     def publish(self, moves: Sequence[tuple[Path, Path]]) -> list[bool | StorageError]:
         """Move files that were already fsynced to their places in the tree, each a pair of paths: written, target.
 
-        The outcome of each: whether it is there for good and new. False: a file of the same bytes is there already.
-        UID_CONFLICT: one of other bytes is there, and stays. The caller removes what was not moved, and sees to it that
+        The outcome of each: whether it is there for good and new. False: a file of the same instance is there already.
+        UID_CONFLICT: one of another is there, and stays. The caller removes what was not moved, and sees to it that
         only one thread publishes a target.
         """
         outcomes = [self._placed(written, target) for written, target in moves]
@@ -112,7 +112,8 @@ class DurableTree:
     def _placed(self, written: Path, target: Path) -> bool | StorageError:
         try:
             if target.exists():
-                _check_same(written, target)
+                if not same_instance(written, target):
+                    raise uid_conflict()
                 return False
             self._move(written, target)
             return True
@@ -158,11 +159,6 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _check_same(written: Path, target: Path) -> None:
-    if not filecmp.cmp(written, target, shallow=False):
-        raise uid_conflict()
 
 
 def _lock(path: Path) -> BinaryIO:

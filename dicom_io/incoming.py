@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
-    """An instance that is on disk for good; `duplicate`: the same bytes were there before."""
+    """An instance that is on disk for good; `duplicate`: it was there before."""
 
     header: InstanceHeader
     duplicate: bool

@@ -225,7 +225,7 @@ def _failure_of(pulled: PulledStudy) -> RadserveError | None:
     """The failure that stands for the others: one that will not pass, where there is one."""
     found = list(pulled.failures.values())
     final = [error for error in found if not (isinstance(error, PeerError) and error.is_transient)]
-    return (final or found or [None])[0]
+    return next(iter(final or found), None)
 
 
 def _hopeless(found: StudyProgress | None) -> str:
