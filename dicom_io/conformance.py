@@ -281,9 +281,9 @@ def _user_agent() -> list[str]:
         ("UPS-RS", "`POST workitems/W?T`", "progress, reason of cancellation, performed procedure with its outputs"),
     )
     ups = """As performer of workitems (IHE AIW-I, pull): inputs are taken from the Input Information Sequence (study,
-        series, instances) and retrieved from the service that the site names, whatever retrieval URL the workitem states.
-        Outputs name their Study, Series and SOP Instance UID and, by destination, a Retrieve AE Title or a Retrieve
-        URL. The event channel is not opened."""
+        series, instances) and retrieved from the service that the site names, whatever retrieval URL the workitem
+        states. Outputs name their Study, Series and SOP Instance UID and, by destination, a Retrieve AE Title or a
+        Retrieve URL. The event channel is not opened."""
     return [
         "## 9. DICOMweb, as user agent",
         "",
