@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from radserve.decoding import DecodingOptions, TextRules
 from radserve.errors import ErrorCode, ModelError, RequestError
-from radserve.models.decoding.constraint import is_ideograph
+from radserve.models.decoding.constraint import is_ideograph, normalised
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import DecoderSpec, PackLabel
 from radserve.models.tokenizer import PackTokenizer
@@ -108,15 +108,14 @@ def asserted_states(text: str, label: PackLabel) -> frozenset[bool]:
     """
     if label.assertions is None:
         return frozenset()
-    words = "".join(character if character.isalnum() else " " for character in text.lower()).split()
-    left = f" {' '.join(words)} "
-    phrases = [(phrase, True) for phrase in label.assertions.positive]
-    phrases += [(phrase, False) for phrase in label.assertions.negative]
+    left = normalised(text)
+    phrases = [(normalised(phrase), True) for phrase in label.assertions.positive]
+    phrases += [(normalised(phrase), False) for phrase in label.assertions.negative]
     states = set()
     for phrase, state in sorted(phrases, key=lambda each: -len(each[0])):
-        if f" {phrase} " in left:
+        if phrase in left:
             states.add(state)
-            left = left.replace(f" {phrase} ", " | ")
+            left = left.replace(phrase, " | ")
     return frozenset(states)
 
 

@@ -1,0 +1,225 @@
+"""The checker of drafts: each sentence of a text against the findings, the headers and what may be claimed at all.
+
+It reads by the pack's own assertion phrases, and what these leave by the names of the finding ontology with the
+negations around them. It knows no grammar: it is made to miss little of what a decoder invents, and a text that it
+doubts is held, for a draft from the findings says the same safely.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import resources
+
+from radserve.findings import Finding
+from radserve.models.decoding.constraint import normalised
+from radserve.models.ontology import FindingNode, Ontology, built_in_ontology
+from radserve.models.pack_types import PackLabel
+from radserve.pipelines.claims import NeverAllowed
+
+_SENTENCE_ENDS = re.compile(r"(?<!\d)\.|\.(?!\d)|[。;；!?！？\n]")  # noqa: RUF001  # the wide forms of Chinese text
+
+
+class Verdict(StrEnum):
+    """What a sentence is, or what a draft lacks (omitted)."""
+
+    SUPPORTED = "supported"
+    NEUTRAL = "neutral"
+    UNSUPPORTED = "unsupported"
+    CONTRADICTED = "contradicted"
+    OMITTED = "omitted"
+    INVENTED_COMPARISON = "invented_comparison"
+    WRONG_LATERALITY = "wrong_laterality"
+
+
+FAULTS = (
+    Verdict.CONTRADICTED,
+    Verdict.INVENTED_COMPARISON,
+    Verdict.WRONG_LATERALITY,
+    Verdict.UNSUPPORTED,
+    Verdict.OMITTED,
+)
+"""Those for which a draft is held, the gravest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSentence:
+    """A sentence, what it is (the gravest, where it is several), and the labels that it speaks of."""
+
+    text: str
+    verdict: Verdict
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DraftCheck:
+    """The sentences of one text, and the positive findings that no sentence states."""
+
+    sentences: tuple[CheckedSentence, ...]
+    omitted: tuple[str, ...]
+
+    @property
+    def faults(self) -> Mapping[Verdict, int]:
+        """How many faults of each class there are, the gravest first; none means that the text may be delivered."""
+        counts = Counter(each.verdict for each in self.sentences)
+        counts[Verdict.OMITTED] = len(self.omitted)
+        return {verdict: counts[verdict] for verdict in FAULTS if counts[verdict]}
+
+    @property
+    def contradicted(self) -> tuple[str, ...]:
+        """The labels whose findings the text contradicts."""
+        wrong = [each.labels for each in self.sentences if each.verdict is Verdict.CONTRADICTED]
+        return tuple(dict.fromkeys(label for labels in wrong for label in labels))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cues:
+    """The words of one language, normalised."""
+
+    negation_before: tuple[str, ...]
+    negation_after: tuple[str, ...]
+    clause_breaks: tuple[str, ...]
+    normal: tuple[str, ...]
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    both: tuple[str, ...]
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DraftChecker:
+    """Checks texts of a pack's labels; `claims` says what may never be claimed."""
+
+    labels: Mapping[str, PackLabel]
+    claims: NeverAllowed
+    ontology: Ontology
+    cues: tuple[_Cues, ...]
+
+    @classmethod
+    def of(cls, labels: Iterable[PackLabel], claims: NeverAllowed) -> DraftChecker:
+        """The checker of a pack's labels with the ontology and rules that come with radserve."""
+        raw = resources.files("radserve.pipelines").joinpath("data/check_rules.toml").read_text(encoding="utf-8")
+        table = tomllib.loads(raw)
+        cues = tuple(_cues(table[language]) for language in ("en", "zh"))
+        return cls({label.name: label for label in labels}, claims, built_in_ontology(), cues)
+
+    def check(self, text: str, findings: Sequence[Finding], laterality: str = "") -> DraftCheck:
+        """Check a text of one series; `laterality` is L, R, B or nothing, as the header says (PS3.3 C.7.3.1)."""
+        sentences = [each.strip() for each in _SENTENCE_ENDS.split(text)]
+        checked = tuple(self._sentence(each, findings, laterality) for each in sentences if normalised(each).strip())
+        stated = {label for each in checked if each.verdict is Verdict.SUPPORTED for label in each.labels}
+        expected = [each.label for each in findings if each.positive and not each.cannot_assess]
+        return DraftCheck(checked, tuple(label for label in expected if label not in stated))
+
+    def _sentence(self, sentence: str, findings: Sequence[Finding], laterality: str) -> CheckedSentence:
+        _, colon, body = sentence.rpartition(":")  # a section's head asserts nothing
+        words = normalised(body if colon else sentence)
+        verdicts, labels = [], []
+        rest = words
+        for label, state, phrase in self._assertions():
+            if phrase in rest:
+                rest = rest.replace(phrase, " | ")
+                verdicts.append(_compare(label, state, findings))
+                labels.append(label)
+        for verdict, label in self._mentions(rest, findings):
+            verdicts.append(verdict)
+            labels += [label] if label else []
+        if any(cue in rest for cues in self.cues for cue in cues.normal):
+            wrong = [each.label for each in findings if each.positive]
+            verdicts += [Verdict.CONTRADICTED] if wrong else []
+            labels += wrong
+        verdicts += self._claims(words) + self._sides(words, laterality) + self._measures(words, findings)
+        order = (*FAULTS, Verdict.SUPPORTED, Verdict.NEUTRAL)
+        verdict = min(verdicts, key=order.index, default=Verdict.NEUTRAL)
+        return CheckedSentence(sentence, verdict, tuple(dict.fromkeys(labels)))
+
+    def _assertions(self) -> list[tuple[str, bool, str]]:
+        """The pack's phrases, the longer first: "no pneumonia" uses up the words of "pneumonia"."""
+        phrases = [
+            (label.name, state, normalised(phrase))
+            for label in self.labels.values()
+            if label.assertions
+            for state, side in ((True, label.assertions.positive), (False, label.assertions.negative))
+            for phrase in side
+        ]
+        return sorted(phrases, key=lambda each: -len(each[2]))
+
+    def _mentions(self, words: str, findings: Sequence[Finding]) -> list[tuple[Verdict, str]]:
+        """What names of findings say that no phrase of the pack covers."""
+        verdicts = []
+        names = [
+            (normalised(name), node)
+            for node in self.ontology.nodes.values()
+            for each in node.names.values()
+            for name in each
+        ]
+        for name, node in sorted(names, key=lambda each: -len(each[0])):
+            while (place := words.find(name)) >= 0:
+                negated = self._negated(words[:place] + " ", " " + words[place + len(name) :])
+                words = words[:place] + " # " + words[place + len(name) :]
+                verdicts.append(self._mention(node, negated=negated, findings=findings))
+        return verdicts
+
+    def _negated(self, before: str, after: str) -> bool:
+        """Whether a negation reaches a mention: in its clause before it, or right after it."""
+        for cues in self.cues:
+            start = max((before.rfind(each) + len(each) for each in cues.clause_breaks if each in before), default=0)
+            if any(cue in before[max(0, start - 1) :] for cue in cues.negation_before):
+                return True
+            if any(0 <= after.find(cue) < 20 for cue in cues.negation_after):
+                return True
+        return False
+
+    def _mention(self, node: FindingNode, *, negated: bool, findings: Sequence[Finding]) -> tuple[Verdict, str]:
+        """A finding's own name is compared; a kind it belongs to may go with it; anything else nobody measured."""
+        for finding in findings:
+            own = self.ontology.of_label(finding.label, (finding.code.scheme, finding.code.value))
+            if own is None:
+                continue
+            if node.id == own.id:
+                return _compare(finding.label, not negated, findings), finding.label
+            if node.id in self.ontology.ancestors(own.id):
+                if negated and finding.positive:
+                    return Verdict.CONTRADICTED, finding.label
+                return (Verdict.NEUTRAL if negated or finding.positive else Verdict.UNSUPPORTED), ""
+            if not negated and finding.positive and self.ontology.exclusive(node.id, own.id):
+                return Verdict.CONTRADICTED, finding.label
+        return Verdict.UNSUPPORTED, ""
+
+    def _claims(self, words: str) -> list[Verdict]:
+        return [
+            Verdict.INVENTED_COMPARISON if claim.when == "without_prior" else Verdict.UNSUPPORTED
+            for claim in self.claims.claims
+            if any(normalised(phrase) in words for phrase in claim.phrases)
+        ]
+
+    def _sides(self, words: str, laterality: str) -> list[Verdict]:
+        """A named side that the header does not give is wrong, as is the other one."""
+        named = set()
+        for cues in self.cues:
+            for side, those in (("B", cues.both), ("L", cues.left), ("R", cues.right)):
+                named |= {side} if any(cue in words for cue in those) else set()
+        given = {"L": {"L"}, "R": {"R"}, "B": {"L", "R", "B"}}.get(laterality, set())
+        return [Verdict.WRONG_LATERALITY] if named - given else []
+
+    def _measures(self, words: str, findings: Sequence[Finding]) -> list[Verdict]:
+        """A size that no finding measured."""
+        units = "|".join(re.escape(unit.strip()) for cues in self.cues for unit in cues.units)
+        if not re.search(rf"\d ?({units})(?![a-z])", words) or any(each.measurements for each in findings):
+            return []
+        return [Verdict.UNSUPPORTED]
+
+
+def _compare(label: str, state: bool, findings: Sequence[Finding]) -> Verdict:
+    finding = next((each for each in findings if each.label == label), None)
+    if finding is None or finding.cannot_assess:
+        return Verdict.UNSUPPORTED
+    return Verdict.SUPPORTED if finding.positive is state else Verdict.CONTRADICTED
+
+
+def _cues(table: Mapping[str, Sequence[str]]) -> _Cues:
+    return _Cues(**{name: tuple(normalised(word) for word in words) for name, words in table.items()})
