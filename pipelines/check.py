@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
+from typing import TypeVar
 
 from radserve.findings import Finding
 from radserve.models.decoding.constraint import normalised
@@ -22,6 +23,10 @@ from radserve.models.pack_types import PackLabel
 from radserve.pipelines.claims import NeverAllowed
 
 _SENTENCE_ENDS = re.compile(r"(?<!\d)\.|\.(?!\d)|[。;；!?！？\n]")  # noqa: RUF001  # the wide forms of Chinese text
+
+
+_DENIED = " - "  # stands in place of a phrase that denies: it reaches what follows it in the clause
+T = TypeVar("T")
 
 
 class Verdict(StrEnum):
@@ -90,22 +95,28 @@ class _Cues:
     units: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class DraftChecker:
     """Checks texts of a pack's labels; `claims` says what may never be claimed."""
 
-    labels: Mapping[str, PackLabel]
-    claims: NeverAllowed
-    ontology: Ontology
-    cues: tuple[_Cues, ...]
-
-    @classmethod
-    def of(cls, labels: Iterable[PackLabel], claims: NeverAllowed) -> DraftChecker:
-        """The checker of a pack's labels with the ontology and rules that come with radserve."""
-        raw = resources.files("radserve.pipelines").joinpath("data/check_rules.toml").read_text(encoding="utf-8")
-        table = tomllib.loads(raw)
-        cues = tuple(_cues(table[language]) for language in ("en", "zh"))
-        return cls({label.name: label for label in labels}, claims, built_in_ontology(), cues)
+    def __init__(self, labels: Iterable[PackLabel], claims: NeverAllowed, ontology: Ontology | None = None) -> None:
+        self._ontology = ontology or built_in_ontology()
+        self._cues = _cues_of_all_languages()
+        self._assertions = _longest_first(
+            (normalised(phrase), (label.name, state))
+            for label in labels
+            if label.assertions
+            for state, side in ((True, label.assertions.positive), (False, label.assertions.negative))
+            for phrase in side
+        )
+        self._names = _longest_first(
+            (normalised(name), node)
+            for node in self._ontology.nodes.values()
+            for names in node.names.values()
+            for name in names
+        )
+        self._claimed = [(normalised(phrase), claim.when) for claim in claims.claims for phrase in claim.phrases]
+        units = "|".join(re.escape(unit.strip()) for cues in self._cues for unit in cues.units)
+        self._size = re.compile(rf"\d ?({units})(?![a-z])")
 
     def check(self, text: str, findings: Sequence[Finding], laterality: str = "") -> DraftCheck:
         """Check a text of one series; `laterality` is L, R, B or nothing, as the header says (PS3.3 C.7.3.1)."""
@@ -120,15 +131,15 @@ class DraftChecker:
         words = normalised(body if colon else sentence)
         verdicts, labels = [], []
         rest = words
-        for label, state, phrase in self._assertions():
+        for phrase, (label, state) in self._assertions:  # "no pneumonia" uses up the words of "pneumonia"
             if phrase in rest:
-                rest = rest.replace(phrase, " | ")
+                rest = rest.replace(phrase, " | " if state else _DENIED)
                 verdicts.append(_compare(label, state, findings))
                 labels.append(label)
         for verdict, label in self._mentions(rest, findings):
             verdicts.append(verdict)
             labels += [label] if label else []
-        if any(cue in rest for cues in self.cues for cue in cues.normal):
+        if any(cue in rest for cues in self._cues for cue in cues.normal):
             wrong = [each.label for each in findings if each.positive]
             verdicts += [Verdict.CONTRADICTED] if wrong else []
             labels += wrong
@@ -137,27 +148,10 @@ class DraftChecker:
         verdict = min(verdicts, key=order.index, default=Verdict.NEUTRAL)
         return CheckedSentence(sentence, verdict, tuple(dict.fromkeys(labels)))
 
-    def _assertions(self) -> list[tuple[str, bool, str]]:
-        """The pack's phrases, the longer first: "no pneumonia" uses up the words of "pneumonia"."""
-        phrases = [
-            (label.name, state, normalised(phrase))
-            for label in self.labels.values()
-            if label.assertions
-            for state, side in ((True, label.assertions.positive), (False, label.assertions.negative))
-            for phrase in side
-        ]
-        return sorted(phrases, key=lambda each: -len(each[2]))
-
     def _mentions(self, words: str, findings: Sequence[Finding]) -> list[tuple[Verdict, str]]:
         """What names of findings say that no phrase of the pack covers."""
         verdicts = []
-        names = [
-            (normalised(name), node)
-            for node in self.ontology.nodes.values()
-            for each in node.names.values()
-            for name in each
-        ]
-        for name, node in sorted(names, key=lambda each: -len(each[0])):
+        for name, node in self._names:
             while (place := words.find(name)) >= 0:
                 negated = self._negated(words[:place] + " ", " " + words[place + len(name) :])
                 words = words[:place] + " # " + words[place + len(name) :]
@@ -166,9 +160,9 @@ class DraftChecker:
 
     def _negated(self, before: str, after: str) -> bool:
         """Whether a negation reaches a mention: in its clause before it, or right after it."""
-        for cues in self.cues:
+        for cues in self._cues:
             start = max((before.rfind(each) + len(each) for each in cues.clause_breaks if each in before), default=0)
-            if any(cue in before[max(0, start - 1) :] for cue in cues.negation_before):
+            if any(cue in before[max(0, start - 1) :] for cue in (*cues.negation_before, _DENIED)):
                 return True
             if any(0 <= after.find(cue) < 20 for cue in cues.negation_after):
                 return True
@@ -177,30 +171,28 @@ class DraftChecker:
     def _mention(self, node: FindingNode, *, negated: bool, findings: Sequence[Finding]) -> tuple[Verdict, str]:
         """A finding's own name is compared; a kind it belongs to may go with it; anything else nobody measured."""
         for finding in findings:
-            own = self.ontology.of_label(finding.label, (finding.code.scheme, finding.code.value))
+            own = self._ontology.of_label(finding.label, (finding.code.scheme, finding.code.value))
             if own is None:
                 continue
             if node.id == own.id:
                 return _compare(finding.label, not negated, findings), finding.label
-            if node.id in self.ontology.ancestors(own.id):
+            if node.id in self._ontology.ancestors(own.id):
                 if negated and finding.positive:
                     return Verdict.CONTRADICTED, finding.label
                 return (Verdict.NEUTRAL if negated or finding.positive else Verdict.UNSUPPORTED), ""
-            if not negated and finding.positive and self.ontology.exclusive(node.id, own.id):
+            if not negated and finding.positive and self._ontology.exclusive(node.id, own.id):
                 return Verdict.CONTRADICTED, finding.label
         return Verdict.UNSUPPORTED, ""
 
     def _claims(self, words: str) -> list[Verdict]:
-        return [
-            Verdict.INVENTED_COMPARISON if claim.when == "without_prior" else Verdict.UNSUPPORTED
-            for claim in self.claims.claims
-            if any(normalised(phrase) in words for phrase in claim.phrases)
-        ]
+        broken = {when for phrase, when in self._claimed if phrase in words}
+        verdicts = {"without_prior": Verdict.INVENTED_COMPARISON, "always": Verdict.UNSUPPORTED}
+        return [verdicts[when] for when in sorted(broken)]
 
     def _sides(self, words: str, laterality: str) -> list[Verdict]:
         """A named side that the header does not give is wrong, as is the other one."""
         named = set()
-        for cues in self.cues:
+        for cues in self._cues:
             for side, those in (("B", cues.both), ("L", cues.left), ("R", cues.right)):
                 named |= {side} if any(cue in words for cue in those) else set()
         given = {"L": {"L"}, "R": {"R"}, "B": {"L", "R", "B"}}.get(laterality, set())
@@ -208,8 +200,7 @@ class DraftChecker:
 
     def _measures(self, words: str, findings: Sequence[Finding]) -> list[Verdict]:
         """A size that no finding measured."""
-        units = "|".join(re.escape(unit.strip()) for cues in self.cues for unit in cues.units)
-        if not re.search(rf"\d ?({units})(?![a-z])", words) or any(each.measurements for each in findings):
+        if not self._size.search(words) or any(each.measurements for each in findings):
             return []
         return [Verdict.UNSUPPORTED]
 
@@ -221,5 +212,14 @@ def _compare(label: str, state: bool, findings: Sequence[Finding]) -> Verdict:
     return Verdict.SUPPORTED if finding.positive is state else Verdict.CONTRADICTED
 
 
-def _cues(table: Mapping[str, Sequence[str]]) -> _Cues:
-    return _Cues(**{name: tuple(normalised(word) for word in words) for name, words in table.items()})
+def _longest_first(phrases: Iterable[tuple[str, T]]) -> list[tuple[str, T]]:
+    return sorted(phrases, key=lambda each: -len(each[0]))
+
+
+def _cues_of_all_languages() -> tuple[_Cues, ...]:
+    raw = resources.files("radserve.pipelines").joinpath("data/check_rules.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(raw)
+    return tuple(
+        _Cues(**{name: tuple(normalised(word) for word in words) for name, words in table[language].items()})
+        for language in ("en", "zh")
+    )

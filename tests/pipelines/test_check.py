@@ -26,7 +26,7 @@ LABELS = tuple(
     )
     for wording in WORDINGS
 )
-CHECKER = DraftChecker.of(LABELS, built_in_claims())
+CHECKER = DraftChecker(LABELS, built_in_claims())
 
 
 def finding(label: str, positive: bool) -> Finding:
