@@ -108,7 +108,7 @@ async def in_process(data: bytes) -> AsyncIterator[Call]:
         chains = {use.name: chain_of((s.transform, s.arguments) for s in use.preprocess) for use in pack.inputs}
         analyser = StudyAnalyser(
             pack,
-            ReportAuthor(pack, tokenizer, StepDecoder(pack, tokenizer.words, runner), built_in_claims()),
+            ReportAuthor.of(pack, tokenizer, StepDecoder(pack, tokenizer.words, runner), built_in_claims()),
             await embed_prompts(pack, tokenizer, runner),
             store,
             MonaiPreprocessor(chains, preprocessors),

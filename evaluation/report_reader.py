@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from radserve.models.catalogue import PackCatalogue
-from radserve.pipelines.draft import UNSURE, WITHHELD
 from radserve.pipelines.report import asserted_states
+from radserve.pipelines.wording import WITHHELD
 
 _WORDS = {frozenset({True}): "present", frozenset({False}): "absent", frozenset({True, False}): "both"}
 
@@ -17,6 +17,6 @@ class PackReportReader:
 
     def __call__(self, pack: str, finding: str, text: str) -> str:
         """present, absent, both, nothing, or withheld. Raises PackError UNKNOWN_PACK."""
-        if WITHHELD in text or UNSURE in text:
+        if any(sentence in text for sentence in WITHHELD):
             return "withheld"
         return _WORDS.get(asserted_states(text, self._catalogue.get(pack).label(finding)), "nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -10,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve.decoding import DecodeJob, DecodingOptions
+from radserve.findings import Finding, GenerationRecord, ResultWarning, WarningCode
 from radserve.models.pack import ModelPack
 from radserve.models.tokenizer import PackTokenizer
+from radserve.pipelines.check import DraftCheck, DraftChecker, Verdict
 from radserve.pipelines.claims import NeverAllowed
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.decoders import ReportDecoder
-from radserve.pipelines.report import WrittenText, text_rules
+from radserve.pipelines.report import WrittenText, decoder_of, split_sections, text_rules
+from radserve.pipelines.wording import Wording, wording_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +30,28 @@ class ReportText:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The text of one series: what the decoder wrote, and whether it was cut for its length."""
+@dataclass(frozen=True, slots=True, eq=False)
+class DescribedSeries:
+    """A series to be written of: what the decoder sees, `image_tokens` (P, C), and what its text is held against."""
 
     series_instance_uid: str
-    text: str
-    cut: bool
+    image_tokens: npt.NDArray[np.float32]
+    findings: tuple[Finding, ...]
+    laterality: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedText:
+    """The text of one series as it may be delivered, and what the checker found in it.
+
+    `withheld` says why the text is not delivered, in the language of the report; it is empty for one that is.
+    """
+
+    series_instance_uid: str
+    sections: tuple[tuple[str, str], ...]
+    check: DraftCheck
+    withheld: str
+    warnings: tuple[ResultWarning, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +70,19 @@ class ReportAuthor:
     tokenizer: PackTokenizer
     decoder: ReportDecoder
     claims: NeverAllowed
+    checker: DraftChecker
+
+    @classmethod
+    def of(
+        cls, pack: ModelPack, tokenizer: PackTokenizer, decoder: ReportDecoder, claims: NeverAllowed
+    ) -> ReportAuthor:
+        """The author of a pack, with the checker of its labels."""
+        return cls(pack, tokenizer, decoder, claims, DraftChecker(pack.labels, claims))
 
     async def write(
-        self, series: Sequence[tuple[str, npt.NDArray[np.float32]]], options: ReportOptions, deadline: Deadline
-    ) -> AsyncGenerator[ReportText | Written, None]:
-        """Write of each series, given as (UID, image tokens (P, C)): pieces, then each series' whole text.
+        self, series: Sequence[DescribedSeries], options: ReportOptions, deadline: Deadline
+    ) -> AsyncGenerator[ReportText | ReviewedText, None]:
+        """Write of each series: pieces of its text as they come, then each text as the checker lets it through.
 
         The series are decoded side by side; their pieces come one series after the other, so that what is read as one
         text makes sense. Raises as ReportDecoder.decode, LANGUAGE_NOT_AVAILABLE for a language the pack does not write.
@@ -64,7 +91,7 @@ class ReportAuthor:
             return
         rules = text_rules(self.pack, self.tokenizer, options.language, options.decoding, self.claims.phrases())
         texts = [WrittenText(self.tokenizer, rules) for _ in series]
-        jobs = [DecodeJob(image_tokens, rules, options.decoding) for _, image_tokens in series]
+        jobs = [DecodeJob(each.image_tokens, rules, options.decoding) for each in series]
         waiting: list[list[str]] = [[] for _ in series]
         ended: set[int] = set()
         front = 0
@@ -74,10 +101,50 @@ class ReportAuthor:
                 ended |= {step.job} if step.finished else set()
                 while front < len(series):
                     for piece in waiting[front]:
-                        yield ReportText(series[front][0], piece)
+                        yield ReportText(series[front].series_instance_uid, piece)
                     waiting[front] = []
                     if front not in ended:
                         break
                     front += 1
-        for (uid, _), text in zip(series, texts, strict=True):
-            yield Written(uid, text.text, text.cut)
+        for each, text in zip(series, texts, strict=True):
+            yield self._reviewed(each, text, wording_of(options.language))
+
+    def record(self, options: ReportOptions, texts: Sequence[ReviewedText]) -> GenerationRecord:
+        """How texts were written and what was found in them."""
+        faults: Counter[str] = Counter()
+        for text in texts:
+            faults.update({verdict.value: count for verdict, count in text.check.faults.items()})
+        return GenerationRecord(
+            language=options.language,
+            strategy=options.decoding.strategy.value,
+            parameters=tuple(options.decoding.parameters.items()),
+            never_allowed_version=self.claims.version,
+            never_allowed_sha256=self.claims.sha256,
+            texts=len(texts),
+            withheld=sum(bool(text.withheld) for text in texts),
+            sentences=sum(len(text.check.sentences) for text in texts),
+            faults=tuple(sorted(faults.items())),
+        )
+
+    def _reviewed(self, series: DescribedSeries, text: WrittenText, wording: Wording) -> ReviewedText:
+        """A text with a fault, or of an image that cannot be assessed, is withheld, with warnings that say why."""
+        check = self.checker.check(text.text, series.findings, series.laterality)
+        warnings = [
+            ResultWarning(
+                WarningCode.REPORT_CONTRADICTS_FINDING,
+                f"The written text contradicted the finding {label!r} and was withheld from the draft.",
+            )
+            for label in check.contradicted
+        ]
+        others = {verdict.value: n for verdict, n in check.faults.items() if verdict is not Verdict.CONTRADICTED}
+        if others:
+            counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in others.items())
+            message = f"The written text was withheld from the draft: {counted}."
+            warnings.append(ResultWarning(WarningCode.REPORT_UNSUPPORTED, message))
+        if text.cut:
+            message = "The written text was cut at the greatest length that a text may have."
+            warnings.append(ResultWarning(WarningCode.REPORT_CUT, message))
+        unsure = any(each.cannot_assess for each in series.findings)
+        withheld = wording.withheld if check.faults else wording.unsure if unsure else ""
+        sections = split_sections(text.text, decoder_of(self.pack).sections)
+        return ReviewedText(series.series_instance_uid, sections, check, withheld, tuple(warnings))

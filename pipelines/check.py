@@ -26,6 +26,7 @@ _SENTENCE_ENDS = re.compile(r"(?<!\d)\.|\.(?!\d)|[。;；!?！？\n]")  # noqa: 
 
 
 _DENIED = " - "  # stands in place of a phrase that denies: it reaches what follows it in the clause
+NO_FINDING = "no finding"
 T = TypeVar("T")
 
 
@@ -127,8 +128,7 @@ class DraftChecker:
         return DraftCheck(checked, tuple(label for label in expected if label not in stated))
 
     def _sentence(self, sentence: str, findings: Sequence[Finding], laterality: str) -> CheckedSentence:
-        _, colon, body = sentence.rpartition(":")  # a section's head asserts nothing
-        words = normalised(body if colon else sentence)
+        words = normalised(sentence)
         verdicts, labels = [], []
         rest = words
         for phrase, (label, state) in self._assertions:  # "no pneumonia" uses up the words of "pneumonia"
@@ -170,6 +170,9 @@ class DraftChecker:
 
     def _mention(self, node: FindingNode, *, negated: bool, findings: Sequence[Finding]) -> tuple[Verdict, str]:
         """A finding's own name is compared; a kind it belongs to may go with it; anything else nobody measured."""
+        if node.id == NO_FINDING and not negated:
+            wrong = next((each.label for each in findings if each.positive), "")
+            return (Verdict.CONTRADICTED if wrong else Verdict.NEUTRAL), wrong
         for finding in findings:
             own = self._ontology.of_label(finding.label, (finding.code.scheme, finding.code.value))
             if own is None:
@@ -207,8 +210,10 @@ class DraftChecker:
 
 def _compare(label: str, state: bool, findings: Sequence[Finding]) -> Verdict:
     finding = next((each for each in findings if each.label == label), None)
-    if finding is None or finding.cannot_assess:
+    if finding is None:
         return Verdict.UNSUPPORTED
+    if finding.cannot_assess:  # the draft says so, and is not delivered as text
+        return Verdict.NEUTRAL
     return Verdict.SUPPORTED if finding.positive is state else Verdict.CONTRADICTED
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from radserve.findings import ClinicalContext, Finding, PackRef, Report, ReportSection
+from radserve.models.ontology import Ontology, built_in_ontology
+from radserve.pipelines.wording import ENGLISH, Wording
 from radserve.references import AcquisitionContext
 
-WITHHELD = "Text withheld: it contradicted the model's own findings, which stand under Model findings."
-UNSURE = "Text withheld: the model cannot assess the image; its numbers stand under Model findings."
+WITHHELD, UNSURE = ENGLISH.withheld, ENGLISH.unsure
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class SeriesDraft:
     """What was written of one series, by section, and the findings of that series.
 
     `images` were analysed, `unread` could not be read. `template`: the text was put together from the findings, not
-    written by a decoder. `withheld` is the sentence that stands in place of a text that is not delivered.
+    written by a decoder. `withheld` says why a text is not delivered: the template takes its place, whatever `sections`
+    hold.
     """
 
     acquisition: AcquisitionContext
@@ -30,37 +32,60 @@ class SeriesDraft:
 
 
 def compose_draft(
-    context: ClinicalContext, drafts: Sequence[SeriesDraft], pack: PackRef, left_out: Sequence[str] = ()
+    context: ClinicalContext,
+    drafts: Sequence[SeriesDraft],
+    pack: PackRef,
+    left_out: Sequence[str] = (),
+    wording: Wording = ENGLISH,
 ) -> Report:
     """Put the draft together: Indication, Technique, Comparison, the written sections, Model findings, Notice.
 
     Everything the requester said stands in Indication and Comparison, word for word. `left_out`: sentences on series
     that could not be read.
     """
-    written = dict.fromkeys(name for draft in drafts for name, _ in draft.sections)
+    ontology = built_in_ontology()
+    texts = [_texts(draft, wording, ontology) for draft in drafts]
+    measured = [_measured(each, wording, ontology) for draft in drafts for each in draft.findings]
+    written = dict.fromkeys(name for each in texts for name in each)
     sections = [
-        ReportSection("Indication", _indication(context)),
-        ReportSection("Technique", "\n".join((*map(_technique, drafts), *left_out))),
-        ReportSection("Comparison", _comparison(context)),
-        *(ReportSection(name, _written(name, drafts)) for name in written),
-        ReportSection("Model findings", "\n".join(_measured(each) for draft in drafts for each in draft.findings)),
-        ReportSection("Notice", _notice(pack, template=any(draft.template for draft in drafts))),
+        ReportSection("Indication", _indication(context, wording)),
+        ReportSection("Technique", "\n".join((*(_technique(draft, wording) for draft in drafts), *left_out))),
+        ReportSection("Comparison", _comparison(context, wording)),
+        *(ReportSection(name, _written([each.get(name, "") for each in texts], wording)) for name in written),
+        ReportSection("Model findings", "\n".join(measured)),
+        ReportSection("Notice", _notice(pack, wording, template=any(draft.template for draft in drafts))),
     ]
     return Report(tuple(sections))
 
 
-def template_sections(findings: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
-    """Findings and Impression in plain sentences, for a pack without a report decoder: nothing but the findings."""
+def template_sections(
+    findings: Sequence[Finding], wording: Wording = ENGLISH, ontology: Ontology | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Findings and Impression in plain sentences: nothing but the findings."""
+    ontology = ontology or built_in_ontology()
+
+    def names(those: Sequence[Finding]) -> str:
+        return wording.join.join(wording.name(each, ontology) for each in those)
+
     present = [each for each in findings if each.positive and not each.cannot_assess]
     absent = [each for each in findings if not each.positive and not each.cannot_assess]
     unsure = [each for each in findings if each.cannot_assess]
-    lines = [f"{each.label}: found{_measures(each)}." for each in present]
+    lines = [wording.found.format(name=names([each]), measures=_measures(each)) for each in present]
     if absent:
-        lines.append(f"Not found: {', '.join(each.label for each in absent)}.")
+        lines.append(wording.not_found.format(names=names(absent)))
     if unsure:
-        lines.append(f"Cannot be assessed: {', '.join(each.label for each in unsure)}.")
-    impression = f"Found: {', '.join(each.label for each in present)}." if present else "No finding above threshold."
-    return ("Findings", " ".join(lines)), ("Impression", impression)
+        lines.append(wording.cannot_assess.format(names=names(unsure)))
+    impression = wording.impression.format(names=names(present)) if present else wording.no_impression
+    return ("Findings", wording.stop.join(lines)), ("Impression", impression)
+
+
+def _texts(draft: SeriesDraft, wording: Wording, ontology: Ontology) -> dict[str, str]:
+    """The text of each section; of one that is withheld, the sentence that says so and the template."""
+    if not draft.withheld:
+        return dict(draft.sections)
+    instead = dict(template_sections(draft.findings, wording, ontology)) if draft.findings else {}
+    names = dict.fromkeys((*(name for name, _ in draft.sections), *instead))
+    return {name: f"{draft.withheld}{wording.stop}{instead.get(name, '')}".strip() for name in names}
 
 
 def _measures(finding: Finding) -> str:
@@ -68,46 +93,51 @@ def _measures(finding: Finding) -> str:
     return f", {', '.join(found)}" if found else ""
 
 
-def _notice(pack: PackRef, *, template: bool) -> str:
-    how = "put together from the findings of" if template else "written by"
-    return (
-        f"Draft {how} {pack.name} {pack.version} (pipeline {pack.digest[:12]}). Not verified by a person. "
-        "Research use only."
-    )
+def _notice(pack: PackRef, wording: Wording, *, template: bool) -> str:
+    how = wording.put_together if template else wording.written_by
+    return wording.notice.format(how=how, name=pack.name, version=pack.version, digest=pack.digest[:12])
 
 
-def _indication(context: ClinicalContext) -> str:
-    lines = [context.indication or "Not given."]
+def _indication(context: ClinicalContext, wording: Wording) -> str:
+    lines = [context.indication or wording.not_given]
     if context.age_years is not None:
-        lines.append(f"Age: {context.age_years:g} years.")
+        lines.append(wording.age.format(age=context.age_years))
     if context.sex:
-        lines.append(f"Sex: {context.sex}.")
+        lines.append(wording.sex.format(sex=context.sex))
     lines += [f"{each.name}: {' '.join(filter(None, (each.value, each.unit)))}." for each in context.laboratory_values]
     return "\n".join(lines)
 
 
-def _technique(draft: SeriesDraft) -> str:
+def _technique(draft: SeriesDraft, wording: Wording) -> str:
     acquisition = draft.acquisition
-    view = f"view {acquisition.view_position}" if acquisition.view_position else "view not stated"
-    body_part = acquisition.body_part or "body part not stated"
-    count = "1 image" if draft.images == 1 else f"{draft.images} images"
-    unread = f", {draft.unread} more could not be read and were not analysed" if draft.unread else ""
-    return f"{acquisition.modality}, {body_part}, {view}, {count}{unread}."
+    count = wording.one_image if draft.images == 1 else wording.images.format(count=draft.images)
+    return wording.technique.format(
+        modality=acquisition.modality,
+        body_part=acquisition.body_part or wording.no_body_part,
+        view=f"view {acquisition.view_position}" if acquisition.view_position else wording.no_view,
+        count=count + (wording.unread.format(count=draft.unread) if draft.unread else ""),
+    )
 
 
-def _comparison(context: ClinicalContext) -> str:
+def _comparison(context: ClinicalContext, wording: Wording) -> str:
     if not context.prior_study_instance_uid:
-        return "None."
-    return f"Prior study {context.prior_study_instance_uid} was named. No comparison was made."
+        return wording.no_prior
+    return wording.prior.format(uid=context.prior_study_instance_uid)
 
 
-def _written(name: str, drafts: Sequence[SeriesDraft]) -> str:
-    texts = [draft.withheld or dict(draft.sections).get(name, "") for draft in drafts]
-    if len(drafts) == 1:
+def _written(texts: Sequence[str], wording: Wording) -> str:
+    if len(texts) == 1:
         return texts[0]
-    return "\n".join(f"Series {number}: {text}" for number, text in enumerate(texts, start=1) if text)
+    numbered = enumerate(texts, start=1)
+    return "\n".join(wording.series.format(number=number, text=text) for number, text in numbered if text)
 
 
-def _measured(finding: Finding) -> str:
-    state = "cannot be assessed" if finding.cannot_assess else "positive" if finding.positive else "negative"
-    return f"{finding.label}: {state}, probability {finding.probability:.3f} (threshold {finding.threshold:.3f})."
+def _measured(finding: Finding, wording: Wording, ontology: Ontology) -> str:
+    positive, negative, unsure = wording.states
+    state = unsure if finding.cannot_assess else positive if finding.positive else negative
+    return wording.measured.format(
+        name=wording.name(finding, ontology),
+        state=state,
+        probability=finding.probability,
+        threshold=finding.threshold,
+    )

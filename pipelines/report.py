@@ -26,6 +26,15 @@ def languages(pack: ModelPack) -> tuple[str, ...]:
     return tuple(decoder_of(pack).start_tokens) or (ENGLISH,)
 
 
+def check_language(pack: ModelPack, language: str) -> None:
+    """Raise LANGUAGE_NOT_AVAILABLE, naming those it writes, where a pack does not write a language."""
+    if language not in languages(pack):
+        raise RequestError(
+            ErrorCode.LANGUAGE_NOT_AVAILABLE,
+            f"language: got {language!r}, expected one of {list(languages(pack))}, which pack {pack.name} writes",
+        )
+
+
 def section_names(pack: ModelPack, language: str) -> tuple[str, ...]:
     """The heads of the sections in a language: those with Chinese characters are the Chinese ones."""
     chinese = tuple(name for name in decoder_of(pack).sections if any(map(is_ideograph, name)))
@@ -40,11 +49,7 @@ def text_rules(
 
     A pack whose vocabulary lacks a word of a section's head writes without sections, and so it is not held to them.
     """
-    if language not in languages(pack):
-        raise RequestError(
-            ErrorCode.LANGUAGE_NOT_AVAILABLE,
-            f"language: got {language!r}, expected one of {list(languages(pack))}, which pack {pack.name} writes",
-        )
+    check_language(pack, language)
     decoder = decoder_of(pack)
     word = decoder.start_tokens.get(language)
     starts = {each: tokenizer.special_id(each) for each in decoder.start_tokens.values()}
@@ -117,8 +122,3 @@ def asserted_states(text: str, label: PackLabel) -> frozenset[bool]:
             states.add(state)
             left = left.replace(phrase, " | ")
     return frozenset(states)
-
-
-def contradicts(text: str, label: PackLabel, positive: bool) -> bool:
-    """Whether the text asserts the opposite of the finding (or both, which is as bad)."""
-    return (not positive) in asserted_states(text, label)

@@ -10,21 +10,30 @@ from itertools import groupby
 import numpy as np
 
 from radserve.errors import DicomError, ErrorCode, GeometryError, RadserveError, RequestError, WorkerError
-from radserve.findings import ClinicalContext, Finding, ResultWarning, SeriesSummary, StudyResult, WarningCode
+from radserve.findings import (
+    ClinicalContext,
+    Finding,
+    GenerationRecord,
+    ResultWarning,
+    SeriesSummary,
+    StudyResult,
+    WarningCode,
+)
 from radserve.image import Image
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput
-from radserve.pipelines.authoring import ReportAuthor, ReportOptions, ReportText, Written
+from radserve.pipelines.authoring import DescribedSeries, ReportAuthor, ReportOptions, ReportText, ReviewedText
 from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
 from radserve.pipelines.deadline import Deadline
-from radserve.pipelines.draft import UNSURE, WITHHELD, SeriesDraft, compose_draft, template_sections
+from radserve.pipelines.draft import SeriesDraft, compose_draft, template_sections
 from radserve.pipelines.foreign import check_findings, gauge
 from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use, input_for
 from radserve.pipelines.prompts import PromptEmbeddings
 from radserve.pipelines.quality import quality_problems
-from radserve.pipelines.report import contradicts, decoder_of, split_sections
+from radserve.pipelines.report import check_language
 from radserve.pipelines.stopwatch import Stopwatch
 from radserve.pipelines.volumes import find_in_volume
+from radserve.pipelines.wording import Wording, wording_of
 from radserve.ports import InstanceSource, ModelRunner, Preprocessor
 from radserve.references import AcquisitionContext, InstanceRef, SourceContext, StudyRef
 
@@ -119,13 +128,17 @@ class StudyAnalyser:
         cannot be read does not hold up the others: warnings and the draft name it, and the result is incomplete.
         """
         watch = Stopwatch()
+        wording = wording_of(request.options.language)
+        if request.report and self.pack.decoder:
+            check_language(self.pack, request.options.language)
         plans = await self._plan(request)
         warnings = [*self.notices, *request.warnings, *self._check(plans, request.context)]
         outcomes, unread = await self._find_all(plans, watch, deadline)
         warnings += [warning for outcome in outcomes for warning in outcome.warnings] + unread
         drafts: list[SeriesDraft] = []
+        generation: GenerationRecord | None = None
         if request.report:
-            texts: dict[str, Written] = {}
+            texts: dict[str, ReviewedText] = {}
             with watch.stage("report"):
                 async with aclosing(self._write(outcomes, request.options, deadline)) as events:
                     async for event in events:
@@ -133,10 +146,10 @@ class StudyAnalyser:
                             yield event
                         else:
                             texts[event.series_instance_uid] = event
-            for outcome in outcomes:
-                draft, problems = self._draft(outcome, texts.get(outcome.plan.series_instance_uid))
-                drafts.append(draft)
-                warnings += problems
+            drafts += [self._draft(each, texts.get(each.plan.series_instance_uid), wording) for each in outcomes]
+            warnings += [warning for text in texts.values() for warning in text.warnings]
+            if self.author and texts:
+                generation = self.author.record(request.options, list(texts.values()))
         images = tuple(image for outcome in outcomes for image in outcome.images)
         analysed = [outcome.plan for outcome in outcomes]
         left_out = [warning.message for warning in unread]
@@ -145,12 +158,15 @@ class StudyAnalyser:
                 study_instance_uid=request.study.study_instance_uid,
                 series=tuple(_summary(plan, analysed=plan in analysed) for plan in plans),
                 findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
-                report=compose_draft(request.context, drafts, self.pack.ref, left_out) if request.report else None,
+                report=compose_draft(request.context, drafts, self.pack.ref, left_out, wording)
+                if request.report
+                else None,
                 pack=self.pack.ref,
                 context=request.context,
                 sources=tuple(source for outcome in outcomes for source in outcome.sources),
                 timings_ms=watch.timings_ms(),
                 warnings=tuple(dict.fromkeys(warnings)),
+                generation=generation,
             ),
             images,
         )
@@ -290,35 +306,28 @@ class StudyAnalyser:
 
     async def _write(
         self, outcomes: Sequence[_SeriesOutcome], options: ReportOptions, deadline: Deadline
-    ) -> AsyncGenerator[ReportText | Written, None]:
+    ) -> AsyncGenerator[ReportText | ReviewedText, None]:
         """The texts of the series that the decoder can describe."""
         if self.author is None:
             return
-        seen = [(each.plan.series_instance_uid, each.key_frame.image_tokens) for each in outcomes if each.key_frame]
-        async with aclosing(self.author.write(seen, options, deadline)) as events:
+        described = [
+            DescribedSeries(
+                each.plan.series_instance_uid,
+                each.key_frame.image_tokens,
+                each.findings,
+                each.plan.acquisition.laterality,
+            )
+            for each in outcomes
+            if each.key_frame
+        ]
+        async with aclosing(self.author.write(described, options, deadline)) as events:
             async for event in events:
                 yield event
 
-    def _draft(self, outcome: _SeriesOutcome, written: Written | None) -> tuple[SeriesDraft, list[ResultWarning]]:
-        """The draft of one series; text that contradicts a finding is withheld, with a warning that says so."""
-        findings = outcome.findings
-        if written is None:
-            return _series_draft(outcome, template_sections(findings), template=True), []
-        wrong = [each for each in findings if contradicts(written.text, self.pack.label(each.label), each.positive)]
-        warnings = [
-            ResultWarning(
-                WarningCode.REPORT_CONTRADICTS_FINDING,
-                f"The written text contradicted the finding {each.label!r} and was withheld from the draft.",
-            )
-            for each in wrong
-        ]
-        if written.cut:
-            message = "The written text was cut at the greatest length that a text may have."
-            warnings.append(ResultWarning(WarningCode.REPORT_CUT, message))
-        unsure = any(each.cannot_assess for each in findings)
-        withheld = WITHHELD if wrong else UNSURE if unsure else ""
-        sections = split_sections(written.text, decoder_of(self.pack).sections)
-        return _series_draft(outcome, sections, withheld=withheld), warnings
+    def _draft(self, outcome: _SeriesOutcome, text: ReviewedText | None, wording: Wording) -> SeriesDraft:
+        if text is None:
+            return _series_draft(outcome, template_sections(outcome.findings, wording), template=True)
+        return _series_draft(outcome, text.sections, withheld=text.withheld)
 
 
 def _sample(frames: int, most: int) -> list[int]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from radserve.findings import Finding, HeatMap, Region, Report, StudyFailure, StudyResult
+from radserve.findings import Finding, GenerationRecord, HeatMap, Region, Report, StudyFailure, StudyResult
 
 SCHEMA_VERSION = "1.1"
 
@@ -28,6 +28,7 @@ def result_to_json(result: StudyResult) -> dict[str, Any]:
         "context": asdict(result.context)
         | {"laboratory_values": [asdict(v) for v in result.context.laboratory_values]},
         "timings_ms": dict(result.timings_ms),
+        "generation": _generation(result.generation) if result.generation else None,
         "warnings": [{"code": warning.code.value, "message": warning.message} for warning in result.warnings],
     }
 
@@ -88,6 +89,10 @@ def _heat_map(heat_map: HeatMap) -> dict[str, Any]:
         "values": [[_shortest(value) for value in row] for row in heat_map.values],
         "grid_to_source": heat_map.grid_to_source.matrix.tolist(),
     }
+
+
+def _generation(record: GenerationRecord) -> dict[str, Any]:
+    return asdict(record) | {"parameters": dict(record.parameters), "faults": dict(record.faults)}
 
 
 def _report(report: Report) -> dict[str, Any]:

@@ -40,4 +40,4 @@ class Writing:
         if pack.decoder is None or tokenizer is None:
             return None
         claims = self.claims.joined(pack_claims(pack.folder))
-        return ReportAuthor(pack, tokenizer, self.decoder_of(pack, tokenizer), claims)
+        return ReportAuthor.of(pack, tokenizer, self.decoder_of(pack, tokenizer), claims)

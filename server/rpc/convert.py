@@ -10,6 +10,7 @@ from radserve.findings import (
     ClinicalContext,
     CodedConcept,
     Finding,
+    GenerationRecord,
     HeatMap,
     LaboratoryValue,
     PackRef,
@@ -143,6 +144,20 @@ def _series_summary(series: SeriesSummary) -> common_pb2.SeriesSummary:
     )
 
 
+def _generation(record: GenerationRecord) -> common_pb2.GenerationRecord:
+    return common_pb2.GenerationRecord(
+        language=record.language,
+        strategy=record.strategy,
+        parameters=dict(record.parameters),
+        never_allowed_version=record.never_allowed_version,
+        never_allowed_sha256=record.never_allowed_sha256,
+        texts=record.texts,
+        withheld=record.withheld,
+        sentences=record.sentences,
+        faults=dict(record.faults),
+    )
+
+
 def result_to_message(result: StudyResult) -> common_pb2.StudyResult:
     return common_pb2.StudyResult(
         study_instance_uid=result.study_instance_uid,
@@ -154,6 +169,7 @@ def result_to_message(result: StudyResult) -> common_pb2.StudyResult:
         status="draft",
         warnings=[common_pb2.ResultWarning(code=each.code, message=each.message) for each in result.warnings],
         timings=[common_pb2.StageTiming(stage=stage, milliseconds=ms) for stage, ms in result.timings_ms],
+        generation=_generation(result.generation) if result.generation else None,
     )
 
 

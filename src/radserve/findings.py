@@ -168,6 +168,7 @@ class WarningCode(StrEnum):
     CONTEXT_CONFLICT = "CONTEXT_CONFLICT"
     CONTEXT_UNREADABLE = "CONTEXT_UNREADABLE"
     REPORT_CONTRADICTS_FINDING = "REPORT_CONTRADICTS_FINDING"
+    REPORT_UNSUPPORTED = "REPORT_UNSUPPORTED"
     REPORT_CUT = "REPORT_CUT"
     PRIOR_NOT_COMPARED = "PRIOR_NOT_COMPARED"
     SERIES_NOT_ANALYSED = "SERIES_NOT_ANALYSED"
@@ -253,6 +254,25 @@ class PackRef:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """How the texts of a report were written, and what the checker found in them.
+
+    `parameters` are those of the decoding strategy. `never_allowed_version` and `_sha256` name the claims that were
+    kept out. Of `texts` texts with `sentences` sentences `withheld` were not delivered; `faults` counts by class.
+    """
+
+    language: str
+    strategy: str
+    parameters: tuple[tuple[str, float], ...]
+    never_allowed_version: str
+    never_allowed_sha256: str
+    texts: int
+    withheld: int
+    sentences: int
+    faults: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesSummary:
     """A series of the study as the result lists it: what it is and whether the pack analysed it."""
 
@@ -268,8 +288,8 @@ class SeriesSummary:
 class StudyResult:
     """Everything concluded of one study by one pack. Always a draft.
 
-    `revision` counts the sets of instances that were analysed, from 1: objects of a later one have UIDs of their own.
-    `predecessor` is the SR of the result that this one replaces.
+    `generation` is there where a decoder wrote. `revision` counts the sets of instances that were analysed, from 1:
+    objects of a later one have UIDs of their own. `predecessor` is the SR of the result that this one replaces.
     """
 
     study_instance_uid: str
@@ -282,6 +302,7 @@ class StudyResult:
     timings_ms: tuple[tuple[str, float], ...] = ()
     warnings: tuple[ResultWarning, ...] = ()
     revision: int = 1
+    generation: GenerationRecord | None = None
     predecessor: InstanceRef | None = None
 
     def __post_init__(self) -> None:

@@ -252,6 +252,38 @@ class HeldDecoder:
         self._server.wait_for(set_gate())
 
 
+@pytest.mark.parametrize("strategy", ["GREEDY", "BEAM", "SAMPLE"])
+def test_a_report_is_written_by_the_strategy_that_is_asked_for(server: LiveServer, strategy: str) -> None:
+    number = inference_pb2.DecodingStrategy.Value(f"DECODING_STRATEGY_{strategy}")
+    options = inference_pb2.ReportOptions(decoding=inference_pb2.DecodingOptions(strategy=number, beams=3, seed=5))
+    study = stored(server, "strategy")
+    texts = []
+    for _ in range(2):
+        *pieces, last = list(server.report(study, report_options=options))
+        texts.append("".join(each.piece.text for each in pieces))
+        assert last.result.generation.strategy == strategy.lower()
+        assert len(last.result.generation.never_allowed_sha256) == 64
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("Findings:")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (inference_pb2.ReportOptions(language="fr"), "LANGUAGE_NOT_AVAILABLE"),
+        (inference_pb2.ReportOptions(decoding=inference_pb2.DecodingOptions(beams=0)), "INVALID_ARGUMENT"),
+        (inference_pb2.ReportOptions(decoding=inference_pb2.DecodingOptions(temperature=-1)), "INVALID_ARGUMENT"),
+    ],
+)
+def test_report_options_that_cannot_be_are_refused_by_name(
+    server: LiveServer, options: inference_pb2.ReportOptions, reason: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        list(server.report(stored(server, "options"), report_options=options))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(caught.value) == reason
+
+
 def test_a_deadline_that_is_too_short_ends_the_call(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     study = stored(server, "deadline")
     decoder = HeldDecoder(server, monkeypatch, free=0)

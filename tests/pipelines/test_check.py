@@ -112,3 +112,19 @@ def test_every_sentence_is_listed_with_what_it_speaks_of() -> None:
         (Verdict.SUPPORTED, ("Malignant breast lesion",)),
         (Verdict.UNSUPPORTED, ()),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "positive", "contradicted"),
+    [
+        ("No sign of pneumonia.", True, True),
+        ("Consistent with pneumonia.", False, True),
+        ("Consistent with pneumonia. Negative for pneumonia.", True, True),
+        ("Consistent with pneumonia.", True, False),
+        ("Nothing said.", True, False),
+    ],
+)
+def test_text_that_asserts_the_opposite_or_both_contradicts_the_finding(
+    text: str, positive: bool, contradicted: bool
+) -> None:
+    assert (Verdict.CONTRADICTED in check((("Pneumonia", positive, ""), text)).faults) is contradicted

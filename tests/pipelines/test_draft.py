@@ -1,10 +1,17 @@
 """The structured draft holds everything the requester said, and says that it is a draft."""
 
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
+import pytest
+
+from radserve.errors import RadserveError
 from radserve.findings import ClinicalContext, LaboratoryValue, PackRef, Report
-from radserve.pipelines.draft import WITHHELD, SeriesDraft, compose_draft
+from radserve.pipelines.draft import WITHHELD, SeriesDraft, compose_draft, template_sections
+from radserve.pipelines.wording import CHINESE, WORDINGS, Wording, wording_of
 from radserve.references import AcquisitionContext
+from tests.pipelines.test_check import CHECKER, finding
 
 PACK = PackRef("cxr-bus-mini", "1.0.0", 1, "ab" * 32)
 CHEST = AcquisitionContext("CR", body_part="CHEST", view_position="PA")
@@ -65,3 +72,31 @@ def test_several_series_are_told_apart() -> None:
     report = compose_draft(ClinicalContext(), drafts, PACK)
     assert sections(report)["Findings"] == "Series 1: Opacity.\nSeries 2: Clear."
     assert sections(report)["Impression"] == "Series 1: Pneumonia."
+
+
+def test_in_chinese_everything_but_the_heads_is_chinese_and_the_requester_stands_word_for_word() -> None:
+    context = ClinicalContext(indication="Fever", age_years=4, prior_study_instance_uid="1.2.3")
+    report = compose_draft(context, [SeriesDraft(CHEST, 2, WRITTEN, (), withheld=CHINESE.withheld)], PACK, CHINESE)
+    assert sections(report)["Findings"] == CHINESE.withheld
+    assert sections(report)["Indication"] == "Fever\n年龄：4 岁。"
+    assert sections(report)["Comparison"] == "申请中提及既往检查 1.2.3，未作比较。"
+    assert "2 幅图像" in sections(report)["Technique"]
+    assert "仅供研究使用" in sections(report)["Notice"]
+
+
+@pytest.mark.parametrize("wording", WORDINGS.values(), ids=WORDINGS)
+def test_a_draft_that_replaces_a_text_says_the_findings_and_passes_the_checker(wording: Wording) -> None:
+    for state in (True, False):
+        found = finding("Pneumonia", state)
+        draft = SeriesDraft(CHEST, 1, WRITTEN, (found,), withheld=wording.withheld)
+        report = compose_draft(ClinicalContext(), [draft], PACK, wording)
+        assert sections(report)["Findings"].startswith(wording.withheld)
+        text = "\n".join(f"{name}: {text}" for name, text in template_sections((found,), wording))
+        assert dict(template_sections((found,), wording))["Impression"] in sections(report)["Impression"]
+        assert not CHECKER.check(text, [found]).faults
+    assert "Opacity." not in report.text
+
+
+def test_a_language_without_a_wording_is_refused_by_name() -> None:
+    with pytest.raises(RadserveError, match=r"got 'fr', expected one of \['en', 'zh'\]"):
+        wording_of("fr")

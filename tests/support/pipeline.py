@@ -139,7 +139,7 @@ async def analyser_of(
     source = MemorySource(images)
     analyser = StudyAnalyser(
         pack=pack,
-        author=ReportAuthor(pack, tokenizer, StepDecoder(pack, tokenizer.words, runner), built_in_claims())
+        author=ReportAuthor.of(pack, tokenizer, StepDecoder(pack, tokenizer.words, runner), built_in_claims())
         if pack.decoder and tokenizer
         else None,
         prompts=await embed_prompts(pack, tokenizer, runner),

@@ -20,6 +20,7 @@ from radserve.findings import (
     ClinicalContext,
     CodedConcept,
     Finding,
+    GenerationRecord,
     HeatMap,
     LaboratoryValue,
     PackRef,
@@ -133,6 +134,7 @@ def sample_result(*images: Image, **fields: Any) -> StudyResult:
         "sources": tuple(image.source for image in images),
         "timings_ms": (("decode", 12.5), ("infer", 30.0)),
         "warnings": (ResultWarning(WarningCode.INTENDED_USE_UNKNOWN, "The age is not known."),),
+        "generation": GenerationRecord("en", "beam", (("beams", 4),), "1.0", "ab" * 32, 2, 1, 7, (("unsupported", 1),)),
         **fields,
     }
     return StudyResult(**given)

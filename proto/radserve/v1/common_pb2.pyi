@@ -176,8 +176,44 @@ class StageTiming(_message.Message):
     milliseconds: float
     def __init__(self, stage: _Optional[str] = ..., milliseconds: _Optional[float] = ...) -> None: ...
 
+class GenerationRecord(_message.Message):
+    __slots__ = ("language", "strategy", "parameters", "never_allowed_version", "never_allowed_sha256", "texts", "withheld", "sentences", "faults")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class FaultsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    NEVER_ALLOWED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NEVER_ALLOWED_SHA256_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
+    SENTENCES_FIELD_NUMBER: _ClassVar[int]
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    language: str
+    strategy: str
+    parameters: _containers.ScalarMap[str, float]
+    never_allowed_version: str
+    never_allowed_sha256: str
+    texts: int
+    withheld: int
+    sentences: int
+    faults: _containers.ScalarMap[str, int]
+    def __init__(self, language: _Optional[str] = ..., strategy: _Optional[str] = ..., parameters: _Optional[_Mapping[str, float]] = ..., never_allowed_version: _Optional[str] = ..., never_allowed_sha256: _Optional[str] = ..., texts: _Optional[int] = ..., withheld: _Optional[int] = ..., sentences: _Optional[int] = ..., faults: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
 class StudyResult(_message.Message):
-    __slots__ = ("study_instance_uid", "series", "findings", "report", "pack", "context", "status", "warnings", "timings")
+    __slots__ = ("study_instance_uid", "series", "findings", "report", "pack", "context", "status", "warnings", "timings", "generation")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     SERIES_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +223,7 @@ class StudyResult(_message.Message):
     STATUS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     study_instance_uid: str
     series: _containers.RepeatedCompositeFieldContainer[SeriesSummary]
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
@@ -196,4 +233,5 @@ class StudyResult(_message.Message):
     status: str
     warnings: _containers.RepeatedCompositeFieldContainer[ResultWarning]
     timings: _containers.RepeatedCompositeFieldContainer[StageTiming]
-    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Iterable[_Union[SeriesSummary, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., pack: _Optional[_Union[PackReference, _Mapping]] = ..., context: _Optional[_Union[ClinicalContext, _Mapping]] = ..., status: _Optional[str] = ..., warnings: _Optional[_Iterable[_Union[ResultWarning, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ...) -> None: ...
+    generation: GenerationRecord
+    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Iterable[_Union[SeriesSummary, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., pack: _Optional[_Union[PackReference, _Mapping]] = ..., context: _Optional[_Union[ClinicalContext, _Mapping]] = ..., status: _Optional[str] = ..., warnings: _Optional[_Iterable[_Union[ResultWarning, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., generation: _Optional[_Union[GenerationRecord, _Mapping]] = ...) -> None: ...
