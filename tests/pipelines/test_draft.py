@@ -76,7 +76,9 @@ def test_several_series_are_told_apart() -> None:
 
 def test_in_chinese_everything_but_the_heads_is_chinese_and_the_requester_stands_word_for_word() -> None:
     context = ClinicalContext(indication="Fever", age_years=4, prior_study_instance_uid="1.2.3")
-    report = compose_draft(context, [SeriesDraft(CHEST, 2, WRITTEN, (), withheld=CHINESE.withheld)], PACK, CHINESE)
+    report = compose_draft(
+        context, [SeriesDraft(CHEST, 2, WRITTEN, (), withheld=CHINESE.withheld)], PACK, wording=CHINESE
+    )
     assert sections(report)["Findings"] == CHINESE.withheld
     assert sections(report)["Indication"] == "Fever\n年龄：4 岁。"
     assert sections(report)["Comparison"] == "申请中提及既往检查 1.2.3，未作比较。"
@@ -89,7 +91,7 @@ def test_a_draft_that_replaces_a_text_says_the_findings_and_passes_the_checker(w
     for state in (True, False):
         found = finding("Pneumonia", state)
         draft = SeriesDraft(CHEST, 1, WRITTEN, (found,), withheld=wording.withheld)
-        report = compose_draft(ClinicalContext(), [draft], PACK, wording)
+        report = compose_draft(ClinicalContext(), [draft], PACK, wording=wording)
         assert sections(report)["Findings"].startswith(wording.withheld)
         text = "\n".join(f"{name}: {text}" for name, text in template_sections((found,), wording))
         assert dict(template_sections((found,), wording))["Impression"] in sections(report)["Impression"]
