@@ -1,4 +1,4 @@
-"""A power cut loses nothing that was acknowledged, neither a file nor its row in the index.
+"""A power cut loses nothing that was acknowledged by C-STORE or STOW-RS, neither a file nor its row in the index.
 
 The store lies on an ext4 in a file, mounted with a journal that is not committed by itself while the test runs. In the
 middle of a transfer the service is stopped and the file is copied: what the copy holds is what a disk would hold whose
@@ -14,7 +14,8 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +25,16 @@ import pytest
 from pydicom import dcmread
 
 from radserve.dicom_io.dimse.peer import Peer
-from radserve.dicom_io.dimse.store_scu import StoreScu
+from radserve.dicom_io.dimse.store_scu import StoreOutcome, StoreScu
+from radserve.dicom_io.web_peer import stow
+from radserve.dicom_io.web_peer.peer import WebPeer
 from tests.dicom_io.dimse.scp_process import scp_process
 from tests.dicom_io.dimse.support import free_port
 from tests.support.dicoms import ct, part10
 
 NOISE = np.random.default_rng(3).integers(0, 4096, (64, 64), dtype=np.uint16)
 ROUNDS, EACH = 6, 20
-SENDERS = 3
+SENDERS = 4
 
 
 @contextmanager
@@ -69,17 +72,28 @@ class Load:
     """Several senders; `acknowledged` has the SOP Instance UIDs that were answered with success."""
 
     peer: Peer
+    web: WebPeer
     acknowledged: set[str] = field(default_factory=set)
     sent: int = 0
+    answered: Counter[str] = field(default_factory=Counter)
 
-    async def send(self) -> None:
+    async def by_c_store(self, data: bytes) -> StoreOutcome:
+        (outcome,) = await StoreScu(self.peer).send([data])
+        return outcome
+
+    async def by_stow(self, data: bytes) -> StoreOutcome:
+        (outcome,) = await stow.store(self.web, [data])
+        return outcome
+
+    async def send(self, store: Callable[[bytes], Awaitable[StoreOutcome]]) -> None:
         while True:
             self.sent += 1
             study = str(self.sent % 4)  # new folders as well as known ones
             data = part10(ct(NOISE, study=study, instance=str(self.sent), InstanceNumber=self.sent))
-            (outcome,) = await StoreScu(self.peer).send([data])
+            outcome = await store(data)
             if outcome.is_stored:
                 self.acknowledged.add(outcome.sop_instance_uid)
+                self.answered[store.__name__] += 1
 
 
 @contextmanager
@@ -115,7 +129,8 @@ def lost(copy: Path, folder: Path, acknowledged: set[str]) -> set[str]:
 async def cut(image: Path, rounds: int, pid: int, load: Load) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     copy = image.with_name("copy.img")
-    senders = [asyncio.create_task(load.send()) for _ in range(SENDERS)]
+    ways = (load.by_c_store, load.by_stow)
+    senders = [asyncio.create_task(load.send(ways[number % 2])) for number in range(SENDERS)]
     for number in range(1, rounds + 1):
         while len(load.acknowledged) < number * EACH:
             done, _ = await asyncio.wait(senders, timeout=0.001)
@@ -127,16 +142,18 @@ async def cut(image: Path, rounds: int, pid: int, load: Load) -> list[tuple[int,
     for task in senders:
         task.cancel()
     await asyncio.gather(*senders, return_exceptions=True)
+    assert min(load.answered[way.__name__] for way in ways) > 1
     return found
 
 
 def losses(image: Path, rounds: int, *options: str) -> list[tuple[int, int]]:
     """For each round, how many instances were acknowledged by then and how many of them a power cut would lose."""
-    disk, port = image.parent / "disk", free_port()
-    load = Load(Peer("127.0.0.1", port, "RADSERVE", response_seconds=600))
+    disk, port, http_port = image.parent / "disk", free_port(), free_port()
+    web = WebPeer(f"http://127.0.0.1:{http_port}/dicom-web", response_seconds=600)
+    load = Load(Peer("127.0.0.1", port, "RADSERVE", response_seconds=600), web)
     with (
         mounted(image, disk, "commit=300"),
-        scp_process(port, disk / "data" / "studies", 600.0, "index", *options) as process,
+        scp_process(port, disk / "data" / "studies", 600.0, "index", f"http={http_port}", *options) as process,
     ):
         return asyncio.run(cut(image, rounds, process.pid, load))
 

@@ -1,8 +1,9 @@
 """The storage SCP in a process of its own, with real workers, for tests that kill it or weigh it.
 
-python -m tests.dicom_io.dimse.scp_process PORT FOLDER PDU_SECONDS [index] [nosync] [watch]
+python -m tests.dicom_io.dimse.scp_process PORT FOLDER PDU_SECONDS [index [http=PORT]] [nosync] [watch]
 
-index: with an index beside the store. nosync: every fsync does nothing, which tests of durability have to notice.
+index: with an index beside the store; http: and DICOMweb over both. nosync: every fsync does nothing, which tests of
+durability have to notice.
 watch: the folder "inbox" beside FOLDER is watched.
 """
 
@@ -23,7 +24,6 @@ from radserve.dicom_io.dimse.access import AccessPolicy, PeerPolicy
 from radserve.dicom_io.dimse.pdu import WireLimits
 from radserve.dicom_io.dimse.peer import DimseError, Peer, echo
 from radserve.dicom_io.dimse.store_scp import ScpOptions, StoreScp
-from radserve.dicom_io.index import StudyIndex
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.watched_folder import WatchedFolder
 from radserve.workers import WorkerLimits, WorkerPool
@@ -45,14 +45,18 @@ def never_sync() -> None:
 
 
 @asynccontextmanager
-async def index_in(folder: Path) -> AsyncIterator[StudyIndex]:
-    folder.mkdir(parents=True, exist_ok=True)
-    opened = database.Database(database.sqlite_url(folder / "index.db"))
-    await opened.open()
-    try:
-        yield StudyIndex(opened)
-    finally:
-        await opened.close()
+async def indexed(folder: Path, workers: WorkerPool, options: Sequence[str]) -> AsyncIterator[StudyStore]:
+    """A store with its records, and the HTTP port over both where one is wanted."""
+    from radserve.server.records import opened_records  # they take long, and most tests need none of it
+    from radserve.server.settings import Settings
+    from radserve.server.web.listener import web_listener
+
+    http_port = next((int(each.removeprefix("http=")) for each in options if each.startswith("http=")), None)
+    settings = Settings(data_dir=folder.parent, disk_reserve_mib=0, http_port=http_port)
+    async with opened_records(settings) as records:
+        store = StudyStore(folder, workers, index=records.index)
+        async with web_listener(settings, records, store, workers):
+            yield store
 
 
 async def serve(port: int, folder: Path, pdu_seconds: float, options: Sequence[str]) -> None:
@@ -64,8 +68,9 @@ async def serve(port: int, folder: Path, pdu_seconds: float, options: Sequence[s
         AsyncExitStack() as stack,
     ):
         await workers.warm()
-        index = await stack.enter_async_context(index_in(folder.parent)) if "index" in options else None
-        store = StudyStore(folder, workers, index=index)
+        store = StudyStore(folder, workers)
+        if "index" in options:
+            store = await stack.enter_async_context(indexed(folder, workers, options))
         await store.open()
         wire = WireLimits(pdu_seconds=pdu_seconds, negotiation_seconds=pdu_seconds)
         access = AccessPolicy("RADSERVE", others=PeerPolicy(associations=16))
