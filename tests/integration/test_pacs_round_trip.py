@@ -18,7 +18,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from tests.support.dicoms import CR_IMAGE_STORAGE, cr, part10
 from tests.support.server import live_server
 
-SECONDS = 90
+SECONDS = 240
 COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 RULES = """

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
-from tests.support.dicoms import cr, part10
+from radserve.dicom_io.dimse.peer import Peer
+from radserve.dicom_io.dimse.store_scu import StoreScu
+from radserve.v1 import study_pb2
+from tests.support.dicoms import cr, part10, uid
 from tests.support.server import live_server
 
 pytestmark = pytest.mark.integration
-SECONDS = 90
+SECONDS = 240
 RULES = """
 [[rule]]
 name = "chest"
@@ -87,3 +90,42 @@ def test_a_study_that_cannot_be_analysed_says_so_at_the_destination(tmp_path: Pa
         (found,) = objects(archive, 1)
         assert found.Modality == "SR"
         assert "NO_APPLICABLE_INPUT" in str(found)
+
+
+@pytest.mark.slow
+def test_a_released_association_completes_a_study_and_a_watched_folder_is_emptied(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES)
+    archive, inbox = tmp_path / "archive", tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "before.dcm").write_bytes(radiograph(1, study="from the folder"))
+    (inbox / "notes.txt").write_text("no DICOM file")
+    given = {
+        "workflow": True,
+        "rules_file": rules,
+        "destinations": {"archive": f"file://{archive}"},
+        "study_quiet_s": 36000.0,  # nothing is complete by being quiet
+        "study_cap_s": 360000.0,
+        "dimse_port": 0,
+        "complete_on_release": ("ROOM1",),
+        "disk_reserve_mib": 0,
+        "watch_folder": inbox,
+        "watch_settle_s": 0.2,
+        "retention_days": 1000.0,
+    }
+    with live_server(tmp_path / "data", **given) as server:
+        listener = server.server.listener
+        assert listener is not None
+        peer = Peer("127.0.0.1", listener.port, "RADSERVE", "ROOM1", response_seconds=SECONDS)
+        outcomes = server.wait_for(StoreScu(peer).send([radiograph(1), radiograph(2)]))
+        assert all(outcome.is_stored for outcome in outcomes)
+        found = objects(archive, 2)
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end and not (inbox / "refused" / "notes.txt").exists():
+            time.sleep(0.1)
+        listed = server.studies.ListStudies(study_pb2.ListStudiesRequest(), timeout=SECONDS)
+    assert sorted(each.Modality for each in found) == ["OT", "SR"]
+    assert {each.StudyInstanceUID for each in found} == {cr(np.zeros((2, 2), np.uint8)).StudyInstanceUID}
+    assert [path.name for path in inbox.iterdir()] == ["refused"]
+    assert (inbox / "refused" / "notes.txt.reason.txt").read_text().startswith("NOT_DICOM")
+    assert uid("study", "from the folder") in listed.study_instance_uids
