@@ -18,7 +18,8 @@ from radserve.server.web.limits import WebLimits
 from tests.support.dicoms import cr, part10
 from tests.support.web import DICOM_TYPE, LiveWeb, live_web, multipart, read_answer
 
-SLOW = WebLimits(head_seconds=0.5, body_seconds=0.5, stall_seconds=0.5, body_bytes_per_second=1 << 30)
+# Short enough to be waited for, and long enough for what a slow machine does in between.
+SLOW = WebLimits(head_seconds=2.0, body_seconds=6.0, stall_seconds=2.0, body_bytes_per_second=1 << 30)
 GREAT = np.random.default_rng(0).integers(0, 256, (4000, 4000), dtype=np.uint8)
 
 
