@@ -27,9 +27,11 @@ from radserve.server.pull_command import pull
 from radserve.server.record_commands import quarantine_app, store_app
 from radserve.server.rules_commands import rules_app
 from radserve.server.settings import Settings
+from radserve.server.triton_commands import register as register_triton
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Imaging inference on NVIDIA Triton.")
 register_operation(models_app)
+register_triton(models_app)
 app.add_typer(models_app, name="models")
 app.add_typer(rules_app, name="rules")
 app.add_typer(store_app, name="store")

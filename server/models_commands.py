@@ -1,15 +1,13 @@
-"""radserve models list | show | verify | add | sign | repository: the model packs of this installation."""
+"""radserve models list | show | verify | add | sign: the model packs of this installation."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from radserve.models.triton.config import Backend, ServingOptions
-from radserve.models.triton.repository import write_repository
 from radserve.server.console import PackDirs, settings_of, stdout
 from radserve.server.packs import site_catalogue, site_policy
 
@@ -21,10 +19,9 @@ def models_list(pack_dir: PackDirs = None) -> None:
     """List the packs, the broken ones with their cause."""
     catalogue = site_catalogue(settings_of(pack_dirs=pack_dir))
     table = Table("pack", "version", "licence", "labels", "digest")
-    for name in catalogue.names():
-        pack = catalogue.get(name)
+    for pack in (each for name in catalogue.names() for each in catalogue.versions(name)):
         labels = ", ".join(label.name for label in pack.labels)
-        table.add_row(name, pack.version, pack.licence, labels, pack.digest[:12])
+        table.add_row(pack.name, pack.version, pack.licence, labels, pack.digest[:12])
     for name, error in catalogue.broken.items():
         table.add_row(name, "broken", "", error.client_message, "")
     stdout().print(table)
@@ -82,18 +79,3 @@ def models_sign(
 
     pack = load_pack(folder)
     stdout().out(f"{pack.name} {pack.version} is signed: {sign_pack(folder, key)}")
-
-
-@models_app.command("repository")
-def models_repository(
-    name: str,
-    out: Annotated[Path, typer.Option(help="Folder for the Triton model repository.")],
-    backend: Annotated[str, typer.Option(help="python or onnxruntime.")] = "onnxruntime",
-    instances: Annotated[int, typer.Option(help="Instances of each graph.")] = 1,
-    pack_dir: PackDirs = None,
-) -> None:
-    """Write the Triton model repository of a pack, for an outside Triton (`radserve serve --triton HOST:PORT`)."""
-    pack = site_catalogue(settings_of(pack_dirs=pack_dir)).get(name)
-    options = ServingOptions(backend=cast(Backend, backend), instances=instances)
-    for model in write_repository([pack], out, options):
-        stdout().out(f"{out / model.name} version {model.version}")

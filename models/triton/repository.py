@@ -1,4 +1,7 @@
-"""Writes packs as a Triton model repository: name/config.pbtxt and name/version/model.onnx for every graph."""
+"""Writes packs as a Triton model repository: name/config.pbtxt and name/version/model.onnx for every graph.
+
+For plans the version folders stay empty: the script that stands beside the repository fills them on a GPU node.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from radserve.models.pack import DECODER_STEP, GraphSpec, ModelPack
 from radserve.models.tokenizer import PackTokenizer
 from radserve.models.triton import backend_model, loop_model
 from radserve.models.triton.config import ServingOptions, config_text, loop_config_text
+from radserve.models.triton.config_check import CONFIG_FILE, MODEL_FILE, check_config
 from radserve.tensors import ModelRef
 
-MODEL_FILE, VOCABULARY_FILE = "model.onnx", "vocabulary.json"
+VOCABULARY_FILE = "vocabulary.json"
 LOOP = "decoder_loop"
 
 
@@ -53,11 +57,14 @@ def write_repository(
 
 def _write_model(folder: Path, model: ModelRef, graph: GraphSpec, onnx: bytes, options: ServingOptions) -> None:
     with _replaced(folder, model) as version:
-        (version / MODEL_FILE).write_bytes(onnx)
+        if options.backend != "tensorrt":
+            (version / MODEL_FILE).write_bytes(onnx)
         if options.backend == "python":
             # The backend's process must not need radserve: it gets the sources themselves.
             _copy_sources(version, backend_model, onnx_graph)
-        (version.parent / "config.pbtxt").write_text(config_text(model, graph, options))
+        text = config_text(model, graph, options)
+        check_config(text, model, graph)
+        (version.parent / CONFIG_FILE).write_text(text)
 
 
 def _write_loop(folder: Path, pack: ModelPack, options: ServingOptions) -> None:
@@ -68,7 +75,7 @@ def _write_loop(folder: Path, pack: ModelPack, options: ServingOptions) -> None:
         (version / VOCABULARY_FILE).write_text(json.dumps(words), encoding="utf-8")
         _copy_sources(version, loop_model, onnx_graph, batch, constraint, search)
         config = loop_config_text(model, pack.graphs[DECODER_STEP], options)
-        (version.parent / "config.pbtxt").write_text(config)
+        (version.parent / CONFIG_FILE).write_text(config)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pytest_asyncio
 from radserve.errors import ErrorCode, ModelError
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import GRAPH_NAMES, ModelPack, load_pack
+from radserve.models.parity_check import compare_runners
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
 from radserve.tensors import InferenceRequest, InferenceResponse, ModelRef
@@ -68,6 +69,12 @@ async def test_answers_are_those_of_onnx_runtime(setting: Setting, graph: str, b
     request = setting.request(graph, batch, seed=batch)
     answer, expected = await setting.runner.infer(request), await setting.reference.infer(request)
     assert largest_difference(answer, expected) <= 1e-5
+
+
+async def test_triton_passes_the_parity_check_of_every_graph(setting: Setting) -> None:
+    results = await compare_runners(setting.tiny, setting.runner)
+    assert [each.graph for each in results] == list(GRAPH_NAMES)
+    assert all(each.passed for each in results)
 
 
 async def test_statistics_grow_by_what_was_asked(setting: Setting) -> None:

@@ -13,7 +13,8 @@ from tritonclient.grpc import model_config_pb2 as messages
 
 from radserve.errors import ErrorCode, PackError, RadserveError
 from radserve.models.pack import GRAPH_NAMES, ModelPack, load_pack
-from radserve.models.triton.config import ServingOptions
+from radserve.models.triton.config import ServingOptions, TensorRtOptions
+from radserve.models.triton.config_check import check_repository
 from radserve.models.triton.repository import write_repository
 from tests.support.packs import make_tiny_pack
 
@@ -88,7 +89,18 @@ def test_a_graph_altered_since_the_pack_was_loaded_is_not_served(pack: ModelPack
     assert not (tmp_path / "models" / "tiny--1.0.0--text_encoder").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"instances": 0}, {"threads": 0}, {"queue_delay_us": -1}, {"backend": "tensorrt"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"instances": 0},
+        {"threads": 0},
+        {"queue_delay_us": -1},
+        {"backend": "openvino"},
+        {"backend": "python", "device": "gpu"},
+        {"backend": "tensorrt"},
+        {"backend": "onnxruntime", "tensorrt": TensorRtOptions()},
+    ],
+)
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RadserveError) as caught:
         ServingOptions(**wrong)
@@ -107,3 +119,67 @@ def test_what_the_backend_runs_imports_numpy_and_onnxruntime_alone(pack: ModelPa
     }
     beside = {"numpy", "onnxruntime", "onnx_graph", "triton_python_backend_utils"}
     assert imported - set(sys.stdlib_module_names) <= beside
+
+
+def test_tensorrt_is_the_accelerator_of_onnxruntime_on_a_gpu(pack: ModelPack, tmp_path: Path) -> None:
+    tensorrt = TensorRtOptions("fp16", workspace_mib=512, cache_path="/var/engines")
+    write_repository([pack], tmp_path, ServingOptions(backend="onnxruntime", device="gpu", tensorrt=tensorrt))
+    config = read_config(tmp_path, "tiny--1.0.0--image_encoder")
+    assert [group.kind for group in config.instance_group] == [messages.ModelInstanceGroup.KIND_GPU]
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.name == "tensorrt"
+    assert dict(accelerator.parameters) == {
+        "precision_mode": "FP16",
+        "max_workspace_size_bytes": str(512 * 1024 * 1024),
+        "trt_engine_cache_enable": "true",
+        "trt_engine_cache_path": "/var/engines",
+    }
+
+
+def test_a_gpu_without_tensorrt_has_no_accelerator(pack: ModelPack, tmp_path: Path) -> None:
+    write_repository([pack], tmp_path, ServingOptions(backend="onnxruntime", device="gpu"))
+    assert not read_config(tmp_path, "tiny--1.0.0--image_encoder").HasField("optimization")
+
+
+@pytest.mark.parametrize("backend", ["python", "onnxruntime"])
+def test_a_repository_as_written_fits_its_graphs(pack: ModelPack, tmp_path: Path, backend: Any) -> None:
+    written = write_repository([pack], tmp_path, ServingOptions(backend=backend))
+    assert check_repository(pack, tmp_path) == written
+
+
+@pytest.mark.parametrize(
+    ("found", "changed", "named"),
+    [
+        ('name: "tokens"', 'name: "words"', "input names"),
+        ("TYPE_INT64", "TYPE_INT32", "input tokens type: got 'TYPE_INT32'"),
+        ("dims: 24", "dims: 25", r"input tokens dims: got \[25\]"),
+        ("max_batch_size: 64", "max_batch_size: 128", "max_batch_size: got 128"),
+        ("versions: 1", "versions: 2", "version_policy"),
+        ('name: "tiny--1.0.0--text_encoder"', 'name: "other"', "name: got 'other'"),
+        ("max_batch_size", "max_butch_size", "a ModelConfig of Triton"),
+    ],
+)
+def test_a_config_that_is_not_the_graphs_is_refused_by_name(
+    pack: ModelPack, tmp_path: Path, found: str, changed: str, named: str
+) -> None:
+    write_repository([pack], tmp_path, ServingOptions(backend="onnxruntime"))
+    path = tmp_path / "tiny--1.0.0--text_encoder" / "config.pbtxt"
+    text = path.read_text()
+    assert found in text
+    path.write_text(text.replace(found, changed, 1))
+    with pytest.raises(RadserveError, match=named) as caught:
+        check_repository(pack, tmp_path)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert "tiny--1.0.0--text_encoder" in caught.value.client_message
+
+
+def test_a_site_may_change_instances_and_batching(pack: ModelPack, tmp_path: Path) -> None:
+    write_repository([pack], tmp_path, ServingOptions(backend="onnxruntime", instances=7, queue_delay_us=900))
+    assert check_repository(pack, tmp_path)
+
+
+def test_a_repository_without_a_graph_is_refused(pack: ModelPack, tmp_path: Path) -> None:
+    write_repository([pack], tmp_path, ServingOptions(backend="onnxruntime"))
+    (tmp_path / "tiny--1.0.0--text_encoder" / "1" / "model.onnx").unlink()
+    with pytest.raises(RadserveError, match=r"model\.onnx or model\.plan in it"):
+        check_repository(pack, tmp_path)
