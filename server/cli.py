@@ -17,6 +17,7 @@ from radserve.decoding import DecodingOptions, DecodingStrategy
 from radserve.errors import RadserveError
 from radserve.findings import ClinicalContext, LaboratoryValue
 from radserve.pipelines.authoring import ReportOptions
+from radserve.server.compress_commands import register as register_compress
 from radserve.server.console import PackDirs, settings_of, stderr, stdout
 from radserve.server.context.read import combined, read_context_file
 from radserve.server.doctor import examine
@@ -32,6 +33,7 @@ from radserve.server.triton_commands import register as register_triton
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Imaging inference on NVIDIA Triton.")
 register_operation(models_app)
 register_triton(models_app)
+register_compress(models_app)
 app.add_typer(models_app, name="models")
 app.add_typer(rules_app, name="rules")
 app.add_typer(store_app, name="store")

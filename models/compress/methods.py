@@ -1,0 +1,70 @@
+"""The methods by name: each turns a pack and its training data into a `Change`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from radserve.models.compress.quantise import fp16, int8_dynamic, int8_static, stripped
+from radserve.models.compress.samples import Samples, some
+from radserve.models.compress.variant import Change
+from radserve.models.pack import IMAGE_ENCODER, ModelPack
+
+
+class Method(StrEnum):
+    """How to compress."""
+
+    INT8_DYNAMIC = "int8-dynamic"
+    INT8_STATIC = "int8-static"
+    FP16 = "fp16"
+    PRUNE = "prune"
+    DISTILL = "distill"
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """`calibration`: images of each label for static ranges and for pruning. `keep`: share of the channels that pruning
+    leaves. `epochs`, `width` and `seed` are of distillation."""
+
+    calibration: int = 256
+    keep: float = 0.75
+    epochs: int = 30
+    width: int = 32
+    seed: int = 0
+
+
+def apply_method(method: Method, pack: ModelPack, train: Sequence[Samples], options: MethodOptions) -> Change:
+    """Compress a pack by `method`; raises PACK_INVALID where it does not fit the pack's graphs."""
+    graphs = {name: pack.read(name) for name in pack.graphs}
+    if method is Method.FP16:
+        return _change(method, "16-bit floating point", {name: fp16(raw) for name, raw in graphs.items()}, "fp16")
+    if method is Method.INT8_DYNAMIC:
+        made = {name: int8_dynamic(raw) for name, raw in graphs.items()}
+        return _change(method, "int8 (dynamic)", made, "int8")
+    if method is Method.INT8_STATIC:
+        others = {name: int8_dynamic(raw) for name, raw in graphs.items() if name != IMAGE_ENCODER}
+        images = some(train, options.calibration, options.seed)
+        made = {IMAGE_ENCODER: int8_static(graphs[IMAGE_ENCODER], images), **others}
+        details = {"calibration_images": len(images), "calibration_split": "train", "dynamic": sorted(others)}
+        return _change(method, "int8 (static image encoder, calibrated on the training split)", made, "int8", details)
+    if method is Method.PRUNE:
+        from radserve.models.compress.prune import prune_channels
+
+        images = some(train, options.calibration, options.seed)
+        pruned = prune_channels(graphs[IMAGE_ENCODER], images, options.keep)
+        details = {"keep": options.keep, "calibration_images": len(images), "channels": pruned.channels}
+        words = f"image encoder pruned by channels (about {options.keep:.0%} kept in each pruned layer)"
+        return _change(method, words, {IMAGE_ENCODER: pruned.graph}, "fp32", details)
+    from radserve.models.compress.distill import distill_encoder
+
+    student = distill_encoder(pack, train, epochs=options.epochs, width=options.width, seed=options.seed)
+    details = {"epochs": options.epochs, "width": options.width, "seed": options.seed}
+    return _change(method, "image encoder distilled into a smaller one", {IMAGE_ENCODER: student}, "fp32", details)
+
+
+def _change(
+    method: Method, words: str, graphs: dict[str, bytes], precision: str, details: dict[str, object] | None = None
+) -> Change:
+    made = {name: stripped(raw) for name, raw in graphs.items()}
+    return Change(method.value, words, made, dict.fromkeys(made, precision), details or {})

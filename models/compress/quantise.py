@@ -1,0 +1,121 @@
+"""Graphs with 8-bit weights, or 16-bit floating point, by ONNX Runtime's tools. Inputs and outputs stay as they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quant_pre_process,
+    quantize_dynamic,
+    quantize_static,
+)
+
+from radserve.errors import ErrorCode, PackError
+from radserve.models.compress.samples import FloatArray
+
+
+class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    """The calibration images, one batch at a time."""
+
+    def __init__(self, name: str, pixels: FloatArray, size: int = 16) -> None:
+        parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+        self._batches: Iterator[Mapping[str, Any]] = iter([{name: part} for part in parts])
+
+    def get_next(self) -> Mapping[str, Any] | None:
+        return next(self._batches, None)
+
+
+def int8_dynamic(graph: bytes) -> bytes:
+    """Weights of matrix products and convolutions as 8 bits; activations are scaled anew at every run.
+
+    Unsigned weights: ONNX Runtime's ConvInteger on the CPU takes no signed ones.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = _prepared(graph, Path(folder))
+        quantize_dynamic(source, target, weight_type=QuantType.QUInt8)
+        return target.read_bytes()
+
+
+def int8_static(graph: bytes, pixels: FloatArray) -> bytes:
+    """Weights per channel and activations as 8 bits, with ranges found on `pixels` (N, C, rows, columns)."""
+    name = _single_input(graph)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = _prepared(graph, Path(folder))
+        quantize_static(
+            source,
+            target,
+            _Batches(name, pixels),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return target.read_bytes()
+
+
+def fp16(graph: bytes) -> bytes:
+    """Weights and arithmetic as 16-bit floating point.
+
+    ONNX Runtime's optimiser ends the whole process on some such graphs, so each form is opened in a process of its own
+    first: all of it in 16 bits, then all but layer normalisation. Raises PACK_INVALID when neither opens.
+    """
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    for kept in ([], ["LayerNormalization"]):
+        model = onnx.load_model_from_string(graph)
+        blocked = [*DEFAULT_OP_BLOCK_LIST, *kept]
+        converted = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
+        made = stripped(converted.SerializeToString())  # as it will be served: that decides whether it opens
+        if _opens(made):
+            return made
+    raise PackError(ErrorCode.PACK_INVALID, "ONNX Runtime opens no 16-bit form of a graph of the pack")
+
+
+def stripped(graph: bytes) -> bytes:
+    """The graph without what the exporter noted about its sources: texts and stack traces."""
+    model = onnx.load_model_from_string(graph)
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for part in (*model.graph.initializer, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    model.graph.ClearField("metadata_props")
+    model.ClearField("metadata_props")
+    return bytes(model.SerializeToString())
+
+
+def _opens(graph: bytes) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        path.write_bytes(graph)
+        code = (
+            "import pathlib, sys; from radserve.models.onnx_graph import OnnxGraph;"
+            "OnnxGraph(pathlib.Path(sys.argv[1]).read_bytes())"
+        )
+        run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=False)
+        return run.returncode == 0
+
+
+def _prepared(graph: bytes, folder: Path) -> tuple[Path, Path]:
+    """The graph with its shapes inferred, on disk where the tools want it, and the path of the result."""
+    raw, source = folder / "raw.onnx", folder / "source.onnx"
+    raw.write_bytes(graph)
+    quant_pre_process(raw, source, skip_symbolic_shape=True)
+    return source, folder / "target.onnx"
+
+
+def _single_input(graph: bytes) -> str:
+    model = onnx.load_model_from_string(graph)
+    weights = {each.name for each in model.graph.initializer}
+    (name,) = [each.name for each in model.graph.input if each.name not in weights]
+    return str(name)

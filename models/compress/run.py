@@ -1,0 +1,77 @@
+"""From a pack to a compressed pack behind the gate."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from radserve.errors import ErrorCode, PackError
+from radserve.models.compress.gate import MARGIN, compare
+from radserve.models.compress.methods import Method, MethodOptions, apply_method
+from radserve.models.compress.samples import FloatArray, read_samples, some
+from radserve.models.compress.scores import pack_scores
+from radserve.models.compress.variant import Outcome, draft_variant, finish_variant
+from radserve.models.export.onnx_model import OnnxModel
+from radserve.models.pack import ModelPack
+from radserve.models.tokenizer import pack_tokenizer
+
+REPORTS = 64  # validation images of each label whose reports are compared
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """The written pack and what its gate said."""
+
+    pack: ModelPack
+    outcome: Outcome
+
+
+def compress(
+    pack: ModelPack,
+    method: Method,
+    data: Path,
+    out: Path,
+    *,
+    options: MethodOptions | None = None,
+    version: str = "",
+    margin: float = MARGIN,
+    keep_failed: bool = False,
+    test: bool = False,
+) -> Compressed:
+    """Compress `pack` and write it to `out` when the gate on the validation split passes, or with `keep_failed` anyway.
+
+    With `test` the test split is measured for the record; it decides nothing. Raises PACK_INVALID naming the labels
+    that did not pass, and what the method raises.
+    """
+    train, validation = read_samples(pack, data, "train"), read_samples(pack, data, "val")
+    change = apply_method(method, pack, train, options or MethodOptions())
+    with tempfile.TemporaryDirectory(prefix="radserve-compress-") as folder:
+        draft = draft_variant(pack, change, version or f"{pack.version}+{method.value}", Path(folder) / pack.name)
+        before, after = pack_scores(pack), pack_scores(draft)
+        outcome = Outcome(
+            split="val",
+            margin=margin,
+            labels=compare(before, after, validation, margin),
+            reports_identical=_reports_identical(pack, draft, some(validation, REPORTS)),
+            test=compare(before, after, read_samples(pack, data, "test"), margin) if test else (),
+        )
+        failed = [each for each in outcome.labels if not each.passed]
+        if failed and not keep_failed:
+            causes = ", ".join(f"{each.label} (bound {each.loss_upper_bound:+.4f})" for each in failed)
+            message = f"{method}: not shown to be within {margin:g} of the original's AUROC on val: {causes}"
+            raise PackError(ErrorCode.PACK_INVALID, message)
+        return Compressed(finish_variant(pack, draft, change, outcome, out), outcome)
+
+
+def _reports_identical(before: ModelPack, after: ModelPack, pixels: FloatArray) -> float | None:
+    """The share of greedy reports that are the same, word for word; None for a pack that writes none."""
+    tokenizer = pack_tokenizer(before)
+    if tokenizer is None or before.decoder is None:
+        return None
+    most = before.decoder.max_tokens
+    models = [OnnxModel(pack.folder) for pack in (before, after)]
+    first, second = (model.greedy_reports(tokenizer, model.encode_image(pixels)[1], most) for model in models)
+    return float(np.mean([one == other for one, other in zip(first, second, strict=True)]))

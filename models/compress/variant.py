@@ -1,0 +1,163 @@
+"""Writes a compressed pack: the original with other graphs, a version of its own, and the record of its gate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from radserve.errors import ErrorCode, RadserveError
+from radserve.models.compress.gate import LabelComparison
+from radserve.models.pack import ModelPack, load_pack
+from radserve.models.pack_files import PACK_FILE
+
+RECORD_FILE, CARD_FILE = "compression.json", "MODEL_CARD.md"
+# Weights and records of the original's training: they are not those of the variant.
+LEFT_OUT = ("model.safetensors", "model.json", "training.json", "parity.json", "evaluation.json")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done: the method in words for programs and for people, the graphs, and the precision of each."""
+
+    method: str
+    words: str
+    graphs: Mapping[str, bytes]
+    precision: Mapping[str, str]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the gate said of a variant on a split; `test` is for the record alone."""
+
+    split: str
+    margin: float
+    labels: Sequence[LabelComparison]
+    reports_identical: float | None = None
+    test: Sequence[LabelComparison] = ()
+
+    @property
+    def passed(self) -> bool:
+        return all(each.passed for each in self.labels)
+
+
+def draft_variant(pack: ModelPack, change: Change, version: str, folder: Path) -> ModelPack:
+    """Write the variant without its record into `folder`, to be measured."""
+    folder.mkdir(parents=True)
+    for path in pack.folder.iterdir():
+        if path.name not in (PACK_FILE, *LEFT_OUT):
+            shutil.copyfile(path, folder / path.name)
+    for name, graph in change.graphs.items():
+        (folder / pack.graphs[name].file).write_bytes(graph)
+    text = (pack.folder / PACK_FILE).read_text(encoding="utf-8")
+    (folder / PACK_FILE).write_text(_stated(text, pack, change, version), encoding="utf-8")
+    return _sealed(folder)
+
+
+def finish_variant(original: ModelPack, draft: ModelPack, change: Change, outcome: Outcome, out: Path) -> ModelPack:
+    """Add the record and the card to the draft and put it in the place of `out`, which must not exist."""
+    if out.exists():
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"{out.name!r} exists already: a pack is never overwritten")
+    record = compression_record(original, draft, change, outcome)
+    (draft.folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    card = (draft.folder / CARD_FILE).read_text(encoding="utf-8")
+    (draft.folder / CARD_FILE).write_text(_card(original, draft, change, outcome) + card, encoding="utf-8")
+    _sealed(draft.folder)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
+        shutil.copytree(draft.folder, Path(aside) / out.name)
+        (Path(aside) / out.name).rename(out)
+    return load_pack(out)
+
+
+def compression_record(original: ModelPack, draft: ModelPack, change: Change, outcome: Outcome) -> dict[str, Any]:
+    """The record as JSON types: from what, how, how large, and what the gate said."""
+    return {
+        "schema": "radserve-compression/1",
+        "method": change.method,
+        "details": dict(change.details),
+        "original": {"name": original.name, "version": original.version, "digest": original.digest},
+        "graph_bytes": {name: [graph_bytes(original)[name], size] for name, size in graph_bytes(draft).items()},
+        "size_ratio": sum(graph_bytes(draft).values()) / sum(graph_bytes(original).values()),
+        "gate": {
+            "test": "paired DeLong, one-sided 95 % upper bound of the AUROC loss",
+            "margin": outcome.margin,
+            "split": outcome.split,
+            "labels": [asdict(each) for each in outcome.labels],
+            "passed": outcome.passed,
+        },
+        "reports_identical": outcome.reports_identical,
+        "test_split": [asdict(each) for each in outcome.test],
+    }
+
+
+def graph_bytes(pack: ModelPack) -> dict[str, int]:
+    """The size of every graph file."""
+    return {name: (pack.folder / graph.file).stat().st_size for name, graph in pack.graphs.items()}
+
+
+def _stated(text: str, pack: ModelPack, change: Change, version: str) -> str:
+    head, _, _ = text.partition("\n[files]\n")
+    origin = f"{pack.name} {pack.version} ({pack.digest[:12]}), {change.words}"
+    for key, value in (
+        ("version", version),
+        ("description", f"{pack.description}; {change.words}"),
+        ("initialised_from", origin),
+    ):
+        line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        head = re.sub(rf"^{key} = .*$", lambda _, line=line: line, head, count=1, flags=re.MULTILINE)
+    for name, precision in change.precision.items():
+        file = re.escape(json.dumps(pack.graphs[name].file))
+        # Where the original states a precision, this one takes its place.
+        table = re.compile(
+            rf"(^\[graphs\.{name}\]\n(?:(?!\[).*\n)*?file = {file}\n)(?:precision = .*\n)?", re.MULTILINE
+        )
+        head = table.sub(lambda found, precision=precision: f'{found[1]}precision = "{precision}"\n', head, count=1)
+    return head + "\n"
+
+
+def _sealed(folder: Path) -> ModelPack:
+    """Write the hashes of all files into pack.toml anew and read the pack."""
+    head, _, _ = (folder / PACK_FILE).read_text(encoding="utf-8").partition("\n[files]\n")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != PACK_FILE)
+    lines = [
+        f'"{path.relative_to(folder).as_posix()}" = "{hashlib.sha256(path.read_bytes()).hexdigest()}"' for path in files
+    ]
+    (folder / PACK_FILE).write_text("\n".join([head.rstrip("\n"), "", "[files]", *lines, ""]), encoding="utf-8")
+    return load_pack(folder)
+
+
+def _card(original: ModelPack, draft: ModelPack, change: Change, outcome: Outcome) -> str:
+    before, after = (sum(graph_bytes(pack).values()) for pack in (original, draft))
+    verdict = "passed" if outcome.passed else "NOT passed: kept for the record, not for use"
+    rows = [
+        f"| {each.label} | {each.images} | {each.auroc_before:.4f} | {each.auroc_after:.4f} | {each.loss:+.4f} "
+        f"| {each.loss_upper_bound:+.4f} | {each.decisions_agree:.3f} | {'passed' if each.passed else 'not passed'} |"
+        for each in outcome.labels
+    ]
+    return "\n".join(
+        [
+            f"# {draft.name} {draft.version}: {change.words}",
+            "",
+            f"This pack is {original.name} {original.version} (digest {original.digest[:12]}), **{change.words}**. "
+            f"Its graphs have {after:,} bytes, {after / before:.1%} of the original's {before:,}.",
+            "",
+            f"Gate (paired DeLong, {outcome.split} split, margin {outcome.margin}): **{verdict}**.",
+            "",
+            "| label | images | AUROC before | after | loss | upper bound | equal decisions | |",
+            "|---|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+            "Calibration, thresholds and the foreign-image gate are the original's. The original's card follows; its "
+            "figures are the original's.",
+            "",
+            "",
+        ]
+    )
