@@ -1,0 +1,102 @@
+"""From a pack to a compressed pack: what is written, what is recorded, and what the gate refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
+
+from radserve.errors import ErrorCode, PackError, RadserveError
+from radserve.models.compress.methods import Method, MethodOptions
+from radserve.models.compress.run import compress
+from radserve.models.compress.samples import read_samples
+from radserve.models.compress.scores import pack_scores
+from radserve.models.onnx_graph import OnnxGraph
+from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
+from radserve.server.cli import app
+
+
+def test_a_compressed_pack_says_what_it_is_and_what_the_gate_found(pack: ModelPack, data: Path, tmp_path: Path) -> None:
+    made = compress(pack, Method.INT8_DYNAMIC, data, tmp_path / "small", keep_failed=True, test=True)
+    small = load_pack(tmp_path / "small")
+    assert small == made.pack
+    assert (small.name, small.version) == ("tiny", "1.0.0+int8-dynamic")
+    assert small.digest != pack.digest and pack.digest[:12] in small.initialised_from
+    assert {graph.precision for graph in small.graphs.values()} == {"int8"}
+    assert not {model.name for model in small.models} & {model.name for model in pack.models}
+    record = json.loads((tmp_path / "small" / "compression.json").read_text())
+    assert record["original"] == {"name": "tiny", "version": "1.0.0", "digest": pack.digest}
+    assert record["gate"]["split"] == "val" and record["gate"]["margin"] == 0.01
+    assert record["gate"]["passed"] == all(each["passed"] for each in record["gate"]["labels"])
+    card = (tmp_path / "small" / "MODEL_CARD.md").read_text()
+    assert card.startswith("# tiny 1.0.0+int8-dynamic: int8 (dynamic)") and "# tiny\n" in card
+
+
+def test_the_recorded_areas_are_those_of_the_packs_on_the_named_splits(
+    pack: ModelPack, data: Path, tmp_path: Path
+) -> None:
+    compress(pack, Method.INT8_DYNAMIC, data, tmp_path / "small", keep_failed=True, test=True)
+    record = json.loads((tmp_path / "small" / "compression.json").read_text())
+    for split, rows in (("val", record["gate"]["labels"]), ("test", record["test_split"])):
+        for samples, row in zip(read_samples(pack, data, split), rows, strict=True):
+            for which, key in ((pack, "auroc_before"), (load_pack(tmp_path / "small"), "auroc_after")):
+                logits = pack_scores(which).logits(samples)
+                assert row[key] == pytest.approx(roc_auc_score(samples.positive, logits))
+
+
+def test_a_variant_that_is_not_shown_to_be_as_good_is_refused_and_nothing_is_written(
+    pack: ModelPack, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PackError, match="not shown to be within") as caught:
+        compress(pack, Method.INT8_DYNAMIC, data, tmp_path / "small", margin=-1.0)
+    assert caught.value.code is ErrorCode.PACK_INVALID
+    assert "Pneumonia" in caught.value.client_message
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_failed_variant_that_is_kept_says_so_in_record_and_card(pack: ModelPack, data: Path, tmp_path: Path) -> None:
+    made = compress(pack, Method.FP16, data, tmp_path / "small", margin=-1.0, keep_failed=True)
+    assert not made.outcome.passed
+    assert json.loads((tmp_path / "small" / "compression.json").read_text())["gate"]["passed"] is False
+    assert "NOT passed" in (tmp_path / "small" / "MODEL_CARD.md").read_text()
+
+
+def test_the_same_compression_gives_the_same_pack(pack: ModelPack, data: Path, tmp_path: Path) -> None:
+    first, second = (
+        compress(pack, Method.INT8_STATIC, data, tmp_path / name, keep_failed=True) for name in ("one", "two")
+    )
+    assert first.pack.digest == second.pack.digest
+
+
+def test_a_pack_is_never_overwritten(pack: ModelPack, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    with pytest.raises(RadserveError, match="never overwritten"):
+        compress(pack, Method.FP16, data, tmp_path / "small", keep_failed=True)
+
+
+def test_missing_data_and_an_unknown_method_are_named(pack: ModelPack, tmp_path: Path) -> None:
+    with pytest.raises(RadserveError, match="no data for the label 'Pneumonia'"):
+        compress(pack, Method.FP16, tmp_path, tmp_path / "small")
+    options = ["--data", str(tmp_path), "--out", str(tmp_path / "x"), "--pack-dir", str(pack.folder)]
+    run = CliRunner().invoke(app, ["models", "compress", "tiny", "--method", "magic", *options])
+    assert isinstance(run.exception, RadserveError)
+    assert "got 'magic'" in run.exception.client_message
+
+
+@pytest.mark.slow
+def test_a_distilled_encoder_keeps_the_contract_of_the_original(pack: ModelPack, data: Path, tmp_path: Path) -> None:
+    options = MethodOptions(epochs=40, width=8)
+    made = compress(pack, Method.DISTILL, data, tmp_path / "small", options=options, keep_failed=True)
+    graph = OnnxGraph(made.pack.read(IMAGE_ENCODER))
+    pixels = read_samples(pack, data, "val")[0].pixels
+    answer = graph.run({"pixels": pixels})
+    assert np.allclose(answer["patch_embeddings"].sum(axis=1), answer["embedding"], atol=1e-5)
+    assert np.allclose(np.linalg.norm(answer["embedding"], axis=1), 1, atol=1e-5)
+    taught = OnnxGraph(pack.read(IMAGE_ENCODER)).run({"pixels": pixels})
+    assert {name: array.shape for name, array in answer.items()} == {n: a.shape for n, a in taught.items()}
+    assert all(each.cosine > 0.8 for each in made.outcome.labels)
+    assert "distilled" in made.pack.description and "distilled" in (made.pack.folder / "MODEL_CARD.md").read_text()
