@@ -41,7 +41,7 @@ def modules_after_importing(package: str, *, exempt: str = "", shallow: bool = F
         ),
         (
             "radserve.models",
-            # train, export and compress are tools of their own; the backend module runs inside Triton's own Python process
+            # tools of their own; the backend module runs inside Triton's own Python process
             "radserve.models.train,radserve.models.export,radserve.models.compress,radserve.models.triton.backend_model",
             ["torch", "pydicom", "radserve.pipelines", "radserve.server", "radserve.dicom_io"],
         ),
