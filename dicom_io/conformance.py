@@ -278,12 +278,13 @@ def _user_agent() -> list[str]:
         ("UPS-RS", "`GET workitems`", "keys: ProcedureStepState=SCHEDULED and those of the site"),
         ("UPS-RS", "`GET workitems/W`", "the whole workitem, before each step"),
         ("UPS-RS", "`PUT workitems/W/state`", ", ".join(state.value for state in StepState if state != "SCHEDULED")),
+        ("UPS-RS", "`POST workitems/W/subscribers/A`, `GET subscribers/A` (WebSocket)", "requests to cancel"),
         ("UPS-RS", "`POST workitems/W?T`", "progress, reason of cancellation, performed procedure with its outputs"),
     )
     ups = """As performer of workitems (IHE AIW-I, pull): inputs are taken from the Input Information Sequence (study,
         series, instances) and retrieved from the service that the site names, whatever retrieval URL the workitem
         states. Outputs name their Study, Series and SOP Instance UID and, by destination, a Retrieve AE Title or a
-        Retrieve URL. The event channel is not opened."""
+        Retrieve URL."""
     return [
         "## 9. DICOMweb, as user agent",
         "",

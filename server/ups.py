@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from radserve._checks import invalid
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.web_peer.archive import WebArchive
+from radserve.dicom_io.web_peer.event_channel import events
 from radserve.dicom_io.web_peer.ups import Worklist
 from radserve.pipelines.timing import SystemClock
 from radserve.server.peers import SitePeers
@@ -30,8 +31,9 @@ async def performing(settings: Settings, store: StudyStore, records: Records) ->
         raise invalid("ups_url", settings.ups_url, "RADSERVE_WORKFLOW=true with it: workitems are done by the workflow")
     peers = SitePeers(settings)
     reserve = DiskReserve(settings.data_dir, settings.disk_reserve_mib * MEBIBYTE)
+    origin = peers.web(settings.ups_url)
     performer = UpsPerformer(
-        Worklist(peers.web(settings.ups_url), settings.ae_title),
+        Worklist(origin, settings.ae_title),
         WebArchive(peers.web(settings.ups_archive_url or settings.ups_url), reserve),
         store,
         records.ledger,
@@ -41,10 +43,11 @@ async def performing(settings: Settings, store: StudyStore, records: Records) ->
         SystemClock(),
         PerformerOptions(settings.ups_query, poll_s=settings.ups_poll_s, destinations=settings.destinations),
     )
-    task = asyncio.create_task(performer.run())
+    channel = partial(events, origin, settings.ae_title)
+    tasks = [asyncio.create_task(performer.run()), asyncio.create_task(performer.listen(channel))]
     try:
         yield performer
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

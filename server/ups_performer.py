@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from urllib.parse import unquote, urlsplit
@@ -20,6 +21,7 @@ from radserve.dicom_io.identity import instance_of
 from radserve.dicom_io.pull import Archive, PulledStudy, pull_study
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.study_progress import ResultObjectAt, SqlStudyProgress, StudyProgress
+from radserve.dicom_io.web_peer.event_channel import CANCEL_REQUESTED, UpsEvent
 from radserve.dicom_io.web_peer.ups import InputReference, NotOursError, OutputReference, StepState, Workitem, Worklist
 from radserve.errors import PeerError, RadserveError
 from radserve.pipelines.timing import Clock
@@ -33,6 +35,7 @@ from radserve.work import Signal, StudyState
 logger = logging.getLogger(__name__)
 
 RETRIEVE_ATTEMPTS = 10
+REOPEN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,17 @@ class UpsPerformer:
             except Exception as error:  # a full disk or an origin server comes and goes
                 logger.warning("the worklist could not be looked at: %s", _name(error))
             await self._clock.sleep(self._options.poll_s)
+
+    async def listen(self, channel: Callable[[], AsyncIterator[UpsEvent]]) -> None:
+        """Take cancel requests from the event channel until cancelled; it is opened again when it ends."""
+        while True:
+            try:
+                async for event in channel():
+                    if event.event_type == CANCEL_REQUESTED:
+                        await self.request_cancel(event.workitem_uid, event.reason or "a cancellation was requested")
+            except Exception as error:  # a server without a channel, or one that comes and goes
+                logger.info("no event channel: %s", _name(error))
+            await self._clock.sleep(REOPEN_S)
 
     async def tick(self) -> None:
         """Bring each claim a step further, then claim what is new."""
@@ -129,6 +143,8 @@ class UpsPerformer:
         else:  # IN PROGRESS: ours if our transaction UID is the right one, which the origin server tells nobody
             await self._worklist.progress(item.uid, claim.transaction_uid, claim.told, "going on")
         logger.info("the workitem %s is claimed", item.uid)
+        with suppress(PeerError):  # where there are no event reports, nobody can ask for a cancellation
+            await self._worklist.subscribe(item.uid)
         claim = replace(claim, claimed=True)
         await self._put(claim)
         return claim

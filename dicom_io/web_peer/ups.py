@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 from radserve._checks import check_uid
 from radserve.dicom_io.web_peer import dicom_json
@@ -114,6 +115,12 @@ class Worklist:
     async def claim(self, uid: str, transaction_uid: str) -> None:
         """SCHEDULED -> IN PROGRESS, with a transaction UID that only we know."""
         await self._change_state(uid, transaction_uid, StepState.IN_PROGRESS)
+
+    async def subscribe(self, uid: str) -> None:
+        """Ask for the event reports of a workitem, on the event channel."""
+        path = f"workitems/{uid}/subscribers/{quote(self._ae_title)}"
+        async with self._peer.connected() as session:
+            session.check(await session.request("POST", path), 200, 201)
 
     async def progress(self, uid: str, transaction_uid: str, percent: int, description: str) -> None:
         """Say how far it is."""

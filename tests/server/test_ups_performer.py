@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from pydicom import Dataset
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.study_progress import SqlStudyProgress
 from radserve.dicom_io.web_peer.archive import WebArchive as Archive
+from radserve.dicom_io.web_peer.event_channel import CANCEL_REQUESTED, UpsEvent
 from radserve.dicom_io.web_peer.peer import WebPeer
 from radserve.dicom_io.web_peer.ups import Worklist
 from radserve.errors import DicomError, ErrorCode, RadserveError
@@ -290,11 +293,10 @@ async def test_an_archive_that_is_away_is_waited_for_but_not_for_ever(hospital: 
 
 
 async def test_an_origin_server_that_is_away_costs_nothing_but_time(hospital: Hospital, tmp_path: Path) -> None:
-    count = [0]
+    chance = random.Random(7)  # always the same: every third request or so fails
 
     def answer(request: Request) -> Response | None:
-        count[0] += 1
-        return Response(status_code=503) if count[0] % 4 == 0 else None
+        return Response(status_code=503) if chance.random() < 0.3 else None
 
     hospital.origin.answer = answer
     async with running_site(tmp_path) as site:
@@ -321,6 +323,25 @@ async def test_a_cancel_request_is_honoured_even_after_a_kill(hospital: Hospital
         await work(site, hospital.performer(site))
         assert hospital.step.states == ["SCHEDULED", "IN PROGRESS", "CANCELED"]
         assert reason_of(hospital.step) == "the wrong patient"
+
+
+async def test_a_cancel_request_comes_by_the_event_channel(hospital: Hospital, tmp_path: Path) -> None:
+    async def channel() -> AsyncIterator[UpsEvent]:
+        yield UpsEvent(1, ITEM)  # a state report: nothing to do
+        yield UpsEvent(CANCEL_REQUESTED, ITEM, "not needed any more")
+        listened.set()
+
+    listened = asyncio.Event()
+    async with running_site(tmp_path) as site:
+        performer = hospital.performer(site)
+        await performer.tick()
+        assert hospital.origin.subscribers == [(ITEM, "RADSERVE")]
+        listening = asyncio.create_task(performer.listen(channel))
+        async with asyncio.timeout(30):
+            await listened.wait()
+        listening.cancel()
+        await work(site, performer, 1)
+        assert (hospital.step.state, reason_of(hospital.step)) == ("CANCELED", "not needed any more")
 
 
 async def test_a_workitem_that_the_origin_server_cancels_itself_is_forgotten(

@@ -35,6 +35,7 @@ class OriginServer:
     """The worklist. `answer` gives an answer in the place of the usual one."""
 
     steps: dict[str, Step] = field(default_factory=dict)
+    subscribers: list[tuple[str, str]] = field(default_factory=list)
     answer: Callable[[Request], Response | None] = lambda request: None
 
     def schedule(self, uid: str, *inputs: tuple[str, str], label: str = "AI") -> Step:
@@ -80,6 +81,13 @@ class OriginServer:
             if step is None:
                 return Response(status_code=404)
             return Response(status_code=self.change(step, value(data, STATE), value(data, TRANSACTION)))
+
+        @app.post("/ups/workitems/{uid}/subscribers/{ae_title}")
+        async def subscribe(uid: str, ae_title: str) -> Response:
+            if uid not in self.steps:
+                return Response(status_code=404)
+            self.subscribers.append((uid, ae_title))
+            return Response(status_code=201)
 
         @app.post("/ups/workitems/{uid}")
         async def update(uid: str, request: Request) -> Response:
