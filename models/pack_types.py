@@ -58,6 +58,10 @@ class TransformSpec:
     arguments: Annotated[Mapping[str, Any], AfterValidator(_frozen_arguments)] = field(default_factory=dict)
 
 
+Steps = Annotated[tuple[Annotated[TransformSpec, BeforeValidator(_transform)], ...], Field(min_length=1)]
+Concept = BeforeValidator(_concept)
+
+
 @dataclass(frozen=True, slots=True, config=STRICT)
 class IntendedUse:
     """Whom and what an input is meant for. `age_years` is (youngest, oldest), both inside; nothing means no limit."""
@@ -94,7 +98,7 @@ class PackInput:
     modalities: Texts
     body_parts: tuple[Text, ...]
     labels: Texts
-    preprocess: Annotated[tuple[Annotated[TransformSpec, BeforeValidator(_transform)], ...], Field(min_length=1)]
+    preprocess: Steps
     kind: Literal["image", "volume"] = "image"
     intended_use: IntendedUse = IntendedUse()
     gate: InputGate | None = None
@@ -168,8 +172,8 @@ class PackLabel:
     """
 
     name: Text
-    code: Annotated[CodedConcept, BeforeValidator(_concept)]
-    site: Annotated[CodedConcept, BeforeValidator(_concept)]
+    code: Annotated[CodedConcept, Concept]
+    site: Annotated[CodedConcept, Concept]
     scoring: Scoring
     threshold: Probability
     temperature: Scale = 1.0
@@ -198,12 +202,12 @@ class DecoderSpec:
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class TokenizerSpec:
-    """The special tokens of tokenizer.json. A `start` of "" means that texts begin with their first word."""
+    """The special tokens of tokenizer.json. Without `start` texts begin with their first word."""
 
     start: str = "<start>"
     end: Text = "<end>"
     pad: Text = "<pad>"
-    unknown: Text = "<unk>"
+    unknown: str = "<unk>"
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -1,4 +1,4 @@
-"""radserve models list | show | verify | add | sign: the model packs of this installation."""
+"""radserve models list | show | verify | import | add | sign: the model packs of this installation."""
 
 from __future__ import annotations
 
@@ -50,6 +50,23 @@ def models_verify(
     for each in [name] if name else [*catalogue.names(), *catalogue.broken]:
         pack = catalogue.verify(each)
         stdout().out(f"{pack.name} {pack.version} is intact: digest {pack.digest}")
+
+
+@models_app.command("import")
+def models_import(
+    source: Annotated[str, typer.Argument(help="A checkpoint: file, folder, local-dir:FOLDER or hub name.")],
+    labels: Annotated[Path, typer.Option(help="LABELS.toml: the pack's name, inputs, labels and codes.")],
+    out: Annotated[Path, typer.Option(help="The new pack's folder.")],
+    kind: Annotated[str, typer.Option(help="open_clip, torchxrayvision, hf-vision, monai-bundle, onnx ...")] = "",
+    precision: Annotated[str, typer.Option(help="fp32 or fp16.")] = "fp32",
+    option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the kind; repeatable.")] = None,
+) -> None:
+    """Make a pack of a checkpoint: ONNX graphs that provably give what PyTorch gives, and a card to fill in."""
+    from radserve.models.importing.run import import_model
+
+    given = dict(each.partition("=")[::2] for each in option or ())
+    pack = import_model(source, labels, out, kind=kind, precision=precision, options=given)
+    stdout().out(f"{pack.name} {pack.version} is in {out}\ndigest {pack.digest}")
 
 
 @models_app.command("add")

@@ -65,23 +65,27 @@ def plans(model: RadCoCa) -> tuple[GraphPlan, ...]:
 def write_graphs(model: RadCoCa, folder: Path) -> None:
     """Export every graph of `model` into `folder` and check each file with the ONNX checker."""
     for plan in plans(model):
-        path = folder / plan.file_name
-        batch = torch.export.Dim("batch", min=1, max=4096)
-        program = torch.onnx.export(
-            plan.module.eval(),
-            tuple(plan.inputs.values()),
-            input_names=list(plan.inputs),
-            output_names=list(plan.outputs),
-            dynamic_shapes=tuple({0: batch} for _ in plan.inputs),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-        if program is None:
-            raise RuntimeError(f"the exporter returned nothing for {plan.name}")
-        _keep_names_single(program, plan.outputs)
-        program.save(str(path), external_data=False)
-        onnx.checker.check_model(str(path), full_check=True)
+        write_graph(plan, folder / plan.file_name)
+
+
+def write_graph(plan: GraphPlan, path: Path) -> None:
+    """Export one graph, weights inside the file, first axes free, and check it with the ONNX checker."""
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.onnx.export(
+        plan.module.eval(),
+        tuple(plan.inputs.values()),
+        input_names=list(plan.inputs),
+        output_names=list(plan.outputs),
+        dynamic_shapes=tuple({0: batch} for _ in plan.inputs),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError(f"the exporter returned nothing for {plan.name}")
+    _keep_names_single(program, plan.outputs)
+    program.save(str(path), external_data=False)
+    onnx.checker.check_model(str(path), full_check=True)
 
 
 def _keep_names_single(program: torch.onnx.ONNXProgram, outputs: Sequence[str]) -> None:

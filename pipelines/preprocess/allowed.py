@@ -105,10 +105,11 @@ _INTENSITY: Mapping[str, Mapping[str, ArgumentRule]] = {
     "ShiftIntensity": {"offset": _required(_NUMBER)},
     "AdjustContrast": {"gamma": _required(_NUMBER), "invert_image": _FLAG},
     "GaussianSmooth": {"sigma": _NUMBERS},
+    "RepeatChannel": {"repeats": _required(_SIZES)},
 }
 _SPATIAL: Mapping[str, Mapping[str, ArgumentRule]] = {
     "CropToSquare": {},
-    "ResizeAntialias": {"spatial_size": _required(_SIZES)},
+    "ResizeAntialias": {"spatial_size": _required(_SIZES), "mode": _choice("bilinear", "bicubic")},
     "Resize": {
         "spatial_size": _required(_SIZES),
         "size_mode": _choice("all", "longest"),

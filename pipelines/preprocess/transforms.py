@@ -52,7 +52,7 @@ class CropToSquare(Transform):
 
 
 class ResizeAntialias(Transform):
-    """Resize rows and columns with a triangle filter as wide as a prepared pixel is in source pixels.
+    """Resize rows and columns with a triangle (or cubic) filter as wide as a prepared pixel is in source pixels.
 
     MONAI's Resize(mode="bilinear", anti_aliasing=True) blurs the whole source with a Gaussian, then samples it: some 50
     times the work for a radiograph. It also pads with zeros, which darkens the border; here the filter is cut off and
@@ -60,7 +60,8 @@ class ResizeAntialias(Transform):
     volume are resized each by itself.
     """
 
-    def __init__(self, spatial_size: Sequence[int] | int) -> None:
+    def __init__(self, spatial_size: Sequence[int] | int, mode: str = "bilinear") -> None:
+        self.mode = mode
         sizes = (spatial_size, spatial_size) if isinstance(spatial_size, int) else tuple(spatial_size)
         if len(sizes) != 2:
             raise ValueError(f"spatial_size: got {len(sizes)} sizes, expected (rows, columns)")
@@ -71,7 +72,7 @@ class ResizeAntialias(Transform):
             return image
         planes = image.as_tensor().reshape(1, -1, *image.shape[-2:])
         resized = torch.nn.functional.interpolate(
-            planes, size=self.sizes, mode="bilinear", align_corners=False, antialias=True
+            planes, size=self.sizes, mode=self.mode, align_corners=False, antialias=True
         ).reshape(*image.shape[:-2], *self.sizes)
         moved = SpatialTransform.resize(tuple(image.shape[1:]), tuple(resized.shape[1:]))
         result = MetaTensor(resized, meta=image.meta)

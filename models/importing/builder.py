@@ -1,0 +1,132 @@
+"""From what was read to a whole pack: graphs, parity, card, pack.toml; put in its place at once or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from radserve.models.export.onnx_graphs import write_graph
+from radserve.models.importing.card import card_text
+from radserve.models.importing.imported import Imported, own_threshold, refused
+from radserve.models.importing.labels_file import ImportInput, ImportLabel, LabelsFile
+from radserve.models.importing.parity import check_parity
+from radserve.models.importing.precision import to_half, write_scripted
+from radserve.models.importing.toml_text import to_toml
+from radserve.models.pack import ModelPack, load_pack
+from radserve.models.pack_files import PACK_FILE
+from radserve.models.pack_types import SCHEMA
+
+Table = dict[str, Any]
+
+
+def build_pack(
+    found: Imported, labels: LabelsFile, source: str, digest: str, out: Path, precision: str = "fp32"
+) -> ModelPack:
+    """Write the pack into the place of `out`, which must not be there or be empty. Raises PackError PACK_INVALID."""
+    if out.exists() and any(out.iterdir()):
+        raise refused(f"folder {out.name!r} is there already and not empty")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        folder = Path(scratch) / out.name
+        folder.mkdir()
+        _write(found, labels, source, digest, folder, precision)
+        load_pack(folder)  # nothing that cannot be read leaves here
+        shutil.rmtree(out, ignore_errors=True)
+        folder.rename(out)
+    return load_pack(out)
+
+
+def _write(found: Imported, labels: LabelsFile, source: str, digest: str, folder: Path, precision: str) -> None:
+    for plan in found.plans:
+        path = folder / plan.file_name
+        if plan.name in found.scripted:
+            write_scripted(plan, path)
+        else:
+            write_graph(plan, path)
+        if precision == "fp16":
+            to_half(path)
+    for name, data in found.ready.items():
+        (folder / f"{name}.onnx").write_bytes(data)
+        if precision != "fp32":
+            raise refused("an ONNX file is taken as it is: convert its precision before the import")
+    parity = check_parity(found.plans, folder, precision, found.scripted) if found.plans else None
+    for name, data in found.files.items():
+        (folder / name).write_bytes(data)
+    if found.tokenizer:
+        (folder / "tokenizer.json").write_text(found.tokenizer[0], encoding="utf-8")
+        (folder / "prompts.toml").write_text(to_toml(_prompts(labels)), encoding="utf-8")
+    card = card_text(labels, found, f"{found.kind}: {source}", digest, parity)
+    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    table = _pack_table(found, labels, source, digest, precision)
+    table["files"] = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+        if path.name != PACK_FILE
+    }
+    (folder / PACK_FILE).write_text(to_toml(table), encoding="utf-8")
+
+
+def _pack_table(found: Imported, labels: LabelsFile, source: str, digest: str, precision: str) -> Table:
+    graphs = [plan.name for plan in found.plans] + list(found.ready)
+    table: Table = {
+        "schema": SCHEMA,
+        **{name: getattr(labels, name) for name in ("name", "version", "model_version", "licence", "description")},
+        "initialised_from": f"{found.kind}: {source} (sha256 {digest})",
+        "risk_tier": labels.risk_tier,
+        "training": {"source": source, "source_sha256": digest, "data": "not stated", **labels.training},
+        "graphs": {
+            name: {"file": f"{name}.onnx", "max_batch_size": labels.max_batch_size, "precision": precision}
+            for name in graphs
+        },
+    }
+    if found.tokenizer:
+        table["tokenizer"] = asdict(found.tokenizer[1])
+    if labels.decoder and "decoder_step" in graphs:
+        table["decoder"] = {"max_tokens": labels.decoder.max_tokens, "sections": list(labels.decoder.sections)}
+    table["inputs"] = [_input(each, found, labels) for each in labels.inputs]
+    table["labels"] = [_label(each, place, found) for place, each in enumerate(labels.labels)]
+    return table
+
+
+def _input(each: ImportInput, found: Imported, labels: LabelsFile) -> Table:
+    steps = [(step.transform, dict(step.arguments)) for step in each.preprocess or ()] or list(found.preprocess)
+    table: Table = {
+        "name": each.name,
+        "kind": found.input_kind,
+        "modalities": list(each.modalities),
+        "body_parts": list(each.body_parts),
+        "labels": list(each.labels) or [label.name for label in labels.labels],
+        "preprocess": [{"transform": name, **arguments} for name, arguments in steps],
+    }
+    use: Table = {}
+    if each.intended_use.age_years:
+        use["age_years"] = list(each.intended_use.age_years)
+    if each.intended_use.views:
+        use["views"] = list(each.intended_use.views)
+    return {**table, "intended_use": use} if use else table
+
+
+def _label(each: ImportLabel, place: int, found: Imported) -> Table:
+    own = own_threshold(each.name, found.thresholds)
+    threshold = each.threshold if each.threshold is not None else own if own is not None else 0.5
+    table: Table = {
+        "name": each.name,
+        "code": asdict(each.code),
+        "site": asdict(each.site),
+        "threshold": float(threshold),
+        "temperature": float(each.temperature),
+        "offset": float(each.offset),
+        "scoring": found.scoring(each, place),
+    }
+    if each.assertions:
+        table["assertions"] = {"positive": list(each.assertions.positive), "negative": list(each.assertions.negative)}
+    return table
+
+
+def _prompts(labels: LabelsFile) -> Table:
+    sides = {each.name: {"positive": list(each.positive), "negative": list(each.negative)} for each in labels.labels}
+    return {"version": "1", "labels": sides}

@@ -1,0 +1,89 @@
+"""`import_model`: one call from a checkpoint to a pack, for any kind, those of other packages too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from radserve.models.importing.builder import build_pack
+from radserve.models.importing.imported import Imported, refused
+from radserve.models.importing.labels_file import LabelsFile, read_labels
+from radserve.models.importing.weights import source_hash
+from radserve.models.pack import ModelPack
+from radserve.models.pack_files import PACK_FILE
+
+GROUP = "radserve.importers"
+"""Entry points of this group are functions (source, labels, options) -> Imported; their name is the kind."""
+
+Reader = Callable[[str, LabelsFile, dict[str, str]], Imported]
+PRECISIONS = ("fp32", "fp16")
+
+
+def import_model(
+    source: str,
+    labels: Path,
+    out: Path,
+    *,
+    kind: str = "",
+    precision: str = "fp32",
+    options: Mapping[str, str] | None = None,
+) -> ModelPack:
+    """Import `source` and put the pack in the place of `out`.
+
+    `kind` is found by the files of the source where that is sure. Raises PackError with the cause.
+    """
+    if precision not in PRECISIONS:
+        raise refused(f"precision {precision!r} is not one of {list(PRECISIONS)}")
+    known = readers()
+    chosen = kind or detect(source)
+    if chosen not in known:
+        raise refused(f"kind {chosen!r} is not one of {sorted(known)}")
+    stated = read_labels(labels)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells every step of an export
+    found = known[chosen](source, stated, dict(options or {}))
+    path = Path(source.removeprefix("local-dir:"))
+    digest = source_hash(path) if path.exists() else "not stated (from a hub)"
+    return build_pack(found, stated, path.name if path.exists() else source, digest, out, precision)
+
+
+def readers() -> dict[str, Reader]:
+    """Every kind by its name: ours, and those that installed packages declare."""
+    from radserve.models.importing.hf_vision_kind import read_hf_vision
+    from radserve.models.importing.monai_bundle_kind import read_monai_bundle
+    from radserve.models.importing.onnx_kind import read_onnx
+    from radserve.models.importing.open_clip_kind import read_open_clip
+    from radserve.models.importing.torchxrayvision_kind import read_torchxrayvision
+
+    own: dict[str, Reader] = {
+        "open_clip": read_open_clip,
+        "torchxrayvision": read_torchxrayvision,
+        "hf-vision": read_hf_vision,
+        "monai-bundle": read_monai_bundle,
+        "onnx": read_onnx,
+    }
+    others = {point.name: point.load() for point in entry_points(group=GROUP) if point.name not in own}
+    return {**own, **others}
+
+
+def detect(source: str) -> str:
+    """The kind of a source by its files. Raises PACK_INVALID where they do not tell."""
+    if source.startswith(("local-dir:", "hf-hub:")):
+        return "open_clip"
+    path = Path(source)
+    if path.is_dir():
+        marks = {
+            "open_clip_config.json": "open_clip",
+            "configs/metadata.json": "monai-bundle",
+            "preprocessor_config.json": "hf-vision",
+            PACK_FILE: "",
+        }
+        for mark, kind in marks.items():
+            if (path / mark).is_file():
+                if not kind:
+                    raise refused(f"folder {path.name!r} is a pack already: `radserve models add` takes it")
+                return kind
+    elif path.suffix == ".onnx":
+        return "onnx"
+    raise refused(f"{path.name!r} does not tell its kind by its files: name it with --kind")

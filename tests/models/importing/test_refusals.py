@@ -1,0 +1,145 @@
+"""What cannot be imported is refused by name, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from radserve.errors import ErrorCode, PackError
+from radserve.models.importing.run import detect, import_model
+from radserve.models.importing.toml_text import to_toml
+from radserve.models.importing.weights import load_weights
+from tests.support import checkpoints
+from tests.support.checkpoints import labels_file
+from tests.support.other_packs import make_classifier_pack
+
+UNET = {"_target_": "UNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": [4, 8], "strides": [2]}
+
+
+class Harmful:
+    """What a pickle may do when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def refusal(source: object, folder: Path, *names: str, **options: Any) -> str:
+    labels = labels_file(folder / "labels", *(names or ("Pneumonia",)))
+    before = sorted(folder.iterdir())
+    with pytest.raises(PackError) as caught:
+        import_model(str(source), labels, folder / "pack", **options)
+    assert caught.value.code is ErrorCode.PACK_INVALID
+    assert sorted(folder.iterdir()) == before  # no pack, no half of one
+    return caught.value.client_message
+
+
+def test_pickled_code_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    torch.save({"weight": torch.zeros(2), "more": Harmful(mark)}, tmp_path / "bad.pt")
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Harmful(mark)))
+    for name in ("bad.pt", "bare.pt"):
+        message = refusal(tmp_path / name, tmp_path, kind="torchxrayvision")
+        assert f"'{name}' holds more than weights" in message and "pathlib" in message
+    assert not mark.exists()
+
+
+def test_a_whole_module_of_another_class_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.nn.LSTM(2, 2), tmp_path / "other.pt")
+    message = refusal(tmp_path / "other.pt", tmp_path, kind="torchxrayvision")
+    assert "torch.nn.modules.rnn.LSTM" in message
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
+    for name in ("text.pt", "text.safetensors"):
+        (tmp_path / name).write_text("hello")
+        with pytest.raises(PackError, match=f"'{name}' is not|'{name}' holds more"):
+            load_weights(tmp_path / name)
+    assert "there is no file 'absent.pt'" in refusal(tmp_path / "absent.pt", tmp_path, kind="torchxrayvision")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "odd.pt")
+    assert "neither a DenseNet nor a ResNet" in refusal(tmp_path / "odd.pt", tmp_path, kind="torchxrayvision")
+
+
+def test_a_bundle_cannot_name_code_to_run(tmp_path: Path) -> None:
+    checkpoints.monai_bundle(tmp_path / "bundle", UNET, [16, 16], script=False)
+    path = tmp_path / "bundle" / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    for stated, cause in (
+        ({**UNET, "_target_": "os.system"}, "'os.system' is not one of monai.networks.nets"),
+        ({**UNET, "channels": "$__import__('os').listdir('/')"}, "'channels' is an expression"),
+        ({**UNET, "depth": 3}, "UNet does not take the bundle's arguments"),
+    ):
+        path.write_text(json.dumps({**config, "network_def": stated}))
+        assert cause in refusal(tmp_path / "bundle", tmp_path)
+    path.write_text(
+        json.dumps({**config, "preprocessing": {"transforms": [{"_target_": "Lambdad", "func": "$print"}]}})
+    )
+    assert "'Lambdad' is not known here" in refusal(tmp_path / "bundle", tmp_path)
+
+
+def test_sizes_that_a_bundle_does_not_state_are_asked_for(tmp_path: Path) -> None:
+    checkpoints.monai_bundle(tmp_path / "bundle", UNET, [16, 16], script=True)
+    path = tmp_path / "bundle" / "configs" / "metadata.json"
+    path.write_text(path.read_text().replace("[16, 16]", '["16*n", "16*n"]'))
+    assert "give --option size=" in refusal(tmp_path / "bundle", tmp_path)
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    checkpoints.xrv_densenet(tmp_path / "densenet.pt")
+    options = {"weights": "densenet121-res224-all"}
+    message = refusal(tmp_path / "densenet.pt", tmp_path, "Gout", kind="torchxrayvision", options=options)
+    assert "'Gout' is not one of the model's own" in message
+    source = make_classifier_pack(tmp_path / "halves") / "classifier.onnx"
+    assert "index 5 of output 'logits'" in refusal(source, tmp_path, "Left\nindex = 5")
+    assert "labels.0.indexx" in refusal(source, tmp_path, "Left\nindexx = 5")
+    assert "precision" in refusal(source, tmp_path, precision="fp16")
+    assert "precision 'fp8' is not one of" in refusal(source, tmp_path, precision="fp8")
+
+
+def test_an_old_pack_is_never_overwritten(tmp_path: Path) -> None:
+    source = make_classifier_pack(tmp_path / "halves") / "classifier.onnx"
+    labels = labels_file(tmp_path, "Left", "Right")
+    import_model(str(source), labels, tmp_path / "pack")
+    assert "is there already and not empty" in refusal(source, tmp_path, "Left")
+
+
+def test_the_kind_is_found_only_where_it_is_sure(tmp_path: Path) -> None:
+    for mark, kind in (
+        ("a/open_clip_config.json", "open_clip"),
+        ("b/configs/metadata.json", "monai-bundle"),
+        ("c/preprocessor_config.json", "hf-vision"),
+    ):
+        (tmp_path / mark).parent.mkdir(parents=True)
+        (tmp_path / mark).write_text("{}")
+        assert detect(str(tmp_path / mark.split("/")[0])) == kind
+    assert detect("local-dir:anything") == "open_clip"
+    assert detect("model.onnx") == "onnx"
+    with pytest.raises(PackError, match="name it with --kind"):
+        detect("weights.pt")
+    with pytest.raises(PackError, match="is a pack already"):
+        detect(str(make_classifier_pack(tmp_path / "halves")))
+    assert "kind 'caffe' is not one of" in refusal("x", tmp_path, kind="caffe")
+
+
+def test_tables_come_back_from_toml_as_they_were() -> None:
+    import tomllib
+
+    table = {
+        "text": 'with "quotes", a \\ and ä',
+        "number": 1e-7,
+        "flag": True,
+        "empty": [],
+        "graphs": {"image_encoder": {"file": "a.onnx", "sizes": [1, 2]}},
+        "inputs": [
+            {"name": "x", "use": {"age_years": [1, 5]}, "steps": [{"transform": "A"}, {"transform": "B", "k": [0.5]}]}
+        ],
+        "files": {"a.onnx": "00", "odd name.txt": "11"},
+    }
+    assert tomllib.loads(to_toml(table)) == table
