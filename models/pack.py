@@ -18,6 +18,7 @@ from radserve.models.onnx_signature import read_signature
 from radserve.models.pack_checks import check_graphs, check_labels, check_scoring
 from radserve.models.pack_files import PACK_FILE, invalid, pipeline_digest, read_verified, verify_files
 from radserve.models.pack_graphs import DECODER_STEP, GRAPH_NAMES, IMAGE_ENCODER, TEXT_ENCODER, GraphSpec
+from radserve.models.pack_parity import PARITY_FILE, parity_summary
 from radserve.models.pack_types import (
     DecoderSpec,
     GraphTable,
@@ -42,7 +43,8 @@ _Named = TypeVar("_Named", PackInput, PackLabel)
 class ModelPack:
     """A verified model pack. `digest`, the pipeline digest, is the SHA-256 over everything in it (pack_files.py).
 
-    `decoder` is None for a pack that writes no report, `prompts` for one that scores no label by prompts. `gates` has
+    `decoder` is None for a pack that writes no report, `prompts` for one that scores no label by prompts. `parity` is
+    parity.json in a few words. `gates` has
     the out-of-distribution gate of each input that states one.
     """
 
@@ -62,11 +64,12 @@ class ModelPack:
     prompts: PromptSet | None
     gates: Mapping[str, Gate]
     digest: str
+    parity: str
     folder: Path = field(repr=False)
 
     @property
     def ref(self) -> PackRef:
-        return PackRef(self.name, self.version, self.model_version, self.digest)
+        return PackRef(self.name, self.version, self.model_version, self.digest, self.parity)
 
     @property
     def tokenizer_path(self) -> Path:
@@ -141,8 +144,13 @@ def _load(folder: Path) -> ModelPack:
         prompts=prompts,
         gates=MappingProxyType(_gates(folder, table, graphs)),
         digest=pipeline_digest(raw, table.files),
+        parity=_parity(folder, table.files),
         folder=folder,
     )
+
+
+def _parity(folder: Path, files: Mapping[str, str]) -> str:
+    return parity_summary(read_verified(folder, PARITY_FILE, files[PARITY_FILE])) if PARITY_FILE in files else ""
 
 
 def _require(files: Mapping[str, str], name: str) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from radserve._checks import read_only
 from radserve.models.pack import TEXT_ENCODER, ModelPack
+from radserve.models.prompt_cache import PromptCache
 from radserve.models.tokenizer import PackTokenizer
 from radserve.ports import ModelRunner
 from radserve.tensors import InferenceRequest
@@ -42,10 +43,17 @@ def ensemble(embeddings: npt.NDArray[Any]) -> FloatArray:
     return np.asarray(mean / np.linalg.norm(mean))
 
 
-async def embed_prompts(pack: ModelPack, tokenizer: PackTokenizer | None, runner: ModelRunner) -> PromptEmbeddings:
-    """Run the pack's prompts through its text encoder. Raises ModelError when the model server does not answer."""
+async def embed_prompts(
+    pack: ModelPack, tokenizer: PackTokenizer | None, runner: ModelRunner, cache: PromptCache | None = None
+) -> PromptEmbeddings:
+    """Run the pack's prompts through its text encoder, or take them from the cache.
+
+    Raises ModelError when the model server does not answer.
+    """
     if pack.prompts is None or tokenizer is None:
         return PromptEmbeddings({})
+    if cache and (kept := cache.get(pack)):
+        return PromptEmbeddings(kept)
     batch = pack.graphs[TEXT_ENCODER].max_batch_size
 
     async def side(prompts: Sequence[str]) -> FloatArray:
@@ -61,4 +69,6 @@ async def embed_prompts(pack: ModelPack, tokenizer: PackTokenizer | None, runner
     for name, prompts in pack.prompts.labels.items():
         positive = await side(prompts.positive)
         directions[name] = positive - await side(prompts.negative) if prompts.negative else positive
+    if cache:
+        cache.put(pack, directions)
     return PromptEmbeddings(directions)

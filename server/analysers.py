@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from radserve.models.pack import ModelPack
+from radserve.models.prompt_cache import PromptCache
 from radserve.models.tokenizer import pack_tokenizer
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.prompts import embed_prompts
@@ -23,14 +24,15 @@ class AnalyserMaker:
     runner: ModelRunner
     policy: IntendedUsePolicy
     writing: Writing
+    prompts: PromptCache | None = None
 
     async def make(self, pack: ModelPack) -> StudyAnalyser:
-        """The analyser of a pack whose graphs answer; its prompts go through its text encoder. Raises ModelError."""
+        """The analyser of a pack whose graphs answer; prompts that are not cached are embedded. Raises ModelError."""
         tokenizer = pack_tokenizer(pack)
         return StudyAnalyser(
             pack=pack,
             author=self.writing.author(pack, tokenizer),
-            prompts=await embed_prompts(pack, tokenizer, self.runner),
+            prompts=await embed_prompts(pack, tokenizer, self.runner, self.prompts),
             source=self.source,
             preprocessor=self.preprocessor_of(pack),
             runner=self.runner,

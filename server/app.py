@@ -20,6 +20,7 @@ from radserve.dicom_io.dimse.store_scp import StoreScp
 from radserve.dicom_io.store import StoreLimits
 from radserve.errors import ErrorCode, RadserveError
 from radserve.models.pack import ModelPack
+from radserve.models.prompt_cache import PromptCache
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
 from radserve.pipelines.claims import site_claims
@@ -115,7 +116,8 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         def maker(runner: TritonRunner) -> MakeAnalyser:
             policy = IntendedUsePolicy(strict=settings.intended_use == "strict")
             writing = Writing.on(runner, loop=settings.decoder_loop, claims=claims)
-            return AnalyserMaker(store, preprocessor_of, runner, policy, writing).make
+            prompts = PromptCache(settings.data_dir / "prompt-embeddings")
+            return AnalyserMaker(store, preprocessor_of, runner, policy, writing, prompts).make
 
         serving = await stack.enter_async_context(serving_packs(settings, catalogue, records.shadows, maker))
         commitments = CommitmentInbox()

@@ -17,7 +17,7 @@ from torch.nn import functional
 from radserve.models.export.onnx_graphs import GraphPlan
 from radserve.models.importing.imported import Chain, Imported, named_index, refused
 from radserve.models.importing.labels_file import ImportLabel, LabelsFile
-from radserve.models.importing.weights import load_weights
+from radserve.models.importing.weights import load_weights, tensors_of
 
 HALF_RANGE = 1024.0  # pixels from -1024 to 1024
 SIZES = {"densenet": 224, "resnet": 512}
@@ -48,7 +48,7 @@ def read_torchxrayvision(source: str, labels: LabelsFile, options: dict[str, str
     if options.get("weights") and not stated:
         raise refused(f"weights {options['weights']!r} is not a name of TorchXRayVision")
     names = [*stated.get("labels", xrv.datasets.default_pathologies)]
-    state = loaded.state_dict() if isinstance(loaded, nn.Module) else loaded
+    state = loaded.state_dict() if isinstance(loaded, nn.Module) else tensors_of(loaded, Path(source))
     network, kind = _network(state)
     size = int(options.get("size", stated.get("input_resolution", SIZES[kind])))
     outputs = network.last.out_features

@@ -43,7 +43,11 @@ def load_weights(path: Path, allowed: Sequence[type] = ()) -> Any:
 
 def state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name: bare, or under "state_dict" or "model"; a "module." before names is cut."""
-    loaded = load_weights(path)
+    return tensors_of(load_weights(path), path)
+
+
+def tensors_of(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors of what was loaded from `path`, as `state_dict` says."""
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]

@@ -82,7 +82,7 @@ def _concept(concept: CodedConcept) -> common_pb2.CodedConcept:
 
 def _pack(pack: PackRef) -> common_pb2.PackReference:
     return common_pb2.PackReference(
-        name=pack.name, version=pack.version, model_version=pack.model_version, digest=pack.digest
+        name=pack.name, version=pack.version, model_version=pack.model_version, digest=pack.digest, parity=pack.parity
     )
 
 

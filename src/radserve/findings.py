@@ -245,12 +245,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class PackRef:
-    """Which pack made a result: name, version, Triton model version and the pipeline digest (sha256, hex)."""
+    """Which pack made a result: name, version, Triton model version and the pipeline digest (sha256, hex).
+
+    `parity` says in a few words how near its graphs are to what they were exported from; empty where that is not known.
+    """
 
     name: str
     version: str
     model_version: int
     digest: str
+    parity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

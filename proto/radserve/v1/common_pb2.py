@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18radserve/v1/common.proto\x12\x0bradserve.v1\">\n\x0c\x43odedConcept\x12\r\n\x05value\x18\x01 \x01(\t\x12\x0e\n\x06scheme\x18\x02 \x01(\t\x12\x0f\n\x07meaning\x18\x03 \x01(\t\"<\n\x0fLaboratoryValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\"\xb3\x01\n\x0f\x43linicalContext\x12\x12\n\nindication\x18\x01 \x01(\t\x12\x16\n\tage_years\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0b\n\x03sex\x18\x03 \x01(\t\x12\x37\n\x11laboratory_values\x18\x04 \x03(\x0b\x32\x1c.radserve.v1.LaboratoryValue\x12 \n\x18prior_study_instance_uid\x18\x05 \x01(\tB\x0c\n\n_age_years\"U\n\rPackReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\".\n\rResultWarning\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"$\n\x05Point\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\x01\x12\x0b\n\x03row\x18\x02 \x01(\x01\"P\n\x07HeatMap\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\x05\x12\x0e\n\x06values\x18\x03 \x03(\x02\x12\x16\n\x0egrid_to_source\x18\x04 \x03(\x01\"\x9b\x01\n\x06Region\x12\x1b\n\x13series_instance_uid\x18\x01 \x01(\t\x12\x18\n\x10sop_instance_uid\x18\x02 \x01(\t\x12\r\n\x05\x66rame\x18\x03 \x01(\x05\x12#\n\x07outline\x18\x04 \x03(\x0b\x32\x12.radserve.v1.Point\x12&\n\x08heat_map\x18\x05 \x01(\x0b\x32\x14.radserve.v1.HeatMap\"n\n\x0bMeasurement\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\x12\r\n\x05value\x18\x02 \x01(\x01\x12\'\n\x04unit\x18\x03 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\"\xf8\x02\n\x07\x46inding\x12\r\n\x05label\x18\x01 \x01(\t\x12\'\n\x04\x63ode\x18\x02 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\x12\'\n\x04site\x18\x03 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x13\n\x0bprobability\x18\x05 \x01(\x01\x12\x11\n\tthreshold\x18\x06 \x01(\x01\x12\x10\n\x08positive\x18\x07 \x01(\x08\x12#\n\x06region\x18\x08 \x01(\x0b\x32\x13.radserve.v1.Region\x12\x1b\n\x13tracking_identifier\x18\t \x01(\t\x12\x14\n\x0ctracking_uid\x18\n \x01(\t\x12.\n\x0cmeasurements\x18\x0b \x03(\x0b\x32\x18.radserve.v1.Measurement\x12\x16\n\tood_score\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rcannot_assess\x18\r \x01(\x08\x42\x0c\n\n_ood_score\"+\n\rReportSection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"T\n\x06Report\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x08sections\x18\x02 \x03(\x0b\x32\x1a.radserve.v1.ReportSection\x12\x0e\n\x06status\x18\x03 \x01(\t\"\x8a\x01\n\rSeriesSummary\x12\x1b\n\x13series_instance_uid\x18\x01 \x01(\t\x12\x10\n\x08modality\x18\x02 \x01(\t\x12\x11\n\tbody_part\x18\x03 \x01(\t\x12\x11\n\tinstances\x18\x04 \x01(\x05\x12\x10\n\x08\x61nalysed\x18\x05 \x01(\x08\x12\x12\n\ninput_name\x18\x06 \x01(\t\"2\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"\x87\x03\n\x10GenerationRecord\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\x41\n\nparameters\x18\x03 \x03(\x0b\x32-.radserve.v1.GenerationRecord.ParametersEntry\x12\x1d\n\x15never_allowed_version\x18\x04 \x01(\t\x12\x1c\n\x14never_allowed_sha256\x18\x05 \x01(\t\x12\r\n\x05texts\x18\x06 \x01(\x05\x12\x10\n\x08withheld\x18\x07 \x01(\x05\x12\x11\n\tsentences\x18\x08 \x01(\x05\x12\x39\n\x06\x66\x61ults\x18\t \x03(\x0b\x32).radserve.v1.GenerationRecord.FaultsEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0b\x46\x61ultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x97\x03\n\x0bStudyResult\x12\x1a\n\x12study_instance_uid\x18\x01 \x01(\t\x12*\n\x06series\x18\x02 \x03(\x0b\x32\x1a.radserve.v1.SeriesSummary\x12&\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x14.radserve.v1.Finding\x12#\n\x06report\x18\x04 \x01(\x0b\x32\x13.radserve.v1.Report\x12(\n\x04pack\x18\x05 \x01(\x0b\x32\x1a.radserve.v1.PackReference\x12-\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x1c.radserve.v1.ClinicalContext\x12\x0e\n\x06status\x18\x07 \x01(\t\x12,\n\x08warnings\x18\x08 \x03(\x0b\x32\x1a.radserve.v1.ResultWarning\x12)\n\x07timings\x18\t \x03(\x0b\x32\x18.radserve.v1.StageTiming\x12\x31\n\ngeneration\x18\x14 \x01(\x0b\x32\x1d.radserve.v1.GenerationRecordb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18radserve/v1/common.proto\x12\x0bradserve.v1\">\n\x0c\x43odedConcept\x12\r\n\x05value\x18\x01 \x01(\t\x12\x0e\n\x06scheme\x18\x02 \x01(\t\x12\x0f\n\x07meaning\x18\x03 \x01(\t\"<\n\x0fLaboratoryValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\"\xb3\x01\n\x0f\x43linicalContext\x12\x12\n\nindication\x18\x01 \x01(\t\x12\x16\n\tage_years\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0b\n\x03sex\x18\x03 \x01(\t\x12\x37\n\x11laboratory_values\x18\x04 \x03(\x0b\x32\x1c.radserve.v1.LaboratoryValue\x12 \n\x18prior_study_instance_uid\x18\x05 \x01(\tB\x0c\n\n_age_years\"e\n\rPackReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0e\n\x06parity\x18\x05 \x01(\t\".\n\rResultWarning\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"$\n\x05Point\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\x01\x12\x0b\n\x03row\x18\x02 \x01(\x01\"P\n\x07HeatMap\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\x05\x12\x0e\n\x06values\x18\x03 \x03(\x02\x12\x16\n\x0egrid_to_source\x18\x04 \x03(\x01\"\x9b\x01\n\x06Region\x12\x1b\n\x13series_instance_uid\x18\x01 \x01(\t\x12\x18\n\x10sop_instance_uid\x18\x02 \x01(\t\x12\r\n\x05\x66rame\x18\x03 \x01(\x05\x12#\n\x07outline\x18\x04 \x03(\x0b\x32\x12.radserve.v1.Point\x12&\n\x08heat_map\x18\x05 \x01(\x0b\x32\x14.radserve.v1.HeatMap\"n\n\x0bMeasurement\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\x12\r\n\x05value\x18\x02 \x01(\x01\x12\'\n\x04unit\x18\x03 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\"\xf8\x02\n\x07\x46inding\x12\r\n\x05label\x18\x01 \x01(\t\x12\'\n\x04\x63ode\x18\x02 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\x12\'\n\x04site\x18\x03 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x13\n\x0bprobability\x18\x05 \x01(\x01\x12\x11\n\tthreshold\x18\x06 \x01(\x01\x12\x10\n\x08positive\x18\x07 \x01(\x08\x12#\n\x06region\x18\x08 \x01(\x0b\x32\x13.radserve.v1.Region\x12\x1b\n\x13tracking_identifier\x18\t \x01(\t\x12\x14\n\x0ctracking_uid\x18\n \x01(\t\x12.\n\x0cmeasurements\x18\x0b \x03(\x0b\x32\x18.radserve.v1.Measurement\x12\x16\n\tood_score\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rcannot_assess\x18\r \x01(\x08\x42\x0c\n\n_ood_score\"+\n\rReportSection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"T\n\x06Report\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x08sections\x18\x02 \x03(\x0b\x32\x1a.radserve.v1.ReportSection\x12\x0e\n\x06status\x18\x03 \x01(\t\"\x8a\x01\n\rSeriesSummary\x12\x1b\n\x13series_instance_uid\x18\x01 \x01(\t\x12\x10\n\x08modality\x18\x02 \x01(\t\x12\x11\n\tbody_part\x18\x03 \x01(\t\x12\x11\n\tinstances\x18\x04 \x01(\x05\x12\x10\n\x08\x61nalysed\x18\x05 \x01(\x08\x12\x12\n\ninput_name\x18\x06 \x01(\t\"2\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"\x87\x03\n\x10GenerationRecord\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\x41\n\nparameters\x18\x03 \x03(\x0b\x32-.radserve.v1.GenerationRecord.ParametersEntry\x12\x1d\n\x15never_allowed_version\x18\x04 \x01(\t\x12\x1c\n\x14never_allowed_sha256\x18\x05 \x01(\t\x12\r\n\x05texts\x18\x06 \x01(\x05\x12\x10\n\x08withheld\x18\x07 \x01(\x05\x12\x11\n\tsentences\x18\x08 \x01(\x05\x12\x39\n\x06\x66\x61ults\x18\t \x03(\x0b\x32).radserve.v1.GenerationRecord.FaultsEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0b\x46\x61ultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x97\x03\n\x0bStudyResult\x12\x1a\n\x12study_instance_uid\x18\x01 \x01(\t\x12*\n\x06series\x18\x02 \x03(\x0b\x32\x1a.radserve.v1.SeriesSummary\x12&\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x14.radserve.v1.Finding\x12#\n\x06report\x18\x04 \x01(\x0b\x32\x13.radserve.v1.Report\x12(\n\x04pack\x18\x05 \x01(\x0b\x32\x1a.radserve.v1.PackReference\x12-\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x1c.radserve.v1.ClinicalContext\x12\x0e\n\x06status\x18\x07 \x01(\t\x12,\n\x08warnings\x18\x08 \x03(\x0b\x32\x1a.radserve.v1.ResultWarning\x12)\n\x07timings\x18\t \x03(\x0b\x32\x18.radserve.v1.StageTiming\x12\x31\n\ngeneration\x18\x14 \x01(\x0b\x32\x1d.radserve.v1.GenerationRecordb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,33 +42,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLINICALCONTEXT']._serialized_start=168
   _globals['_CLINICALCONTEXT']._serialized_end=347
   _globals['_PACKREFERENCE']._serialized_start=349
-  _globals['_PACKREFERENCE']._serialized_end=434
-  _globals['_RESULTWARNING']._serialized_start=436
-  _globals['_RESULTWARNING']._serialized_end=482
-  _globals['_POINT']._serialized_start=484
-  _globals['_POINT']._serialized_end=520
-  _globals['_HEATMAP']._serialized_start=522
-  _globals['_HEATMAP']._serialized_end=602
-  _globals['_REGION']._serialized_start=605
-  _globals['_REGION']._serialized_end=760
-  _globals['_MEASUREMENT']._serialized_start=762
-  _globals['_MEASUREMENT']._serialized_end=872
-  _globals['_FINDING']._serialized_start=875
-  _globals['_FINDING']._serialized_end=1251
-  _globals['_REPORTSECTION']._serialized_start=1253
-  _globals['_REPORTSECTION']._serialized_end=1296
-  _globals['_REPORT']._serialized_start=1298
-  _globals['_REPORT']._serialized_end=1382
-  _globals['_SERIESSUMMARY']._serialized_start=1385
-  _globals['_SERIESSUMMARY']._serialized_end=1523
-  _globals['_STAGETIMING']._serialized_start=1525
-  _globals['_STAGETIMING']._serialized_end=1575
-  _globals['_GENERATIONRECORD']._serialized_start=1578
-  _globals['_GENERATIONRECORD']._serialized_end=1969
-  _globals['_GENERATIONRECORD_PARAMETERSENTRY']._serialized_start=1873
-  _globals['_GENERATIONRECORD_PARAMETERSENTRY']._serialized_end=1922
-  _globals['_GENERATIONRECORD_FAULTSENTRY']._serialized_start=1924
-  _globals['_GENERATIONRECORD_FAULTSENTRY']._serialized_end=1969
-  _globals['_STUDYRESULT']._serialized_start=1972
-  _globals['_STUDYRESULT']._serialized_end=2379
+  _globals['_PACKREFERENCE']._serialized_end=450
+  _globals['_RESULTWARNING']._serialized_start=452
+  _globals['_RESULTWARNING']._serialized_end=498
+  _globals['_POINT']._serialized_start=500
+  _globals['_POINT']._serialized_end=536
+  _globals['_HEATMAP']._serialized_start=538
+  _globals['_HEATMAP']._serialized_end=618
+  _globals['_REGION']._serialized_start=621
+  _globals['_REGION']._serialized_end=776
+  _globals['_MEASUREMENT']._serialized_start=778
+  _globals['_MEASUREMENT']._serialized_end=888
+  _globals['_FINDING']._serialized_start=891
+  _globals['_FINDING']._serialized_end=1267
+  _globals['_REPORTSECTION']._serialized_start=1269
+  _globals['_REPORTSECTION']._serialized_end=1312
+  _globals['_REPORT']._serialized_start=1314
+  _globals['_REPORT']._serialized_end=1398
+  _globals['_SERIESSUMMARY']._serialized_start=1401
+  _globals['_SERIESSUMMARY']._serialized_end=1539
+  _globals['_STAGETIMING']._serialized_start=1541
+  _globals['_STAGETIMING']._serialized_end=1591
+  _globals['_GENERATIONRECORD']._serialized_start=1594
+  _globals['_GENERATIONRECORD']._serialized_end=1985
+  _globals['_GENERATIONRECORD_PARAMETERSENTRY']._serialized_start=1889
+  _globals['_GENERATIONRECORD_PARAMETERSENTRY']._serialized_end=1938
+  _globals['_GENERATIONRECORD_FAULTSENTRY']._serialized_start=1940
+  _globals['_GENERATIONRECORD_FAULTSENTRY']._serialized_end=1985
+  _globals['_STUDYRESULT']._serialized_start=1988
+  _globals['_STUDYRESULT']._serialized_end=2395
 # @@protoc_insertion_point(module_scope)

@@ -41,16 +41,18 @@ class ClinicalContext(_message.Message):
     def __init__(self, indication: _Optional[str] = ..., age_years: _Optional[float] = ..., sex: _Optional[str] = ..., laboratory_values: _Optional[_Iterable[_Union[LaboratoryValue, _Mapping]]] = ..., prior_study_instance_uid: _Optional[str] = ...) -> None: ...
 
 class PackReference(_message.Message):
-    __slots__ = ("name", "version", "model_version", "digest")
+    __slots__ = ("name", "version", "model_version", "digest", "parity")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PARITY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     model_version: int
     digest: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., model_version: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+    parity: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., model_version: _Optional[int] = ..., digest: _Optional[str] = ..., parity: _Optional[str] = ...) -> None: ...
 
 class ResultWarning(_message.Message):
     __slots__ = ("code", "message")
