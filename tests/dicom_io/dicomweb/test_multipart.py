@@ -159,7 +159,7 @@ def test_the_reader_keeps_no_more_than_a_delimiter() -> None:
         assert len(reader._buffer) < 16
 
 
-@pytest.mark.parametrize("boundary", ["", "x" * 71, "ends with a blank ", "new\nline", "ümlaut"])
+@pytest.mark.parametrize("boundary", ["", "x" * 201, "ends with a blank ", "new\nline", "ümlaut"])
 def test_an_absurd_boundary_is_refused(boundary: str) -> None:
     with pytest.raises(RequestError, match="no boundary"):
         boundary_of(media_type(f'multipart/related; boundary="{boundary}"'))
