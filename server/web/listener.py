@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import socket
 import ssl
@@ -28,6 +29,8 @@ from radserve.server.web.guard import GuardedProtocol
 from radserve.server.web.limits import WebLimits
 from radserve.server.web.service import WebService
 from radserve.workers import WorkerPool
+
+logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10
 BACKLOG = 128
@@ -70,7 +73,9 @@ async def web_listener(
     )
     app = web_application(service, token=settings.http_token, cors_origins=settings.http_cors_origins)
     async with _served(app, _listening(settings.host, settings.http_port), _tls(settings), limits) as port:
-        yield WebListener(settings.host, port, settings.http_tls_certificate is not None)
+        listener = WebListener(settings.host, port, settings.http_tls_certificate is not None)
+        logger.info("HTTP: listening on %s", listener.url)
+        yield listener
 
 
 @asynccontextmanager
