@@ -104,9 +104,14 @@ def servers(folder: Path) -> Iterator[tuple[str, list[str], str]]:
         return
     port = free_port()
     configuration = {
-        "StorageDirectory": str(folder / "orthanc"), "IndexDirectory": str(folder / "orthanc"),
-        "HttpPort": port, "DicomServerEnabled": False, "RemoteAccessAllowed": False, "SyncStorageArea": True,
-        "AuthenticationEnabled": False, "Plugins": [str(PLUGIN)],
+        "StorageDirectory": str(folder / "orthanc"),
+        "IndexDirectory": str(folder / "orthanc"),
+        "HttpPort": port,
+        "DicomServerEnabled": False,
+        "RemoteAccessAllowed": False,
+        "SyncStorageArea": True,
+        "AuthenticationEnabled": False,
+        "Plugins": [str(PLUGIN)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "StudiesMetadata": "Full", "SeriesMetadata": "Full"},
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))

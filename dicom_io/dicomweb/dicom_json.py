@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
-from radserve.dicom_io.part10 import PIXEL_TAGS, open_dicom, quiet
+from radserve.dicom_io.dicomweb.plain_json import plain_json
+from radserve.dicom_io.part10 import open_dicom, quiet
 from radserve.errors import DicomError, ErrorCode, RadserveError
 
 JsonElement = dict[str, Any]
@@ -68,17 +69,17 @@ def _read(path: Path, url: str) -> bytes | RadserveError:
 
 
 def dataset_json(ds: Dataset, url: str, depth: int = 0) -> dict[str, JsonElement]:
-    """The elements of a data set; names of groups' lengths (gggg,0000) and pixels are left out."""
+    """The elements of a data set that ends before its pixels; lengths of groups (gggg,0000) are left out."""
     if depth > DEEPEST:
         raise DicomError(ErrorCode.INVALID_HEADER, "the header's sequences are nested too deeply")
     found: dict[str, JsonElement] = {}
     for tag in sorted(ds.keys()):
         number = int(tag)
-        if number & 0xFFFF == 0 or number in PIXEL_TAGS or number >> 16 < 8:
+        if number & 0xFFFF == 0 or number >> 16 < 8:
             continue
         name = f"{number:08X}"
         try:
-            found[name] = _element_json(ds[tag], f"{url}/{name}", depth)
+            found[name] = _plain(ds.get_item(tag)) or _element_json(ds[tag], f"{url}/{name}", depth)
         except (MemoryError, RecursionError, DicomError):
             raise
         except Exception:  # pydicom has no common base; one element must not cost the others
@@ -86,6 +87,10 @@ def dataset_json(ds: Dataset, url: str, depth: int = 0) -> dict[str, JsonElement
     if not depth:  # JSON is UTF-8 (PS3.18 section F.2)
         found["00080005"] = element("CS", "ISO_IR 192")
     return found
+
+
+def _plain(given: object) -> JsonElement | None:
+    return plain_json(given) if isinstance(given, RawDataElement) else None
 
 
 def _element_json(given: DataElement, url: str, depth: int) -> JsonElement:
