@@ -49,7 +49,7 @@ def test_headers_are_what_pydicom_writes_but_for_bulk_data_and_the_character_set
         if isinstance(found, bytes):  # what is cut off is refused
             compared += 1
             assert_alike(json.loads(found), expected, path.name)
-    assert compared > 100
+    assert compared > 70
 
 
 def assert_alike(header: dict[str, Any], expected: dict[str, Any], name: str) -> None:
