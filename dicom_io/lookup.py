@@ -37,6 +37,8 @@ class Rescale:
             out[...] = stored
         elif stored.dtype.itemsize > 2 or stored.dtype.kind == "f":  # float32 does not hold these integers
             out[...] = stored.astype(np.float64) * self.slope + self.intercept
+        elif self.slope == 1:  # most CT: one pass over the pixels instead of two
+            np.add(stored, np.float32(self.intercept), out=out, dtype=np.float32)
         else:
             np.multiply(stored, np.float32(self.slope), out=out, dtype=np.float32)
             out += np.float32(self.intercept)

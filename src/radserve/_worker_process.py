@@ -1,7 +1,8 @@
 """The child's side of radserve.workers, and the messages that both sides speak.
 
 It imports little, so that a worker starts fast and the number of threads is set before numpy is loaded.
-A message is a pickle (protocol 5) followed by its buffers, so that arrays cross without being copied into the pickle.
+A message is a pickle (protocol 5) followed by its buffers, so that arrays cross without being copied into the pickle;
+large ones by shared memory.
 The limits guard against input that exhausts or crashes a decoder. They are no barrier against code that a worker was
 made to execute: the parent unpickles what a worker answers.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import itertools
 import math
 import mmap
 import os
@@ -31,7 +33,10 @@ MAX_PARTS = 1 << 20
 
 READY, VALUE, ERROR, MEMORY, INTERNAL = "ready", "value", "error", "memory", "internal"
 LARGE_BYTES = 1 << 20
-Buffer = bytearray | mmap.mmap
+ALIGNMENT = 64
+# Of memory that is passed on: neither its size nor its content changes any more.
+SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE <linux/fcntl.h>
+Buffer = bytearray | memoryview
 Parts = list[memoryview]
 
 
@@ -54,8 +59,16 @@ def decode(parts: Sequence[Buffer]) -> Any:
 def send(channel: socket.socket, parts: Parts) -> None:
     """Send one message; the socket's timeout holds."""
     channel.sendall(struct.pack(f"!I{len(parts)}Q", len(parts), *(part.nbytes for part in parts)))
+    large = [part for part in parts if _is_shared(part.nbytes)]
     for part in parts:
-        channel.sendall(part)
+        if not _is_shared(part.nbytes):
+            channel.sendall(part)
+    if large:
+        number = _shared(large)
+        try:
+            socket.send_fds(channel, [b"\0"], [number])
+        finally:
+            os.close(number)
 
 
 def receive(channel: socket.socket, deadline: float | None = None, max_bytes: int | None = None) -> list[Buffer]:
@@ -69,21 +82,83 @@ def receive(channel: socket.socket, deadline: float | None = None, max_bytes: in
     sizes = struct.unpack(f"!{count}Q", _exactly(channel, 8 * count, deadline))
     if max_bytes is not None and sum(sizes) > max_bytes:
         raise ProtocolError
-    return [_exactly(channel, size, deadline) for size in sizes]
+    parts = [memoryview(b"") if _is_shared(size) else _exactly(channel, size, deadline) for size in sizes]
+    if any(map(_is_shared, sizes)):
+        places = [at for at, size in enumerate(sizes) if _is_shared(size)]
+        for at, part in zip(places, _mapped(channel, [sizes[at] for at in places], deadline), strict=True):
+            parts[at] = part
+    return parts
 
 
 def _exactly(channel: socket.socket, size: int, deadline: float | None) -> Buffer:
-    # Fresh pages: the kernel fills them while it receives, where a bytearray is zeroed first with the interpreter held.
-    data = mmap.mmap(-1, size) if size >= LARGE_BYTES else bytearray(size)
+    data = bytearray(size)
     rest = memoryview(data)
     while rest:
-        if deadline is not None:
-            channel.settimeout(max(deadline - time.monotonic(), 1e-3))
+        _set_timeout(channel, deadline)
         count = channel.recv_into(rest)
         if not count:
             raise EOFError
         rest = rest[count:]
     return data
+
+
+def _is_shared(size: int) -> bool:
+    """Whether a part of `size` bytes goes by shared memory: a socket copies it twice, and both sides wait for it."""
+    return size >= LARGE_BYTES and hasattr(os, "memfd_create")  # Linux
+
+
+def _padded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _shared(parts: Parts) -> int:
+    """The descriptor of memory with the parts one after the other, that nobody can change any more."""
+    import fcntl  # not on Windows
+
+    number = os.memfd_create("radserve-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        for part in parts:
+            rest = part
+            while rest:
+                rest = rest[os.write(number, rest) :]
+            os.lseek(number, _padded(part.nbytes) - part.nbytes, os.SEEK_CUR)
+        os.ftruncate(number, sum(_padded(part.nbytes) for part in parts))
+        fcntl.fcntl(number, fcntl.F_ADD_SEALS, SEALS)
+    except BaseException:
+        os.close(number)
+        raise
+    return number
+
+
+def _mapped(channel: socket.socket, sizes: Sequence[int], deadline: float | None) -> list[memoryview]:
+    """Parts of `sizes` from shared memory: private to this process, as long as anything refers to one of them.
+
+    Memory that could still shrink would kill its reader: it is refused (ProtocolError).
+    """
+    import fcntl  # not on Windows
+
+    _set_timeout(channel, deadline)
+    data, numbers, _, _ = socket.recv_fds(channel, 1, 1)
+    if not data:
+        raise EOFError
+    if len(numbers) != 1:
+        raise ProtocolError
+    try:
+        total = sum(map(_padded, sizes))
+        if fcntl.fcntl(numbers[0], fcntl.F_GET_SEALS) & SEALS != SEALS or os.fstat(numbers[0]).st_size != total:
+            raise ProtocolError
+        whole = memoryview(mmap.mmap(numbers[0], total, access=mmap.ACCESS_COPY))
+    except OSError:
+        raise ProtocolError from None
+    finally:
+        os.close(numbers[0])
+    ends = list(itertools.accumulate(map(_padded, sizes)))
+    return [whole[end - _padded(size) :][:size] for size, end in zip(sizes, ends, strict=True)]
+
+
+def _set_timeout(channel: socket.socket, deadline: float | None) -> None:
+    if deadline is not None:
+        channel.settimeout(max(deadline - time.monotonic(), 1e-3))
 
 
 def serve(descriptor: int, parent_pid: int) -> None:

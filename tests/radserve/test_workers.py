@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
+from radserve import _worker_process as wire
 from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
 from radserve.workers import WorkerLimits, WorkerPool
 
@@ -81,6 +85,10 @@ def make_array(size: int) -> np.ndarray:
     array = np.arange(size, dtype=np.uint8)
     array.setflags(write=False)
     return array
+
+
+def echo(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    return arrays
 
 
 def refuse(text: str) -> None:
@@ -234,6 +242,46 @@ async def test_arrays_cross_unchanged_and_stay_read_only(pool):
     array = await pool.run(make_array, 7 * 2**20)
     assert np.array_equal(array, np.arange(7 * 2**20, dtype=np.uint8))
     assert not array.flags.writeable
+
+
+async def test_several_large_arrays_cross_both_ways_beside_small_ones(pool):
+    given = [np.arange(size, dtype=np.float32) for size in (7, 1 << 20, 0, (1 << 20) + 3, 3 << 20)]
+    for arrays in (given, given[::-1]):
+        for array, back in zip(arrays, await pool.run(echo, arrays), strict=True):
+            np.testing.assert_array_equal(back, array)
+            assert back.flags.aligned
+
+
+async def test_large_messages_leave_no_descriptor_behind(pool):
+    await pool.run(make_array, 8 << 20)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        await pool.run(make_array, 8 << 20)
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_shared_memory_that_could_still_change_is_refused():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(struct.pack("!IQ", 1, 2 << 20))
+        number = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
+        os.ftruncate(number, 2 << 20)
+        socket.send_fds(theirs, [b"\0"], [number])
+        os.close(number)
+        with pytest.raises(wire.ProtocolError):
+            wire.receive(ours)
+
+
+def test_shared_memory_of_another_size_than_said_is_refused():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire.send(theirs, [memoryview(bytes(2 << 20))])
+        said = struct.pack("!IQ", 1, 3 << 20)
+        received = ours.recv(len(said))
+        assert len(received) == len(said)
+        with pytest.raises(wire.ProtocolError):
+            wire._mapped(ours, [3 << 20], None)
 
 
 async def test_the_event_loop_turns_while_a_large_array_crosses(pool):
