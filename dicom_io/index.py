@@ -227,7 +227,7 @@ def _is_known(connection: sa.Connection, study_instance_uid: str) -> bool:
 def _erase(connection: sa.Connection, study_instance_uid: str, instances: int, now: float) -> None:
     for table in (
         *(schema.instances, schema.studies, schema.revisions),
-        *(schema.results, schema.result_objects, schema.deliveries, schema.quarantine),
+        *(schema.results, schema.result_objects, schema.deliveries, schema.quarantine, schema.image_annotations),
     ):
         connection.execute(table.delete().where(table.c.study_instance_uid == study_instance_uid))
     stone = schema.tombstones

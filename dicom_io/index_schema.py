@@ -122,6 +122,15 @@ tombstones = sa.Table(
     _time("erased_at", nullable=True),
     _integer("instances"),
 )
+# What people and programs saw: see annotations.py.
+image_annotations = sa.Table(
+    "annotations",
+    metadata,
+    _text("annotation_uid", key=True),
+    *map(_text, ("study_instance_uid", "series_instance_uid", "sop_instance_uid")),
+    _integer("frame"),
+    *map(_text, ("scheme", "code", "meaning", "presence", "outline", "annotator")),
+)
 # The DICOM objects of results, read from their files when they are first asked for: see result_rows.py.
 result_objects = sa.Table(
     "result_objects",
@@ -198,6 +207,14 @@ MIGRATIONS: Sequence[Migration] = (
     (
         "ALTER TABLE instances ADD COLUMN pixel_sha256 TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE instances ADD COLUMN signed INTEGER NOT NULL DEFAULT 0",
+    ),
+    (
+        """CREATE TABLE annotations (
+            annotation_uid TEXT PRIMARY KEY NOT NULL, study_instance_uid TEXT NOT NULL,
+            series_instance_uid TEXT NOT NULL, sop_instance_uid TEXT NOT NULL, frame INTEGER NOT NULL,
+            scheme TEXT NOT NULL, code TEXT NOT NULL, meaning TEXT NOT NULL, presence TEXT NOT NULL,
+            outline TEXT NOT NULL, annotator TEXT NOT NULL)""",
+        "CREATE INDEX annotations_of_a_study ON annotations (study_instance_uid)",
     ),
 )
 

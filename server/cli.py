@@ -17,6 +17,7 @@ from radserve.decoding import DecodingOptions, DecodingStrategy
 from radserve.errors import RadserveError
 from radserve.findings import ClinicalContext, LaboratoryValue
 from radserve.pipelines.authoring import ReportOptions
+from radserve.server.annotation_commands import annotations_app
 from radserve.server.compress_commands import register as register_compress
 from radserve.server.console import PackDirs, settings_of, stderr, stdout
 from radserve.server.context.read import combined, read_context_file
@@ -38,6 +39,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(rules_app, name="rules")
 app.add_typer(store_app, name="store")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(annotations_app, name="annotations")
 app.command("pull")(pull)
 
 # An embedded server answers one command: it keeps no records elsewhere and starts no work by itself.

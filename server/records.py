@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from radserve.dicom_io.annotations import AnnotationTable
 from radserve.dicom_io.database import Database, sqlite_url
 from radserve.dicom_io.index import StudyIndex
 from radserve.dicom_io.outbox_ledger import SqlOutboxLedger
@@ -25,6 +26,7 @@ class Records:
     """Everything that is remembered of studies besides their files."""
 
     index: StudyIndex
+    annotations: AnnotationTable
     ledger: SqlWorkLedger
     outbox: SqlOutboxLedger
     progress: SqlStudyProgress
@@ -56,6 +58,7 @@ async def opened_records(settings: Settings) -> AsyncIterator[Records]:
     try:
         yield Records(
             index=StudyIndex(database),
+            annotations=AnnotationTable(database),
             ledger=ledger,
             outbox=SqlOutboxLedger(database, settings.node_name),
             progress=SqlStudyProgress(database),

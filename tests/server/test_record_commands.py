@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from radserve.dicom_io.store import StudyStore
+from radserve.dicom_io.write_sr import write_sr
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.pipelines.rules import RuleSet
 from radserve.references import StudyRef
@@ -22,6 +23,7 @@ from radserve.server.settings import Settings
 from radserve.server.study_work import site_rules
 from radserve.work import QuarantineEntry, QuarantineKind, StudyState
 from tests.support.dicoms import cr, save, uid
+from tests.support.results import sample_image, sample_result
 from tests.support.workflow import InlineWorkers, instance
 
 STUDY = uid("study", "s")
@@ -141,6 +143,18 @@ def test_a_changed_pixel_is_found_by_verifying(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     shown = call("store", "verify", "--data-dir", tmp_path, "--study", STUDY, code=1)
     assert "1 damaged" in shown and path.stem in shown and "pixels" in shown
+
+
+def test_annotations_come_in_from_an_sr_and_go_out_as_a_table_and_back(tmp_path: Path) -> None:
+    document = tmp_path / "sr.dcm"
+    document.write_bytes(write_sr(sample_result(sample_image(cr(np.zeros((60, 80), np.uint16))))))
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    assert "2 annotations read, 2 of them new" in call("annotations", "import", document, "--data-dir", tmp_path / "a")
+    assert "2 annotations are in" in call("annotations", "export", first, "--data-dir", tmp_path / "a")
+    assert "2 annotations read, 2 of them new" in call("annotations", "import", first, "--data-dir", tmp_path / "b")
+    assert "2 annotations read, 0 of them new" in call("annotations", "import", first, "--data-dir", tmp_path / "b")
+    call("annotations", "export", second, "--data-dir", tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_the_index_is_rebuilt_from_the_files(tmp_path: Path) -> None:
