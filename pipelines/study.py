@@ -17,13 +17,15 @@ from radserve.findings import (
     ResultWarning,
     SeriesSummary,
     StudyResult,
+    TaskAnswer,
     WarningCode,
 )
 from radserve.image import Image
 from radserve.models.pack import ModelPack
-from radserve.models.pack_types import PackInput
+from radserve.models.pack_types import PackInput, PromptScoring
 from radserve.pipelines.authoring import DescribedSeries, ReportAuthor, ReportOptions, ReportText, ReviewedText
 from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
+from radserve.pipelines.consistency import consistency_warnings
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.draft import SeriesDraft, compose_draft, template_sections
 from radserve.pipelines.foreign import check_findings, gauge
@@ -135,6 +137,7 @@ class StudyAnalyser:
         warnings = [*self.notices, *request.warnings, *self._check(plans, request.context)]
         outcomes, unread = await self._find_all(plans, watch, deadline)
         warnings += [warning for outcome in outcomes for warning in outcome.warnings] + unread
+        warnings += [warning for outcome in outcomes for warning in consistency_warnings(outcome.findings)]
         drafts: list[SeriesDraft] = []
         generation: GenerationRecord | None = None
         if request.report:
@@ -167,6 +170,8 @@ class StudyAnalyser:
                 timings_ms=watch.timings_ms(),
                 warnings=tuple(dict.fromkeys(warnings)),
                 generation=generation,
+                prompts=self.prompts.record,
+                tasks=self._tasks(outcomes),
             ),
             images,
         )
@@ -210,6 +215,9 @@ class StudyAnalyser:
                 continue
             warnings += check_intended_use(plan.use, plan.acquisition, context, self.policy)
             warnings += check_conflicts(plan.acquisition, context)
+        if not self.prompts.calibrated:
+            message = "The prompt set of the request is not the pack's own: its thresholds were not set with it."
+            warnings.append(ResultWarning(WarningCode.PROMPTS_NOT_CALIBRATED, message))
         if context.prior_study_instance_uid:
             message = "The prior study named in the request was not compared: this model reads one study."
             warnings.append(ResultWarning(WarningCode.PRIOR_NOT_COMPARED, message))
@@ -323,6 +331,18 @@ class StudyAnalyser:
         async with aclosing(self.author.write(described, options, deadline)) as events:
             async for event in events:
                 yield event
+
+    def _tasks(self, outcomes: Sequence[_SeriesOutcome]) -> tuple[TaskAnswer, ...]:
+        """The further tasks of the prompt set, answered on each series' key frame without another run of the encoder."""
+        scales = [label.scoring.logit_scale for label in self.pack.labels if isinstance(label.scoring, PromptScoring)]
+        if not (self.prompts.tasks and scales):
+            return ()
+        return tuple(
+            answer
+            for each in outcomes
+            if each.key_frame
+            for answer in self.prompts.answer(each.plan.series_instance_uid, each.key_frame.embedding, scales[0])
+        )
 
     def _draft(self, outcome: _SeriesOutcome, text: ReviewedText | None, wording: Wording) -> SeriesDraft:
         if text is None:

@@ -34,6 +34,7 @@ from radserve.server.destinations import site_senders
 from radserve.server.dimse import dimse_listener
 from radserve.server.operation.leases import MakeAnalyser
 from radserve.server.packs import site_catalogue
+from radserve.server.prompt_library import PromptLibrary
 from radserve.server.records import opened_records
 from radserve.server.retention import retention
 from radserve.server.rpc.inference_service import InferenceService
@@ -131,7 +132,9 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         await stack.enter_async_context(performing(settings, store, records))
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent_requests)
         study_pb2_grpc.add_StudyServiceServicer_to_server(StudyService(store), server)
-        inference = InferenceService(stores, serving.packs, ArtifactWriter(decoders))
+        inference = InferenceService(
+            stores, serving.packs, PromptLibrary(settings.prompt_dirs), ArtifactWriter(decoders)
+        )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
         models = ModelService(serving.packs, serving.runner)
         model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)

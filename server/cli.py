@@ -25,6 +25,7 @@ from radserve.server.doctor import examine
 from radserve.server.infer import InferOutcome, InferRequest, failure_lines, infer
 from radserve.server.models_commands import models_app
 from radserve.server.operation_commands import register as register_operation
+from radserve.server.prompt_commands import prompts_app
 from radserve.server.pull_command import pull
 from radserve.server.record_commands import quarantine_app, store_app
 from radserve.server.rules_commands import rules_app
@@ -40,6 +41,7 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(store_app, name="store")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(annotations_app, name="annotations")
+app.add_typer(prompts_app, name="prompts")
 app.command("pull")(pull)
 
 # An embedded server answers one command: it keeps no records elsewhere and starts no work by itself.
@@ -85,6 +87,7 @@ def infer_command(
     sex: Annotated[str, typer.Option(help="M, F or O.")] = "",
     lab: Annotated[list[str] | None, typer.Option(help="NAME=VALUE[ UNIT]; repeatable.")] = None,
     prior: Annotated[str, typer.Option(help="Study Instance UID of a prior study.")] = "",
+    prompts: Annotated[str, typer.Option(help="A prompt set of the server's site; empty: the pack's own.")] = "",
     language: Annotated[str, typer.Option(help="Language of the report: en, or zh where the pack writes it.")] = "en",
     decoding: Annotated[DecodingStrategy, typer.Option(help="How tokens are chosen.")] = DecodingStrategy.GREEDY,
     beams: Annotated[int, typer.Option(help="beam: texts side by side.")] = 4,
@@ -103,7 +106,7 @@ def infer_command(
     if context_file:
         context = combined(context, read_context_file(context_file))
     options = DecodingOptions(decoding, beams, length_penalty, temperature, top_k, top_p, seed)
-    request = InferRequest(tuple(paths), out, pack, context, ReportOptions(language, options))
+    request = InferRequest(tuple(paths), out, pack, context, ReportOptions(language, options), prompts)
     settings = settings_of(port=0, triton_url=triton, pack_dirs=pack_dir)
     _log_to_console("ERROR")
     outcome = asyncio.run(_infer(request, server, settings))

@@ -110,7 +110,12 @@ class RadserveClient(_Client):
         return [*sent, *unreadable]
 
     async def analyse(
-        self, study_instance_uid: str, pack: str, context: ClinicalContext, options: ReportOptions | None = None
+        self,
+        study_instance_uid: str,
+        pack: str,
+        context: ClinicalContext,
+        options: ReportOptions | None = None,
+        prompt_set: str = "",
     ) -> AsyncIterator[AnalysisEvent]:
         """Yield text pieces, the result message, then the artifacts of one study."""
         request = inference_pb2.AnalyseStudyRequest(
@@ -118,6 +123,7 @@ class RadserveClient(_Client):
                 study_instance_uid=study_instance_uid,
                 pack=pack,
                 context=context_to_message(context),
+                prompt_set=prompt_set,
                 report_options=report_options_to_message(options or ReportOptions()),
             )
         )

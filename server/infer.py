@@ -48,6 +48,7 @@ class InferRequest:
     pack: str = ""
     context: ClinicalContext = field(default_factory=ClinicalContext)
     options: ReportOptions = field(default_factory=ReportOptions)
+    prompt_set: str = ""
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ async def _analyse(
 ) -> None:
     artifacts: list[Artifact] = []
     result: common_pb2.StudyResult | None = None
-    async for event in client.analyse(uid, request.pack, request.context, request.options):
+    async for event in client.analyse(uid, request.pack, request.context, request.options, request.prompt_set):
         if isinstance(event, TextPiece):
             if stream_text:
                 console.out(event.text, end="", highlight=False)

@@ -29,6 +29,8 @@ def result_to_json(result: StudyResult) -> dict[str, Any]:
         | {"laboratory_values": [asdict(v) for v in result.context.laboratory_values]},
         "timings_ms": dict(result.timings_ms),
         "generation": _generation(result.generation) if result.generation else None,
+        "prompts": asdict(result.prompts) if result.prompts else None,
+        "tasks": [asdict(each) | {"scores": dict(each.scores)} for each in result.tasks],
         "warnings": [{"code": warning.code.value, "message": warning.message} for warning in result.warnings],
     }
 

@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     intended_use: Literal["warn", "strict"] = Field(
         "warn", description="outside a pack's intended use: a result with a warning, or a refusal"
     )
+    prompt_dirs: tuple[Path, ...] = Field((), description="folders with prompt sets of the site, as a JSON list")
     never_allowed_file: Path | None = Field(
         None, description="claims that no generated text may make (TOML), added to those that come with radserve"
     )

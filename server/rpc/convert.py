@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from radserve._checks import invalid
 from radserve.decoding import DecodingOptions, DecodingStrategy
@@ -14,10 +15,12 @@ from radserve.findings import (
     HeatMap,
     LaboratoryValue,
     PackRef,
+    PromptRecord,
     Region,
     Report,
     SeriesSummary,
     StudyResult,
+    TaskAnswer,
 )
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput
@@ -158,6 +161,21 @@ def _generation(record: GenerationRecord) -> common_pb2.GenerationRecord:
     )
 
 
+def _prompts(record: PromptRecord) -> common_pb2.PromptRecord:
+    fields = {
+        name: getattr(record, name) for name in ("id", "version", "sha256", "language", "mode", "ontology_version")
+    }
+    labels = [common_pb2.LabelPromptRecord(**asdict(each)) for each in record.labels]
+    return common_pb2.PromptRecord(**fields, labels=labels)
+
+
+def _task(answer: TaskAnswer) -> common_pb2.TaskAnswer:
+    scores = [common_pb2.OptionScore(option=option, score=score) for option, score in answer.scores]
+    return common_pb2.TaskAnswer(
+        task=answer.task, series_instance_uid=answer.series_instance_uid, option=answer.option, scores=scores
+    )
+
+
 def result_to_message(result: StudyResult) -> common_pb2.StudyResult:
     return common_pb2.StudyResult(
         study_instance_uid=result.study_instance_uid,
@@ -170,6 +188,8 @@ def result_to_message(result: StudyResult) -> common_pb2.StudyResult:
         warnings=[common_pb2.ResultWarning(code=each.code, message=each.message) for each in result.warnings],
         timings=[common_pb2.StageTiming(stage=stage, milliseconds=ms) for stage, ms in result.timings_ms],
         generation=_generation(result.generation) if result.generation else None,
+        prompts=_prompts(result.prompts) if result.prompts else None,
+        tasks=[_task(each) for each in result.tasks],
     )
 
 

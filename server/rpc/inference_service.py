@@ -19,6 +19,7 @@ from radserve.ports import ReportWriter
 from radserve.references import StudyRef
 from radserve.server.context.read import combined, read_context
 from radserve.server.operation.served import ServedPacks
+from radserve.server.prompt_library import PromptLibrary
 from radserve.server.rpc.convert import context_from_message, report_options_from_message, result_to_message
 from radserve.server.rpc.errors import Context, answered, streamed
 from radserve.server.stores import Stores
@@ -30,9 +31,10 @@ ARTIFACT_CHUNK = 1 << 20
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     """Serves radserve.v1.InferenceService."""
 
-    def __init__(self, stores: Stores, packs: ServedPacks, writer: ReportWriter) -> None:
+    def __init__(self, stores: Stores, packs: ServedPacks, prompts: PromptLibrary, writer: ReportWriter) -> None:
         self._stores = stores
         self._packs = packs
+        self._prompts = prompts
         self._writer = writer
 
     async def ClassifyLesions(
@@ -95,7 +97,11 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         options = report_options_from_message(message.report_options)
         async with (
             self._packs.lease(message.pack) as analyser,
-            self._opened(message, analyser) as (study_analyser, study, series_instance_uid),
+            self._opened(message, await self._prompts.applied(analyser, message.prompt_set)) as (
+                study_analyser,
+                study,
+                series_instance_uid,
+            ),
         ):
             request = AnalysisRequest(study, series_instance_uid, clinical, report, options, warnings)
             async with aclosing(study_analyser.analyse(request, deadline)) as events:

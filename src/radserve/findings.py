@@ -180,6 +180,8 @@ class WarningCode(StrEnum):
     PACK_NOT_PROMOTED = "PACK_NOT_PROMOTED"
     OUT_OF_DISTRIBUTION = "OUT_OF_DISTRIBUTION"
     CANNOT_ASSESS = "CANNOT_ASSESS"
+    INCONSISTENT_FINDINGS = "INCONSISTENT_FINDINGS"
+    PROMPTS_NOT_CALIBRATED = "PROMPTS_NOT_CALIBRATED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,40 @@ class PackRef:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelPromptRecord:
+    """The texts by which a label was asked for: those of the prompt set, and those that knowledge added to them."""
+
+    label: str
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+    added_positive: tuple[str, ...] = ()
+    added_negative: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """Which prompt set was used: id, version, the SHA-256 (hex) over all of it; `ontology_version` where expanded."""
+
+    id: str
+    version: str
+    sha256: str
+    language: str
+    mode: str
+    ontology_version: str
+    labels: tuple[LabelPromptRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAnswer:
+    """The answer to a further task of a prompt set for one series: `scores` by option, not calibrated, sum 1."""
+
+    task: str
+    series_instance_uid: str
+    option: str
+    scores: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRecord:
     """How the texts of a report were written, and what the checker found in them.
 
@@ -307,6 +343,8 @@ class StudyResult:
     warnings: tuple[ResultWarning, ...] = ()
     revision: int = 1
     generation: GenerationRecord | None = None
+    prompts: PromptRecord | None = None
+    tasks: tuple[TaskAnswer, ...] = ()
     predecessor: InstanceRef | None = None
 
     def __post_init__(self) -> None:

@@ -22,14 +22,17 @@ from radserve.findings import (
     Finding,
     GenerationRecord,
     HeatMap,
+    LabelPromptRecord,
     LaboratoryValue,
     PackRef,
+    PromptRecord,
     Region,
     Report,
     ReportSection,
     ResultWarning,
     SeriesSummary,
     StudyResult,
+    TaskAnswer,
     WarningCode,
 )
 from radserve.geometry import SpatialTransform
@@ -135,6 +138,16 @@ def sample_result(*images: Image, **fields: Any) -> StudyResult:
         "timings_ms": (("decode", 12.5), ("infer", 30.0)),
         "warnings": (ResultWarning(WarningCode.INTENDED_USE_UNKNOWN, "The age is not known."),),
         "generation": GenerationRecord("en", "beam", (("beams", 4),), "1.0", "ab" * 32, 2, 1, 7, (("unsupported", 1),)),
+        "prompts": PromptRecord(
+            "cxr",
+            "1",
+            "cd" * 32,
+            "en",
+            "contrastive",
+            "1.0",
+            (LabelPromptRecord("Pneumonia", ("a",), ("b",), ("c",), ("d",)),),
+        ),
+        "tasks": (TaskAnswer("view", first.instance.series_instance_uid, "PA", (("PA", 0.75), ("AP", 0.25))),),
         **fields,
     }
     return StudyResult(**given)

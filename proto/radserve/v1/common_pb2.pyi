@@ -214,8 +214,60 @@ class GenerationRecord(_message.Message):
     faults: _containers.ScalarMap[str, int]
     def __init__(self, language: _Optional[str] = ..., strategy: _Optional[str] = ..., parameters: _Optional[_Mapping[str, float]] = ..., never_allowed_version: _Optional[str] = ..., never_allowed_sha256: _Optional[str] = ..., texts: _Optional[int] = ..., withheld: _Optional[int] = ..., sentences: _Optional[int] = ..., faults: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
+class LabelPromptRecord(_message.Message):
+    __slots__ = ("label", "positive", "negative", "added_positive", "added_negative")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_FIELD_NUMBER: _ClassVar[int]
+    ADDED_POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    ADDED_NEGATIVE_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    positive: _containers.RepeatedScalarFieldContainer[str]
+    negative: _containers.RepeatedScalarFieldContainer[str]
+    added_positive: _containers.RepeatedScalarFieldContainer[str]
+    added_negative: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, label: _Optional[str] = ..., positive: _Optional[_Iterable[str]] = ..., negative: _Optional[_Iterable[str]] = ..., added_positive: _Optional[_Iterable[str]] = ..., added_negative: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PromptRecord(_message.Message):
+    __slots__ = ("id", "version", "sha256", "language", "mode", "ontology_version", "labels")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    ONTOLOGY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    version: str
+    sha256: str
+    language: str
+    mode: str
+    ontology_version: str
+    labels: _containers.RepeatedCompositeFieldContainer[LabelPromptRecord]
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[str] = ..., sha256: _Optional[str] = ..., language: _Optional[str] = ..., mode: _Optional[str] = ..., ontology_version: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[LabelPromptRecord, _Mapping]]] = ...) -> None: ...
+
+class OptionScore(_message.Message):
+    __slots__ = ("option", "score")
+    OPTION_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    option: str
+    score: float
+    def __init__(self, option: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
+
+class TaskAnswer(_message.Message):
+    __slots__ = ("task", "series_instance_uid", "option", "scores")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    SERIES_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
+    OPTION_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    series_instance_uid: str
+    option: str
+    scores: _containers.RepeatedCompositeFieldContainer[OptionScore]
+    def __init__(self, task: _Optional[str] = ..., series_instance_uid: _Optional[str] = ..., option: _Optional[str] = ..., scores: _Optional[_Iterable[_Union[OptionScore, _Mapping]]] = ...) -> None: ...
+
 class StudyResult(_message.Message):
-    __slots__ = ("study_instance_uid", "series", "findings", "report", "pack", "context", "status", "warnings", "timings", "generation")
+    __slots__ = ("study_instance_uid", "series", "findings", "report", "pack", "context", "status", "warnings", "timings", "generation", "prompts", "tasks")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     SERIES_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +278,8 @@ class StudyResult(_message.Message):
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
     study_instance_uid: str
     series: _containers.RepeatedCompositeFieldContainer[SeriesSummary]
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
@@ -236,4 +290,6 @@ class StudyResult(_message.Message):
     warnings: _containers.RepeatedCompositeFieldContainer[ResultWarning]
     timings: _containers.RepeatedCompositeFieldContainer[StageTiming]
     generation: GenerationRecord
-    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Iterable[_Union[SeriesSummary, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., pack: _Optional[_Union[PackReference, _Mapping]] = ..., context: _Optional[_Union[ClinicalContext, _Mapping]] = ..., status: _Optional[str] = ..., warnings: _Optional[_Iterable[_Union[ResultWarning, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., generation: _Optional[_Union[GenerationRecord, _Mapping]] = ...) -> None: ...
+    prompts: PromptRecord
+    tasks: _containers.RepeatedCompositeFieldContainer[TaskAnswer]
+    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Iterable[_Union[SeriesSummary, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., pack: _Optional[_Union[PackReference, _Mapping]] = ..., context: _Optional[_Union[ClinicalContext, _Mapping]] = ..., status: _Optional[str] = ..., warnings: _Optional[_Iterable[_Union[ResultWarning, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., generation: _Optional[_Union[GenerationRecord, _Mapping]] = ..., prompts: _Optional[_Union[PromptRecord, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[TaskAnswer, _Mapping]]] = ...) -> None: ...

@@ -25,41 +25,41 @@ _sym_db = _symbol_database.Default()
 from radserve.v1 import common_pb2 as radserve_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bradserve/v1/inference.proto\x12\x0bradserve.v1\x1a\x18radserve/v1/common.proto\"$\n\x0fInlineInstances\x12\x11\n\tinstances\x18\x01 \x03(\x0c\"I\n\x0eSeriesSelector\x12\x1a\n\x12study_instance_uid\x18\x01 \x01(\t\x12\x1b\n\x13series_instance_uid\x18\x02 \x01(\t\"\xa1\x02\n\rAnalysisInput\x12\x1c\n\x12study_instance_uid\x18\x01 \x01(\tH\x00\x12-\n\x06series\x18\x02 \x01(\x0b\x32\x1b.radserve.v1.SeriesSelectorH\x00\x12.\n\x06inline\x18\x03 \x01(\x0b\x32\x1c.radserve.v1.InlineInstancesH\x00\x12\x0c\n\x04pack\x18\x04 \x01(\t\x12-\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x1c.radserve.v1.ClinicalContext\x12\x18\n\x10\x63ontext_document\x18\x06 \x01(\x0c\x12\x32\n\x0ereport_options\x18\x0b \x01(\x0b\x32\x1a.radserve.v1.ReportOptionsB\x08\n\x06source\"\xba\x02\n\x0f\x44\x65\x63odingOptions\x12/\n\x08strategy\x18\x01 \x01(\x0e\x32\x1d.radserve.v1.DecodingStrategy\x12\x12\n\x05\x62\x65\x61ms\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x12\n\x05top_p\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x11\n\x04seed\x18\x07 \x01(\x03H\x05\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x08 \x01(\x05H\x06\x88\x01\x01\x42\x08\n\x06_beamsB\x11\n\x0f_length_penaltyB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x07\n\x05_seedB\r\n\x0b_max_tokens\"Q\n\rReportOptions\x12\x10\n\x08language\x18\x01 \x01(\t\x12.\n\x08\x64\x65\x63oding\x18\x02 \x01(\x0b\x32\x1c.radserve.v1.DecodingOptions\"C\n\x16\x43lassifyLesionsRequest\x12)\n\x05input\x18\x01 \x01(\x0b\x32\x1a.radserve.v1.AnalysisInput\"C\n\x17\x43lassifyLesionsResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.radserve.v1.StudyResult\"B\n\x15GenerateReportRequest\x12)\n\x05input\x18\x01 \x01(\x0b\x32\x1a.radserve.v1.AnalysisInput\"8\n\x0bReportPiece\x12\x1b\n\x13series_instance_uid\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"x\n\x16GenerateReportResponse\x12)\n\x05piece\x18\x01 \x01(\x0b\x32\x18.radserve.v1.ReportPieceH\x00\x12*\n\x06result\x18\x02 \x01(\x0b\x32\x18.radserve.v1.StudyResultH\x00\x42\x07\n\x05\x65vent\"@\n\x13\x41nalyseStudyRequest\x12)\n\x05input\x18\x01 \x01(\x0b\x32\x1a.radserve.v1.AnalysisInput\"M\n\rArtifactChunk\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\xa6\x01\n\x14\x41nalyseStudyResponse\x12)\n\x05piece\x18\x01 \x01(\x0b\x32\x18.radserve.v1.ReportPieceH\x00\x12*\n\x06result\x18\x02 \x01(\x0b\x32\x18.radserve.v1.StudyResultH\x00\x12.\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x1a.radserve.v1.ArtifactChunkH\x00\x42\x07\n\x05\x65vent*\x8d\x01\n\x10\x44\x65\x63odingStrategy\x12!\n\x1d\x44\x45\x43ODING_STRATEGY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45\x43ODING_STRATEGY_GREEDY\x10\x01\x12\x1a\n\x16\x44\x45\x43ODING_STRATEGY_BEAM\x10\x02\x12\x1c\n\x18\x44\x45\x43ODING_STRATEGY_SAMPLE\x10\x03\x32\xa4\x02\n\x10InferenceService\x12\\\n\x0f\x43lassifyLesions\x12#.radserve.v1.ClassifyLesionsRequest\x1a$.radserve.v1.ClassifyLesionsResponse\x12[\n\x0eGenerateReport\x12\".radserve.v1.GenerateReportRequest\x1a#.radserve.v1.GenerateReportResponse0\x01\x12U\n\x0c\x41nalyseStudy\x12 .radserve.v1.AnalyseStudyRequest\x1a!.radserve.v1.AnalyseStudyResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bradserve/v1/inference.proto\x12\x0bradserve.v1\x1a\x18radserve/v1/common.proto\"$\n\x0fInlineInstances\x12\x11\n\tinstances\x18\x01 \x03(\x0c\"I\n\x0eSeriesSelector\x12\x1a\n\x12study_instance_uid\x18\x01 \x01(\t\x12\x1b\n\x13series_instance_uid\x18\x02 \x01(\t\"\xb5\x02\n\rAnalysisInput\x12\x1c\n\x12study_instance_uid\x18\x01 \x01(\tH\x00\x12-\n\x06series\x18\x02 \x01(\x0b\x32\x1b.radserve.v1.SeriesSelectorH\x00\x12.\n\x06inline\x18\x03 \x01(\x0b\x32\x1c.radserve.v1.InlineInstancesH\x00\x12\x0c\n\x04pack\x18\x04 \x01(\t\x12-\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x1c.radserve.v1.ClinicalContext\x12\x18\n\x10\x63ontext_document\x18\x06 \x01(\x0c\x12\x12\n\nprompt_set\x18\n \x01(\t\x12\x32\n\x0ereport_options\x18\x0b \x01(\x0b\x32\x1a.radserve.v1.ReportOptionsB\x08\n\x06source\"\xba\x02\n\x0f\x44\x65\x63odingOptions\x12/\n\x08strategy\x18\x01 \x01(\x0e\x32\x1d.radserve.v1.DecodingStrategy\x12\x12\n\x05\x62\x65\x61ms\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x12\n\x05top_p\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x11\n\x04seed\x18\x07 \x01(\x03H\x05\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x08 \x01(\x05H\x06\x88\x01\x01\x42\x08\n\x06_beamsB\x11\n\x0f_length_penaltyB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x07\n\x05_seedB\r\n\x0b_max_tokens\"Q\n\rReportOptions\x12\x10\n\x08language\x18\x01 \x01(\t\x12.\n\x08\x64\x65\x63oding\x18\x02 \x01(\x0b\x32\x1c.radserve.v1.DecodingOptions\"C\n\x16\x43lassifyLesionsRequest\x12)\n\x05input\x18\x01 \x01(\x0b\x32\x1a.radserve.v1.AnalysisInput\"C\n\x17\x43lassifyLesionsResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.radserve.v1.StudyResult\"B\n\x15GenerateReportRequest\x12)\n\x05input\x18\x01 \x01(\x0b\x32\x1a.radserve.v1.AnalysisInput\"8\n\x0bReportPiece\x12\x1b\n\x13series_instance_uid\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"x\n\x16GenerateReportResponse\x12)\n\x05piece\x18\x01 \x01(\x0b\x32\x18.radserve.v1.ReportPieceH\x00\x12*\n\x06result\x18\x02 \x01(\x0b\x32\x18.radserve.v1.StudyResultH\x00\x42\x07\n\x05\x65vent\"@\n\x13\x41nalyseStudyRequest\x12)\n\x05input\x18\x01 \x01(\x0b\x32\x1a.radserve.v1.AnalysisInput\"M\n\rArtifactChunk\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\xa6\x01\n\x14\x41nalyseStudyResponse\x12)\n\x05piece\x18\x01 \x01(\x0b\x32\x18.radserve.v1.ReportPieceH\x00\x12*\n\x06result\x18\x02 \x01(\x0b\x32\x18.radserve.v1.StudyResultH\x00\x12.\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x1a.radserve.v1.ArtifactChunkH\x00\x42\x07\n\x05\x65vent*\x8d\x01\n\x10\x44\x65\x63odingStrategy\x12!\n\x1d\x44\x45\x43ODING_STRATEGY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45\x43ODING_STRATEGY_GREEDY\x10\x01\x12\x1a\n\x16\x44\x45\x43ODING_STRATEGY_BEAM\x10\x02\x12\x1c\n\x18\x44\x45\x43ODING_STRATEGY_SAMPLE\x10\x03\x32\xa4\x02\n\x10InferenceService\x12\\\n\x0f\x43lassifyLesions\x12#.radserve.v1.ClassifyLesionsRequest\x1a$.radserve.v1.ClassifyLesionsResponse\x12[\n\x0eGenerateReport\x12\".radserve.v1.GenerateReportRequest\x1a#.radserve.v1.GenerateReportResponse0\x01\x12U\n\x0c\x41nalyseStudy\x12 .radserve.v1.AnalyseStudyRequest\x1a!.radserve.v1.AnalyseStudyResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'radserve.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DECODINGSTRATEGY']._serialized_start=1576
-  _globals['_DECODINGSTRATEGY']._serialized_end=1717
+  _globals['_DECODINGSTRATEGY']._serialized_start=1596
+  _globals['_DECODINGSTRATEGY']._serialized_end=1737
   _globals['_INLINEINSTANCES']._serialized_start=70
   _globals['_INLINEINSTANCES']._serialized_end=106
   _globals['_SERIESSELECTOR']._serialized_start=108
   _globals['_SERIESSELECTOR']._serialized_end=181
   _globals['_ANALYSISINPUT']._serialized_start=184
-  _globals['_ANALYSISINPUT']._serialized_end=473
-  _globals['_DECODINGOPTIONS']._serialized_start=476
-  _globals['_DECODINGOPTIONS']._serialized_end=790
-  _globals['_REPORTOPTIONS']._serialized_start=792
-  _globals['_REPORTOPTIONS']._serialized_end=873
-  _globals['_CLASSIFYLESIONSREQUEST']._serialized_start=875
-  _globals['_CLASSIFYLESIONSREQUEST']._serialized_end=942
-  _globals['_CLASSIFYLESIONSRESPONSE']._serialized_start=944
-  _globals['_CLASSIFYLESIONSRESPONSE']._serialized_end=1011
-  _globals['_GENERATEREPORTREQUEST']._serialized_start=1013
-  _globals['_GENERATEREPORTREQUEST']._serialized_end=1079
-  _globals['_REPORTPIECE']._serialized_start=1081
-  _globals['_REPORTPIECE']._serialized_end=1137
-  _globals['_GENERATEREPORTRESPONSE']._serialized_start=1139
-  _globals['_GENERATEREPORTRESPONSE']._serialized_end=1259
-  _globals['_ANALYSESTUDYREQUEST']._serialized_start=1261
-  _globals['_ANALYSESTUDYREQUEST']._serialized_end=1325
-  _globals['_ARTIFACTCHUNK']._serialized_start=1327
-  _globals['_ARTIFACTCHUNK']._serialized_end=1404
-  _globals['_ANALYSESTUDYRESPONSE']._serialized_start=1407
-  _globals['_ANALYSESTUDYRESPONSE']._serialized_end=1573
-  _globals['_INFERENCESERVICE']._serialized_start=1720
-  _globals['_INFERENCESERVICE']._serialized_end=2012
+  _globals['_ANALYSISINPUT']._serialized_end=493
+  _globals['_DECODINGOPTIONS']._serialized_start=496
+  _globals['_DECODINGOPTIONS']._serialized_end=810
+  _globals['_REPORTOPTIONS']._serialized_start=812
+  _globals['_REPORTOPTIONS']._serialized_end=893
+  _globals['_CLASSIFYLESIONSREQUEST']._serialized_start=895
+  _globals['_CLASSIFYLESIONSREQUEST']._serialized_end=962
+  _globals['_CLASSIFYLESIONSRESPONSE']._serialized_start=964
+  _globals['_CLASSIFYLESIONSRESPONSE']._serialized_end=1031
+  _globals['_GENERATEREPORTREQUEST']._serialized_start=1033
+  _globals['_GENERATEREPORTREQUEST']._serialized_end=1099
+  _globals['_REPORTPIECE']._serialized_start=1101
+  _globals['_REPORTPIECE']._serialized_end=1157
+  _globals['_GENERATEREPORTRESPONSE']._serialized_start=1159
+  _globals['_GENERATEREPORTRESPONSE']._serialized_end=1279
+  _globals['_ANALYSESTUDYREQUEST']._serialized_start=1281
+  _globals['_ANALYSESTUDYREQUEST']._serialized_end=1345
+  _globals['_ARTIFACTCHUNK']._serialized_start=1347
+  _globals['_ARTIFACTCHUNK']._serialized_end=1424
+  _globals['_ANALYSESTUDYRESPONSE']._serialized_start=1427
+  _globals['_ANALYSESTUDYRESPONSE']._serialized_end=1593
+  _globals['_INFERENCESERVICE']._serialized_start=1740
+  _globals['_INFERENCESERVICE']._serialized_end=2032
 # @@protoc_insertion_point(module_scope)

@@ -34,13 +34,14 @@ class SeriesSelector(_message.Message):
     def __init__(self, study_instance_uid: _Optional[str] = ..., series_instance_uid: _Optional[str] = ...) -> None: ...
 
 class AnalysisInput(_message.Message):
-    __slots__ = ("study_instance_uid", "series", "inline", "pack", "context", "context_document", "report_options")
+    __slots__ = ("study_instance_uid", "series", "inline", "pack", "context", "context_document", "prompt_set", "report_options")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     SERIES_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
     PACK_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_SET_FIELD_NUMBER: _ClassVar[int]
     REPORT_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     study_instance_uid: str
     series: SeriesSelector
@@ -48,8 +49,9 @@ class AnalysisInput(_message.Message):
     pack: str
     context: _common_pb2.ClinicalContext
     context_document: bytes
+    prompt_set: str
     report_options: ReportOptions
-    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Union[SeriesSelector, _Mapping]] = ..., inline: _Optional[_Union[InlineInstances, _Mapping]] = ..., pack: _Optional[str] = ..., context: _Optional[_Union[_common_pb2.ClinicalContext, _Mapping]] = ..., context_document: _Optional[bytes] = ..., report_options: _Optional[_Union[ReportOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Union[SeriesSelector, _Mapping]] = ..., inline: _Optional[_Union[InlineInstances, _Mapping]] = ..., pack: _Optional[str] = ..., context: _Optional[_Union[_common_pb2.ClinicalContext, _Mapping]] = ..., context_document: _Optional[bytes] = ..., prompt_set: _Optional[str] = ..., report_options: _Optional[_Union[ReportOptions, _Mapping]] = ...) -> None: ...
 
 class DecodingOptions(_message.Message):
     __slots__ = ("strategy", "beams", "length_penalty", "temperature", "top_k", "top_p", "seed", "max_tokens")
