@@ -333,7 +333,7 @@ class StudyAnalyser:
                 yield event
 
     def _tasks(self, outcomes: Sequence[_SeriesOutcome]) -> tuple[TaskAnswer, ...]:
-        """The further tasks of the prompt set, answered on each series' key frame without another run of the encoder."""
+        """The further tasks of the prompt set, answered on each series' key frame: the encoder does not run again."""
         scales = [label.scoring.logit_scale for label in self.pack.labels if isinstance(label.scoring, PromptScoring)]
         if not (self.prompts.tasks and scales):
             return ()

@@ -6,10 +6,10 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -60,8 +60,8 @@ class PromptSetFile:
     @property
     def sha256(self) -> str:
         """Over everything in it, in hex: one wording changed gives another."""
-        plain = TypeAdapter(PromptSetFile).dump_python(self, mode="json", fallback=dict)
-        return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        canonical = json.dumps(_plain(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
     def texts(self) -> dict[str, str]:
         """Every wording by the place where it stands in the file."""
@@ -102,6 +102,15 @@ def prompt_set_of_pack(pack: ModelPack) -> PromptSetFile | None:
         labels=labels,
         mode="single" if single else "contrastive",
     )
+
+
+def _plain(value: Any) -> Any:
+    """Values and mappings of values as JSON has them."""
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _templates(prompts: LabelPrompts) -> LabelTemplates:

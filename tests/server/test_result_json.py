@@ -82,7 +82,7 @@ def test_every_object_of_the_schema_is_closed_and_every_property_is_written(samp
             "$.timings_ms",
             "$.generation.parameters",
             "$.generation.faults",
-            "$.tasks[0].scores",
+            "$.tasks[].scores",
         ):  # free names, numbers only
             assert schema["additionalProperties"]["type"] in ("number", "integer")
             continue
