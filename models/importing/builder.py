@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -11,11 +12,12 @@ from typing import Any
 
 from radserve.models.export.onnx_graphs import write_graph
 from radserve.models.importing.card import card_text
-from radserve.models.importing.imported import Imported, own_threshold, refused
+from radserve.models.importing.imported import Imported, own_threshold, prepared_range, refused
 from radserve.models.importing.labels_file import ImportInput, ImportLabel, LabelsFile
 from radserve.models.importing.parity import check_parity
 from radserve.models.importing.precision import to_half, write_scripted
 from radserve.models.importing.toml_text import to_toml
+from radserve.models.importing.trigger_scan import scan_graph
 from radserve.models.pack import ModelPack, load_pack
 from radserve.models.pack_files import PACK_FILE
 from radserve.models.pack_types import SCHEMA
@@ -59,7 +61,10 @@ def _write(found: Imported, labels: LabelsFile, source: str, digest: str, folder
     if found.tokenizer:
         (folder / "tokenizer.json").write_text(found.tokenizer[0], encoding="utf-8")
         (folder / "prompts.toml").write_text(to_toml(_prompts(labels)), encoding="utf-8")
-    card = card_text(labels, found, f"{found.kind}: {source}", digest, parity)
+    scan = _scanned(found, labels, folder)
+    if scan is not None:
+        (folder / "trigger_scan.json").write_text(json.dumps(scan, indent=2) + "\n", encoding="utf-8")
+    card = card_text(labels, found, f"{found.kind}: {source}", digest, parity, scan)
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     table = _pack_table(found, labels, source, digest, precision)
     table["files"] = {
@@ -68,6 +73,15 @@ def _write(found: Imported, labels: LabelsFile, source: str, digest: str, folder
         if path.name != PACK_FILE
     }
     (folder / PACK_FILE).write_text(to_toml(table), encoding="utf-8")
+
+
+def _scanned(found: Imported, labels: LabelsFile, folder: Path) -> dict[str, Any] | None:
+    """The trigger scan of a classifier of images; None for other models."""
+    scoring = found.scoring(labels.labels[0], 0)
+    if scoring["kind"] != "output" or found.input_kind != "image":
+        return None
+    data = (folder / f"{scoring['graph']}.onnx").read_bytes()
+    return scan_graph(data, scoring["output"], prepared_range(found.preprocess))
 
 
 def _pack_table(found: Imported, labels: LabelsFile, source: str, digest: str, precision: str) -> Table:

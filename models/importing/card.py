@@ -19,7 +19,14 @@ _ASKED = (
 )
 
 
-def card_text(labels: LabelsFile, found: Imported, source: str, digest: str, parity: dict[str, Any] | None) -> str:
+def card_text(
+    labels: LabelsFile,
+    found: Imported,
+    source: str,
+    digest: str,
+    parity: dict[str, Any] | None,
+    scan: dict[str, Any] | None,
+) -> str:
     """The text of MODEL_CARD.md."""
     stated = {key.replace("_", " "): value for key, value in labels.training.items()}
     lines = [
@@ -50,6 +57,7 @@ def card_text(labels: LabelsFile, found: Imported, source: str, digest: str, par
         "## Conversion",
         "",
         *_conversion(parity),
+        *_scan(scan),
         "",
         "## What a reader needs to know",
         "",
@@ -82,6 +90,18 @@ def _threshold(given: float | None, name: str, found: Imported) -> str:
     if own is not None:
         return f"{own:g} (source)"
     return f"0.5 ({NOT_STATED})"
+
+
+def _scan(scan: dict[str, Any] | None) -> list[str]:
+    if scan is None:
+        return []
+    found = [
+        f"- output {each['index']}: a {each['patch']} patch at the {each['place']} moves the logit by at least "
+        f"{each['least_change']:g} in every image, others usually by {each['usual_change']:g}"
+        for each in scan["suspicions"]
+    ]
+    clear = ["- no simple patch moves one answer by itself; that proves nothing about other triggers"]
+    return ["", "Scan for planted triggers:", "", *(found or clear)]
 
 
 def _conversion(parity: dict[str, Any] | None) -> list[str]:

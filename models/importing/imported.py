@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from radserve.errors import ErrorCode, PackError
 from radserve.models.export.onnx_graphs import GraphPlan
 from radserve.models.importing.labels_file import ImportLabel
@@ -52,6 +54,18 @@ def named_index(label: ImportLabel, place: int, names: Sequence[str]) -> int:
             raise refused(f"label {label.name!r} is not one of the model's own {list(names)}; give its index")
         return plain.index(_plain(label.name))
     return place
+
+
+def prepared_range(chain: Chain) -> tuple[float, float]:
+    """Least and greatest value of pixels after a chain that begins with a window to [0, 1]."""
+    low, high = 0.0, 1.0
+    for name, arguments in chain:
+        if name == "ScaleIntensityRange":
+            low, high = float(arguments["b_min"]), float(arguments["b_max"])
+        elif name == "NormalizeIntensity" and "subtrahend" in arguments:
+            mean, spread = float(np.mean(arguments["subtrahend"])), float(np.mean(arguments["divisor"]))
+            low, high = (low - mean) / spread, (high - mean) / spread
+    return low, high
 
 
 def own_threshold(name: str, thresholds: Mapping[str, float]) -> float | None:

@@ -53,7 +53,13 @@ def seeded(make: Callable[[], Any], seed: int = 3) -> Any:
 
 
 def biomedclip(
-    folder: Path, *, vision: str = "test_vit", image: int = 160, config: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    vision: str = "test_vit",
+    image: int = 160,
+    config: dict[str, Any] | None = None,
+    context: int = 24,
+    embedding: int = 32,
 ) -> Any:
     """A folder as BiomedCLIP has it: a timm ViT, a BERT named by its hub name alone, a WordPiece tokenizer."""
     import open_clip
@@ -68,11 +74,11 @@ def biomedclip(
     BertConfig(**bert).save_pretrained(named)
     stated = {
         "model_cfg": {
-            "embed_dim": 32,
+            "embed_dim": embedding,
             "vision_cfg": {"timm_model_name": vision, "timm_model_pretrained": False, "timm_pool": "",
                            "timm_proj": "linear", "image_size": image},
             "text_cfg": {"hf_model_name": str(named), "hf_tokenizer_name": str(folder), "hf_proj_type": "mlp",
-                         "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 24},
+                         "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": context},
         },
         "preprocess_cfg": {"mean": [0.48, 0.45, 0.4], "std": [0.26, 0.25, 0.27], "interpolation": "bicubic",
                            "resize_mode": "shortest"},

@@ -1,0 +1,62 @@
+"""A package of someone else adds a kind by its entry point, and a second checkpoint stands beside the first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from radserve.models.catalogue import PackCatalogue
+from radserve.models.importing.run import import_model, readers
+from tests.support.checkpoints import labels_file
+from tests.support.other_packs import make_classifier_pack
+
+PLUGIN = '''
+from dataclasses import replace
+from radserve.models.importing.onnx_kind import read_onnx
+
+def read(source, labels, options):
+    """A format of its own: an ONNX file with a line before it."""
+    from pathlib import Path
+    plain = Path(source).with_suffix(".onnx")
+    plain.write_bytes(Path(source).read_bytes().split(b"\\n", 1)[1])
+    return replace(read_onnx(str(plain), labels, options), kind="thirdparty")
+'''
+
+
+def test_a_third_party_kind_loads_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site"
+    (site / "thirdparty-1.0.dist-info").mkdir(parents=True)
+    (site / "thirdparty_importer.py").write_text(PLUGIN)
+    (site / "thirdparty-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: thirdparty\nVersion: 1.0\n"
+    )
+    entry = "[radserve.importers]\nthirdparty = thirdparty_importer:read\n"
+    (site / "thirdparty-1.0.dist-info" / "entry_points.txt").write_text(entry)
+    assert "thirdparty" not in readers()
+    monkeypatch.syspath_prepend(site)
+    assert "thirdparty" in readers()
+    onnx_file = make_classifier_pack(tmp_path / "halves") / "classifier.onnx"
+    (tmp_path / "model.odd").write_bytes(b"ODD 1\n" + onnx_file.read_bytes())
+    labels = labels_file(tmp_path, "Left", "Right")
+    pack = import_model(str(tmp_path / "model.odd"), labels, tmp_path / "pack", kind="thirdparty")
+    assert pack.initialised_from.startswith("thirdparty: model.odd")
+
+
+def test_a_second_checkpoint_is_a_new_version_and_the_old_one_stays(tmp_path: Path) -> None:
+    source = make_classifier_pack(tmp_path / "halves") / "classifier.onnx"
+    first = import_model(str(source), labels_file(tmp_path, "Left", "Right"), tmp_path / "packs" / "one")
+    model = onnx.load(source)
+    bias = next(each for each in model.graph.initializer if each.name == "bias")
+    bias.CopyFrom(numpy_helper.from_array(np.array([-1.0, -1.0], np.float32), "bias"))
+    onnx.save(model, tmp_path / "next.onnx")
+    labels = labels_file(tmp_path, "Left", "Right", head='version = "2.0.0"')
+    second = import_model(str(tmp_path / "next.onnx"), labels, tmp_path / "packs" / "two")
+    found = PackCatalogue([tmp_path / "packs"], built_in=False).versions("imported")
+    assert {pack.version: pack.digest for pack in found} == {"1.0.0": first.digest, "2.0.0": second.digest}
+    assert first.digest != second.digest
+    for pack, name in ((first, "classifier.onnx"), (second, "next.onnx")):
+        assert f"- initialised from: onnx: {name}" in (pack.folder / "MODEL_CARD.md").read_text()
