@@ -73,8 +73,8 @@ def read_open_clip(source: str, labels: LabelsFile, options: dict[str, str]) -> 
         if not captions:
             raise refused("the labels file asks for a decoder; this model has none (it is no CoCa)")
         plans.append(_decoder_plan(model, pixels, labels.decoder.max_tokens))
-    scale = float(model.logit_scale.exp())
-    bias = float(model.logit_bias) if getattr(model, "logit_bias", None) is not None else None
+    scale = float(model.logit_scale.detach().exp())
+    bias = float(model.logit_bias.detach()) if getattr(model, "logit_bias", None) is not None else None
     facts = {
         "architecture": type(model).__name__,
         "parameters": f"{sum(each.numel() for each in model.parameters()):,}",
