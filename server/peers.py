@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from radserve._checks import invalid
 from radserve.dicom_io.dimse.peer import Peer
 from radserve.dicom_io.dimse.tls import TlsFiles, client_context
-from radserve.dicom_io.web_peer.peer import WebPeer, shown
+from radserve.dicom_io.web_peer.peer import WebPeer, host_and_port, shown
 from radserve.errors import ErrorCode, RequestError
 from radserve.server.settings import Settings
 
@@ -41,13 +41,12 @@ class SitePeers:
         """The service of dicomweb+https://HOST[:PORT]/PATH, or dicomweb+http://; the prefix may be left out."""
         base = url.removeprefix("dicomweb+")
         try:
-            parts = urlsplit(base)
-            host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+            names = host_and_port(base)
         except ValueError:
             raise invalid("DICOMweb URL", shown(url), WEB_FORM) from None
-        secrets = self._settings.web_authorization
-        secret = secrets.get(host) or secrets.get(str(parts.hostname))
-        tls = self._web_tls if parts.scheme == "https" else None
+        secrets = {host.lower(): secret for host, secret in self._settings.web_authorization.items()}
+        secret = next((secrets[name] for name in names if name in secrets), None)
+        tls = self._web_tls if urlsplit(base).scheme == "https" else None
         return WebPeer(base, secret.get_secret_value() if secret else "", tls)
 
     @cached_property

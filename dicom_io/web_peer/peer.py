@@ -52,8 +52,7 @@ class WebPeer:
     @property
     def name(self) -> str:
         """How messages call it: host and port."""
-        parts = urlsplit(self.base_url)
-        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+        return host_and_port(self.base_url)[0]
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[WebSession]:
@@ -148,6 +147,14 @@ class WebSession:
         status = answer.status if isinstance(answer, Answer) else answer.status_code
         if status not in (expected or (200,)):
             raise refused(self.peer.name, status)
+
+
+def host_and_port(url: str) -> tuple[str, str]:
+    """HOST:PORT of a URL, without the port where it has none, and HOST; in lower case. Raises ValueError."""
+    parts = urlsplit(url)
+    host = str(parts.hostname)
+    host = f"[{host}]" if ":" in host else host
+    return (f"{host}:{parts.port}" if parts.port else host), host
 
 
 def refused(name: str, status: int) -> PeerError:

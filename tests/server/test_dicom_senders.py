@@ -36,7 +36,7 @@ DATA = slice_bytes(1)
 UID = str(header(DATA).SOPInstanceUID)
 ARTIFACT = Artifact("sr.dcm", "application/dicom", DATA)
 COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Pacs:
@@ -308,6 +308,23 @@ async def test_an_answer_that_tells_nothing_of_the_object_is_settled_by_a_query(
         archive.held.clear()
         with pytest.raises(PeerError, match="does not say"):
             await destinations(f"dicomweb+{url}/dicom-web").send("web", ARTIFACT)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("dicomweb+https://Archive.example/dicom-web", "Bearer one"),
+        ("dicomweb+https://archive.example:8443/dicom-web", "Bearer two"),
+        ("https://[2001:db8::1]:8443/dicom-web", "Bearer six"),
+        ("dicomweb+https://archive.example.evil/dicom-web", ""),
+        ("dicomweb+https://other.example/archive.example", ""),
+    ],
+)
+def test_a_secret_goes_to_the_host_that_it_is_for(url: str, expected: str) -> None:
+    secrets = {"ARCHIVE.example": "Bearer one", "archive.example:8443": "Bearer two", "[2001:db8::1]": "Bearer six"}
+    peer = SitePeers(Settings(web_authorization=secrets)).web(url)  # type: ignore[arg-type]
+    assert peer.authorization == expected
+    assert "Bearer" not in repr(peer) and "Bearer" not in repr(Settings(web_authorization=secrets))  # type: ignore[arg-type]
 
 
 def bad_urls() -> Sequence[str]:
