@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
@@ -25,15 +26,37 @@ from radserve.errors import DicomError, ErrorCode, RadserveError
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A body: spans (start, stop) of the file one after the other, or else `data`."""
+    """A body: spans (start, stop) of the file one after the other, or else `data`.
+
+    `aside`: the spans are of the file that `put_aside` wrote.
+    """
 
     spans: tuple[Span, ...] = ()
     data: bytes = field(default=b"", repr=False)
+    aside: bool = False
 
     @property
     def size(self) -> int:
         """Bytes of the body."""
         return sum(stop - start for start, stop in self.spans) or len(self.data)
+
+
+def put_aside(target: Path, make: Callable[..., list[Piece]], *args: object) -> list[Piece]:
+    """What `make(*args)` gives, but with data in the file `target`, so that it never is in the service's memory.
+
+    Without data the file is not made.
+    """
+    pieces = make(*args)
+    if not any(piece.data for piece in pieces):
+        return pieces
+    with target.open("xb") as out:
+        return [piece if piece.spans else _written(piece, out) for piece in pieces]
+
+
+def _written(piece: Piece, out: BinaryIO) -> Piece:
+    start = out.tell()
+    out.write(piece.data)
+    return Piece(((start, out.tell()),), aside=True)
 
 
 class NoSuchPartError(RadserveError):
@@ -67,15 +90,15 @@ def check_frames(path: Path, numbers: Sequence[int]) -> None:
         _check(numbers, layout)
 
 
-def decoded_piece(path: Path, number: int) -> Piece:
+def decoded_pieces(path: Path, number: int) -> list[Piece]:
     """A frame as uncompressed little-endian pixels, colour by pixel. Raises as `stored_pieces`."""
     with quiet():
         file, layout = _opened(path)
         _check((number,), layout)
         if is_native_little(file.transfer_syntax_uid):
-            return _native(file, layout, number)
+            return [_native(file, layout, number)]
         DecodeLimits().check(layout, layout.samples * layout.dtype.itemsize)
-        return Piece(data=frame_bytes(frame_of(file, layout, number), layout))
+        return [Piece(data=frame_bytes(frame_of(file, layout, number), layout))]
 
 
 def frame_of(file: DicomFile, layout: PixelLayout, number: int) -> DecodedFrame:

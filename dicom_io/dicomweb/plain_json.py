@@ -27,7 +27,7 @@ def plain_json(raw: RawDataElement) -> dict[str, Any] | None:
         return None
     if raw.VR in NUMBERS:
         return _numbers(raw.VR, raw.value)
-    return _texts(raw.VR, raw.value) if raw.VR in TEXTS else None
+    return _texts(raw.VR, raw.value) if raw.VR is not None and raw.VR in TEXTS else None
 
 
 def _numbers(vr: str, value: bytes) -> dict[str, Any] | None:

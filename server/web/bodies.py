@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from radserve.dicom_io.dicomweb.dicom_json import read_metadata
-from radserve.dicom_io.dicomweb.frames import Piece, check_frames, decoded_piece, stored_pieces
+from radserve.dicom_io.dicomweb.frames import Piece, check_frames, decoded_pieces, put_aside, stored_pieces
 from radserve.dicom_io.dicomweb.holdings import Held
 from radserve.dicom_io.dicomweb.media import DICOM
 from radserve.dicom_io.dicomweb.multipart import MultipartWriter
@@ -17,6 +17,8 @@ from radserve.errors import RadserveError
 from radserve.server.web.service import WebService, file_chunks
 
 METADATA_BATCH = 32
+Place = tuple[Path, Piece]
+Places = AsyncGenerator[Place, None]
 
 
 async def instances(
@@ -74,33 +76,41 @@ def _reading(service: WebService, held: Sequence[Held], base_url: str) -> asynci
     return asyncio.create_task(service.holdings.workers.run(read_metadata, paths, urls))
 
 
-async def several_frames(
-    service: WebService, held: Held, numbers: Sequence[int], *, decoded: bool
-) -> AsyncGenerator[Piece, None]:
+async def frames(service: WebService, held: Held, numbers: Sequence[int], *, decoded: bool) -> Places:
     """Frames, as they are stored or decoded one after the other."""
-    workers = service.holdings.workers
     if not decoded:
-        for piece in await workers.run(stored_pieces, held.path, numbers):
-            yield piece
-        return
-    await workers.run(check_frames, held.path, numbers)  # before the first is sent
-    for number in numbers:
-        yield await workers.run(decoded_piece, held.path, number)
+        asked = [places(service, held, stored_pieces, numbers)]
+    else:
+        await service.holdings.workers.run(check_frames, held.path, numbers)  # before the first is sent
+        asked = [places(service, held, decoded_pieces, number) for number in numbers]
+    for each in asked:
+        async with aclosing(each):
+            async for found in each:
+                yield found
+
+
+async def places(
+    service: WebService, held: Held, make: Callable[..., list[Piece]], argument: int | Sequence[int]
+) -> Places:
+    """The pieces that a worker makes of an instance, each with the file it is in."""
+    async with service.scratch_file() as made:
+        found = await service.holdings.workers.run(put_aside, made, make, held.path, argument)
+        for piece in found:
+            yield (made if piece.aside else held.path), piece
 
 
 async def pieces(
-    path: Path, found: AsyncIterable[Piece], writer: MultipartWriter | None = None, content_type: str = ""
+    found: AsyncGenerator[Place, None], writer: MultipartWriter | None = None, content_type: str = ""
 ) -> AsyncGenerator[bytes, None]:
-    """Pieces of a file as parts of the writer's body, or one after the other."""
-    async for piece in found:
-        if writer:
-            yield writer.head(content_type, size=piece.size)
-        if piece.spans:
-            async for chunk in file_chunks(path, piece.spans):
-                yield chunk
-        else:
-            yield piece.data
-        if writer:
-            yield writer.tail()
+    """Pieces as parts of the writer's body, or one after the other."""
+    async with aclosing(found):
+        async for path, piece in found:
+            if writer:
+                yield writer.head(content_type, size=piece.size)
+            if piece.size:
+                async for chunk in file_chunks(path, piece.spans):
+                    yield chunk
+            if writer:
+                yield writer.tail()
     if writer:
         yield writer.end()

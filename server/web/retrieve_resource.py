@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from fastapi import APIRouter
+from pydicom.uid import UID
 from starlette.requests import Request
 from starlette.responses import Response
 
 from radserve._checks import invalid
-from radserve.dicom_io.dicomweb.frames import Piece, bulk_pieces
+from radserve.dicom_io.dicomweb.frames import bulk_pieces
 from radserve.dicom_io.dicomweb.holdings import Held
 from radserve.dicom_io.dicomweb.media import (
     DICOM,
@@ -26,7 +27,8 @@ from radserve.dicom_io.dicomweb.media import (
 from radserve.dicom_io.dicomweb.multipart import MultipartWriter
 from radserve.dicom_io.dicomweb.query import check_instance_uid
 from radserve.dicom_io.dicomweb.rendered import OFFERED, PARAMETERS, render, rendering
-from radserve.server.web.bodies import alone, instances, metadata, pieces, several_frames
+from radserve.dicom_io.pixel_layout import PIXEL_DATA
+from radserve.server.web.bodies import alone, frames, instances, metadata, pieces, places
 from radserve.server.web.service import Streamed, WebService, begun
 
 BULK_PLACE = re.compile(r"[0-9A-Fa-f]{8}(?:/[1-9]\d{0,5}/[0-9A-Fa-f]{8}){0,16}")
@@ -113,27 +115,22 @@ async def _metadata(service: WebService, request: Request, held: Sequence[Held])
 async def _frames(service: WebService, request: Request, held: Held, numbers: Sequence[int]) -> Response:
     form = frame_form(service.accept(request), held.transfer_syntax_uid, single=len(numbers) == 1)
     content_type = f"{form.media_type}; transfer-syntax={form.transfer_syntax}"
-    found = several_frames(service, held, numbers, decoded=form.decoded)
+    found = frames(service, held, numbers, decoded=form.decoded)
     if not form.multipart:
-        return Streamed(await begun(pieces(held.path, found)), content_type)
+        return Streamed(await begun(pieces(found)), content_type)
     writer = MultipartWriter(form.media_type)
-    return Streamed(await begun(pieces(held.path, found, writer, content_type)), writer.content_type)
+    return Streamed(await begun(pieces(found, writer, content_type)), writer.content_type)
 
 
 async def _bulk(service: WebService, request: Request, held: Held, place: Sequence[int]) -> Response:
-    found = await service.holdings.workers.run(bulk_pieces, held.path, place)
-    accept = service.accept(request)
-
-    async def each() -> AsyncGenerator[Piece, None]:
-        for piece in found:
-            yield piece
-
-    for wanted in accept:
+    is_several = place == [PIXEL_DATA] and UID(held.transfer_syntax_uid).is_encapsulated
+    for wanted in service.accept(request):
         if wanted.covers(MULTIPART) and covers(wanted.parameters.get("type", OCTETS).lower(), OCTETS):
             writer = MultipartWriter(OCTETS)
-            return Streamed(await begun(pieces(held.path, each(), writer, OCTETS)), writer.content_type)
-        if wanted.covers(OCTETS) and len(found) == 1:
-            return Streamed(await begun(pieces(held.path, each())), OCTETS)
+            body = pieces(places(service, held, bulk_pieces, place), writer, OCTETS)
+            return Streamed(await begun(body), writer.content_type)
+        if wanted.covers(OCTETS) and not is_several:
+            return Streamed(await begun(pieces(places(service, held, bulk_pieces, place))), OCTETS)
     raise NotAcceptableError([f'{MULTIPART}; type="{OCTETS}"', OCTETS])
 
 

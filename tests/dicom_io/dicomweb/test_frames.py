@@ -17,7 +17,14 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut, convert_color_spac
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
-from radserve.dicom_io.dicomweb.frames import NoSuchPartError, Piece, bulk_pieces, decoded_piece, stored_pieces
+from radserve.dicom_io.dicomweb.frames import (
+    NoSuchPartError,
+    Piece,
+    bulk_pieces,
+    decoded_pieces,
+    put_aside,
+    stored_pieces,
+)
 from radserve.dicom_io.dicomweb.rendered import PNG, Rendering, render, rendering
 from radserve.dicom_io.dicomweb.transcode import write_explicit_little
 from radserve.errors import RadserveError
@@ -33,6 +40,11 @@ def content(piece: Piece, path: Path) -> bytes:
     found = b"".join(data[start:stop] for start, stop in piece.spans) or piece.data
     assert piece.size == len(found)
     return found
+
+
+def decoded_piece(path: Path, number: int) -> Piece:
+    (piece,) = decoded_pieces(path, number)
+    return piece
 
 
 def cine(frames: int = 3) -> Array:
@@ -75,6 +87,17 @@ def test_one_bit_frames_begin_where_a_byte_ends(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         bits = np.unpackbits(np.frombuffer(content(decoded_piece(path, number), path), np.uint8), bitorder="little")
         assert (bits[:35].reshape(5, 7) == frames[number - 1]).all()
+
+
+def test_what_has_to_be_made_is_put_aside(tmp_path: Path) -> None:
+    frames, aside = cine(), tmp_path / "aside"
+    path = save(us(frames), tmp_path / "a.dcm", RLELossless)
+    (piece,) = put_aside(aside, decoded_pieces, path, 2)
+    assert piece.aside
+    assert content(piece, aside) == frames[1].tobytes()
+    (stored,) = put_aside(tmp_path / "none", stored_pieces, path, [2])
+    assert not stored.aside
+    assert not (tmp_path / "none").exists()
 
 
 def test_there_is_no_frame_beyond_the_last_and_none_without_pixels(tmp_path: Path) -> None:

@@ -75,6 +75,19 @@ def test_an_answer_that_is_not_read_is_cut(hasty: LiveWeb, caplog: pytest.LogCap
         assert "stood still" in caplog.text
 
 
+def test_a_client_that_asks_first_is_told_before_it_sends(hasty: LiveWeb) -> None:
+    head = f"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {DICOM_TYPE}; boundary=b\r\n"
+    with connected(hasty) as connection:
+        connection.sendall(f"{head}Expect: 100-continue\r\nContent-Length: {1 << 50}\r\n\r\n".encode())
+        assert read_answer(connection)[0] == 413
+    data = multipart("b", part10(cr(np.zeros((8, 8), np.uint8), study="asked")))
+    with connected(hasty) as connection:
+        connection.sendall(f"{head}Expect: 100-continue\r\nContent-Length: {len(data)}\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(data)
+        assert read_answer(connection)[0] == 200
+
+
 def test_many_slow_clients_keep_nobody_out(hasty: LiveWeb) -> None:
     waiting = [connected(hasty) for _ in range(40)]
     try:
