@@ -31,6 +31,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import psutil
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -51,18 +52,25 @@ START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Receiver:
-    """A running SCP, and the folder below which its files lie."""
+    """A running SCP, its process, and the folder below which its files lie."""
 
     name: str
     port: int
     folder: Path
+    process: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process and of its children, also of those that ended."""
+        times = [each.cpu_times() for each in (self.process, *self.process.children(recursive=True))]
+        return sum(each.user + each.system + each.children_user + each.children_system for each in times)
 
 
 @dataclass
 class Timing:
-    """Seconds of each round, by the number of associations."""
+    """Seconds of each round, on the clock and of the receiver's CPU time, by the number of associations."""
 
     seconds: dict[int, list[float]] = field(default_factory=lambda: {count: [] for count in ASSOCIATIONS})
+    cpu_seconds: dict[int, list[float]] = field(default_factory=lambda: {count: [] for count in ASSOCIATIONS})
 
 
 def write_slices(folder: Path, study: str, count: int) -> None:
@@ -125,7 +133,7 @@ def running(name: str, command: list[str], port: int, folder: Path) -> Iterator[
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} did not start")
             time.sleep(0.2)
-        yield Receiver(name, port, folder)
+        yield Receiver(name, port, folder, psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait()
@@ -184,9 +192,12 @@ def measure(slices: int, rounds: int) -> dict[str, Timing]:
                 files = sorted(source.iterdir())
                 for receiver in receivers[turn % len(receivers) :] + receivers[: turn % len(receivers)]:
                     os.sync()  # nobody pays for the writes of the one before
+                    before = receiver.cpu_seconds()
                     seconds = send(receiver, files, associations)
                     if turn:
-                        timings.setdefault(receiver.name, Timing()).seconds[associations].append(seconds)
+                        timing = timings.setdefault(receiver.name, Timing())
+                        timing.seconds[associations].append(seconds)
+                        timing.cpu_seconds[associations].append(receiver.cpu_seconds() - before)
                 shutil.rmtree(source)
     return timings
 
@@ -202,12 +213,20 @@ def main() -> None:
         asyncio.run(serve(int(arguments.serve[0]), Path(arguments.serve[1])))
         return
     timings = measure(arguments.slices, arguments.rounds)
-    print(f"{arguments.slices} slices, {arguments.rounds} rounds, {os.cpu_count()} cores, {platform.platform()}")
+    load = os.getloadavg()[0]
+    print(
+        f"{arguments.slices} slices, {arguments.rounds} rounds, {os.cpu_count()} cores, load {load:.0f}, "
+        f"{platform.platform()}"
+    )
     for name, timing in timings.items():
         for associations, seconds in timing.seconds.items():
             rate = arguments.slices / median(seconds)
             spread = f"{arguments.slices / max(seconds):.0f} to {arguments.slices / min(seconds):.0f}"
-            print(f"{name:28} {associations} associations: {rate:6.0f} slices/s (median; {spread})")
+            cpu = median(timing.cpu_seconds[associations]) / arguments.slices * 1e3
+            print(
+                f"{name:28} {associations} associations: {rate:6.0f} slices/s (median; {spread}), "
+                f"{cpu:.1f} ms of CPU each"
+            )
     if arguments.json:
         results = {name: timing.seconds for name, timing in timings.items()}
         arguments.json.write_text(json.dumps({"slices": arguments.slices, "seconds": results}, indent=2))
