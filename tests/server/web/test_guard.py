@@ -188,7 +188,7 @@ def test_nothing_of_the_patient_is_logged_or_told(tmp_path: Path, caplog: pytest
             told += answer[1].decode() if answer[0] != 200 else ""
         told += web.raw(b"GET /dicom-web/CANARY/studies/CANARY HTTP/1.1\r\nHost: x\r\n\r\n")[1].decode()
         told += web.raw(b"CANARY /CANARY HTTP/1.1\r\nHost: x\r\n\r\n")[1].decode()
-        assert web.raw(f"GET /dicom-web{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())[0] == 200
+        assert web.raw(f"GET /dicom-web{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())[0] == 200
     ours = "".join(
         record.getMessage() for record in caplog.records if not record.name.startswith(("httpx2", "httpcore2"))
     )
