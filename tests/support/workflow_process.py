@@ -19,6 +19,7 @@ from typing import Any
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io import result_folders
 from radserve.dicom_io.database import sqlite_url
+from radserve.dicom_io.durable import DurableTree
 from radserve.pipelines.timing import CompletionPolicy, RetryPolicy, SystemClock
 from radserve.server.dbos_work import DbosWork
 from tests.support.workflow import Site, instance
@@ -82,21 +83,21 @@ async def run(root: Path, study: str, point: str, *, asks: bool) -> None:
         fsync_folder(folder)
 
     result_folders.fsync_folder = fsync
+    publish = DurableTree.publish
+
+    def published(*args: Any) -> Any:
+        reached("tree.publish:before")
+        result = publish(*args)
+        reached("tree.publish:after")
+        return result
+
+    DurableTree.publish = published  # type: ignore[method-assign]
     work = DeadlySteps(sqlite_url(root / "work.db"), poll_s=0.02)
     work.reached = reached
     options = {"completion": CompletionPolicy(0, 600), "retries": RetryPolicy(3, 0.01)}
     site = Site(root, work=work, clock=SystemClock(), wrap=lambda name, part: Deadly(name, part, reached), **options)
     if not asks:
         site.outbox._probe = None
-    publish = site.store._tree.publish
-
-    def published(*args: Any) -> bool:
-        reached("tree.publish:before")
-        result = publish(*args)
-        reached("tree.publish:after")
-        return result
-
-    site.store._tree.publish = published  # type: ignore[method-assign]
     await site.open()
     async with asyncio.timeout(SECONDS):
         await finish(site)
