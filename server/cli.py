@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +20,14 @@ from radserve.server.compress_commands import register as register_compress
 from radserve.server.console import PackDirs, settings_of, stderr, stdout
 from radserve.server.context.read import combined, read_context_file
 from radserve.server.doctor import examine
-from radserve.server.infer import InferOutcome, InferRequest, failure_lines, infer
+from radserve.server.embedded import infer_with
+from radserve.server.infer import InferOutcome, InferRequest, failure_lines
 from radserve.server.models_commands import models_app
 from radserve.server.operation_commands import register as register_operation
 from radserve.server.prompt_commands import prompts_app
 from radserve.server.pull_command import pull
 from radserve.server.record_commands import quarantine_app, store_app
+from radserve.server.reproduce_command import reproduce
 from radserve.server.rules_commands import rules_app
 from radserve.server.settings import Settings
 from radserve.server.triton_commands import register as register_triton
@@ -37,6 +37,7 @@ register_operation(models_app)
 register_triton(models_app)
 register_compress(models_app)
 app.add_typer(models_app, name="models")
+app.command("reproduce")(reproduce)
 app.add_typer(rules_app, name="rules")
 app.add_typer(store_app, name="store")
 app.add_typer(quarantine_app, name="quarantine")
@@ -44,8 +45,6 @@ app.add_typer(annotations_app, name="annotations")
 app.add_typer(prompts_app, name="prompts")
 app.command("pull")(pull)
 
-# An embedded server answers one command: it keeps no records elsewhere and starts no work by itself.
-ALONE = {"workflow": False, "dimse_port": None, "http_port": None, "index_url": "", "work_url": ""}
 MOST_SHOWN = 20  # studies whose paths are printed
 
 
@@ -109,7 +108,7 @@ def infer_command(
     request = InferRequest(tuple(paths), out, pack, context, ReportOptions(language, options), prompts)
     settings = settings_of(port=0, triton_url=triton, pack_dirs=pack_dir)
     _log_to_console("ERROR")
-    outcome = asyncio.run(_infer(request, server, settings))
+    outcome = asyncio.run(infer_with(request, server, settings))
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
 
@@ -146,25 +145,6 @@ async def _serve(settings: Settings) -> None:
     async with running(settings) as server:
         stdout().out(f"radserve listens on {server.address}")
         await server.wait_for_signal()
-
-
-async def _infer(request: InferRequest, server: str, settings: Settings) -> InferOutcome:
-    from radserve.server.app import running
-    from radserve.server.client import RadserveClient
-
-    console = stdout()
-    if server:
-        async with RadserveClient(server) as client:
-            return await infer(request, client, console)
-    async with AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="radserve-infer-"))
-        embedded = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "data_dir": Path(folder), **ALONE})
-        if request.pack:
-            embedded = embedded.model_copy(update={"default_pack": request.pack})  # which may be NAME@VERSION
-        with console.status("Starting the embedded server"):
-            started = await stack.enter_async_context(running(embedded))
-        client = await stack.enter_async_context(RadserveClient(started.address))
-        return await infer(request, client, console)
 
 
 def _report(outcome: InferOutcome) -> None:

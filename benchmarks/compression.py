@@ -1,0 +1,142 @@
+"""Size, latency and AUROC of a pack and of its compressed variants, and which of them no other beats.
+
+    python benchmarks/compression.py --data FOLDER [--pack cxr-bus-mini] [--methods int8-dynamic fp16 ...]
+
+Each variant is made anew by `radserve models compress`'s own code and kept whatever its gate says. Latency: the image
+encoder on one image and on eight, one step of the decoder, one thread; all variants take turns in every round, the
+median round counts. AUROC: official test split with DeLong's interval. The gate's verdict is that of the validation
+split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from radserve.evaluation.auc_tests import auc_interval
+from radserve.evaluation.cost import pareto_set
+from radserve.evaluation.delong import delong
+from radserve.models.catalogue import PackCatalogue
+from radserve.models.compress.methods import Method
+from radserve.models.compress.run import compress
+from radserve.models.compress.samples import read_samples
+from radserve.models.compress.scores import pack_scores
+from radserve.models.compress.variant import graph_bytes
+from radserve.models.onnx_graph import OnnxGraph
+from radserve.models.pack import DECODER_STEP, IMAGE_ENCODER, ModelPack
+
+ROUNDS, RUNS = 15, 20
+Timing = tuple[str, int]  # graph and batch
+TIMINGS: tuple[Timing, ...] = ((IMAGE_ENCODER, 1), (IMAGE_ENCODER, 8), (DECODER_STEP, 1))
+
+
+def latencies(packs: Mapping[str, ModelPack]) -> dict[str, dict[Timing, float]]:
+    """Milliseconds of one run, the median over rounds in which all packs take turns."""
+    runs = {}
+    for name, pack in packs.items():
+        graphs = {graph: OnnxGraph(pack.read(graph)) for graph in (IMAGE_ENCODER, DECODER_STEP)}
+        runs[name] = {each: (graphs[each[0]], inputs(pack, *each)) for each in TIMINGS}
+    taken: dict[str, dict[Timing, list[float]]] = {name: {each: [] for each in TIMINGS} for name in packs}
+    for _ in range(ROUNDS):
+        for each in TIMINGS:
+            for name in packs:
+                graph, given = runs[name][each]
+                started = time.perf_counter()
+                for _ in range(RUNS):
+                    graph.run(given)
+                taken[name][each].append((time.perf_counter() - started) * 1e3 / RUNS)
+    return {name: {each: statistics.median(times) for each, times in of.items()} for name, of in taken.items()}
+
+
+def inputs(pack: ModelPack, graph: str, batch: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        spec.name: rng.standard_normal((batch, *spec.shape[1:]), dtype=np.float32)
+        if spec.dtype == "float32"
+        else rng.integers(0, 2, (batch, *spec.shape[1:]))
+        for spec in pack.graphs[graph].inputs
+    }
+
+
+def areas(pack: ModelPack, data: Path) -> dict[str, list[float]]:
+    """AUROC and its 95 % interval of each label on the test split."""
+    scores, found = pack_scores(pack), {}
+    for samples in read_samples(pack, data, "test"):
+        estimates = delong(scores.logits(samples), samples.positive)
+        interval = auc_interval(float(estimates.auc[0]), float(estimates.variance[0]))
+        found[samples.label] = [float(estimates.auc[0]), interval.low, interval.high]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with pneumoniamnist.npz and breastmnist.npz")
+    parser.add_argument("--pack", default="cxr-bus-mini")
+    parser.add_argument("--methods", nargs="+", choices=[each.value for each in Method], default=list(Method))
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    original = PackCatalogue().get(given.pack)
+    packs, gates, seconds = {"original": original}, {"original": None}, {"original": 0.0}
+    with tempfile.TemporaryDirectory() as folder:
+        for method in given.methods:
+            started = time.process_time()
+            try:
+                made = compress(original, Method(method), given.data, Path(folder) / method, keep_failed=True)
+            except Exception as error:  # a method that does not fit the pack is part of the result
+                print(f"{method}: {error}", file=sys.stderr)
+                continue
+            seconds[method] = time.process_time() - started
+            packs[method], gates[method] = made.pack, made.outcome.passed
+        rows = table(packs, gates, seconds, given.data)
+    report = {
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "pack": f"{original.name} {original.version} ({original.digest[:12]})",
+        "variants": rows,
+    }
+    print(json.dumps(report, indent=2))
+    if given.json:
+        given.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def table(
+    packs: Mapping[str, ModelPack], gates: Mapping[str, bool | None], seconds: Mapping[str, float], data: Path
+) -> dict[str, Any]:
+    """A row for each variant; `pareto`: no other is as small, as fast and as accurate, and better in one of them."""
+    measured, auroc = latencies(packs), {name: areas(pack, data) for name, pack in packs.items()}
+    size = {name: sum(graph_bytes(pack).values()) for name, pack in packs.items()}
+    labels = list(auroc["original"])
+    criteria = [
+        [size[name], measured[name][IMAGE_ENCODER, 1], *(auroc[name][label][0] for label in labels)] for name in packs
+    ]
+    best = pareto_set(np.array(criteria), [False, False, *(True for _ in labels)])
+    return {
+        name: {
+            "bytes": size[name],
+            "size_ratio": round(size[name] / size["original"], 3),
+            "milliseconds": {f"{graph} x {batch}": round(ms, 3) for (graph, batch), ms in measured[name].items()},
+            "speed_up": {
+                f"{graph} x {batch}": round(measured["original"][graph, batch] / ms, 2)
+                for (graph, batch), ms in measured[name].items()
+            },
+            "auroc": {label: [round(value, 4) for value in values] for label, values in auroc[name].items()},
+            "gate_on_val": gates[name],
+            "cpu_seconds_to_make": round(seconds[name], 1),
+            "pareto": index in best,
+        }
+        for index, name in enumerate(packs)
+    }
+
+
+if __name__ == "__main__":
+    main()
