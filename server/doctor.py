@@ -13,7 +13,8 @@ from pathlib import Path
 from radserve.dicom_io.codecs import missing_codecs
 from radserve.dicom_io.parse import TRANSFER_SYNTAXES
 from radserve.errors import RadserveError
-from radserve.models.catalogue import PackCatalogue
+from radserve.models.catalogue import PackCatalogue, split_reference
+from radserve.models.devices import chosen_provider, find_devices
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
@@ -51,7 +52,7 @@ async def examine(settings: Settings) -> list[Check]:
         Check("python", platform.python_version_tuple()[:2] == ("3", "11"), platform.python_version()),
         *_packages(),
         _numpy(),
-        _providers(),
+        *_providers(),
         *_decoders(),
         *_packs(catalogue, settings.default_pack),
         _data_dir(settings.data_dir),
@@ -76,10 +77,14 @@ def _numpy() -> Check:
     )
 
 
-def _providers() -> Check:
+def _providers() -> Iterator[Check]:
     import onnxruntime
 
-    return Check("ONNX Runtime providers", True, ", ".join(onnxruntime.get_available_providers()))
+    devices = find_devices()
+    chosen = chosen_provider(devices)
+    yield Check("devices", True, str(devices))
+    yield Check("ONNX Runtime providers", True, ", ".join(onnxruntime.get_available_providers()))
+    yield Check("graphs run on", True, f"{chosen.name}: {chosen.reason}")
 
 
 def _decoders() -> Iterator[Check]:
@@ -94,7 +99,7 @@ def _packs(catalogue: PackCatalogue, default: str) -> Iterator[Check]:
         yield Check(f"pack {name}", True, f"{pack.version}, digest {pack.digest[:12]}")
     for name, error in catalogue.broken.items():
         yield Check(f"pack {name}", False, f"{error.code}: {error.client_message}")
-    if default not in (*catalogue.names(), *catalogue.broken):
+    if split_reference(default)[0] not in (*catalogue.names(), *catalogue.broken):
         yield Check("default pack", False, f"{default!r} is not among the packs")
 
 

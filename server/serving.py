@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from radserve.models.catalogue import PackCatalogue
+from radserve.models.devices import chosen_provider, find_devices
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.config import ServingOptions
@@ -77,5 +78,7 @@ async def _embedded_triton(settings: Settings, packs: Sequence[ModelPack]) -> As
     options = ServingOptions(instances=settings.triton_instances, decoder_loop=settings.decoder_loop)
     supervision = Supervision(start_timeout_s=settings.triton_start_timeout_s)
     log_folder = settings.data_dir / "logs"
+    chosen = chosen_provider(find_devices())
+    logger.info("graphs run on %s: %s", chosen.name, chosen.reason)
     async with EmbeddedTriton(packs, log_folder=log_folder, options=options, supervision=supervision) as triton:
         yield triton
