@@ -13,7 +13,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/guide.md", "docs/operations.md", "docs/packs.md")
+PAGES = ("README.md", "docs/guide.md", "docs/operations.md", "docs/packs.md", "docs/prompts.md", "docs/reports.md")
 BINARIES = Path(sys.executable).parent
 
 
