@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from itertools import groupby
 
+from radserve.dicom_io.dicomweb.media import DICOM
 from radserve.dicom_io.dimse.part10_stream import read_file_meta
 from radserve.dicom_io.pull import InstanceSink, Taken
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.study_query import FoundStudy, StudyQuery
 from radserve.dicom_io.web_peer import qido
-from radserve.dicom_io.web_peer.multipart import DICOM, MultipartReader
+from radserve.dicom_io.web_peer.multipart import IncomingParts
 from radserve.dicom_io.web_peer.peer import WebPeer, WebSession
 from radserve.errors import PeerError, RadserveError
 from radserve.references import InstanceRef, StudyRef
@@ -53,17 +54,17 @@ class WebArchive:
     async def _retrieve(self, session: WebSession, path: str, sink: InstanceSink) -> AsyncGenerator[Taken, None]:
         async with session.stream("GET", path, accept=ANY_SYNTAX) as answer:
             session.check(answer)
-            reader = MultipartReader(answer.headers.get("content-type", ""), answer.aiter_bytes(), self._peer.name)
-            while await reader.next_part() is not None:
-                yield await self._take(reader, sink)
+            parts = IncomingParts(answer.headers.get("content-type", ""), answer.aiter_bytes(), self._peer.name)
+            while await parts.next_part() is not None:
+                yield await self._take(parts, sink)
 
-    async def _take(self, reader: MultipartReader, sink: InstanceSink) -> Taken:
+    async def _take(self, parts: IncomingParts, sink: InstanceSink) -> Taken:
         head, uid = b"", ""
         try:
             if self._reserve:
                 self._reserve.check()
             async with sink.receive() as incoming:
-                async for piece in reader.body():
+                async for piece in parts.body():
                     if len(head) < HEAD_BYTES:
                         head += piece[:HEAD_BYTES]
                     incoming.write(piece)

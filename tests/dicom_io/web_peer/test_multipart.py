@@ -8,7 +8,7 @@ from email.parser import BytesParser
 
 import pytest
 
-from radserve.dicom_io.web_peer.multipart import MAX_HEAD_BYTES, MultipartReader, Outgoing
+from radserve.dicom_io.web_peer.multipart import IncomingParts, Outgoing
 from radserve.errors import ErrorCode, PeerError
 
 TYPE = 'multipart/related; type="application/dicom"; boundary="b-1"'
@@ -26,10 +26,10 @@ async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 async def read(data: bytes, size: int = 10_000, content_type: str = TYPE) -> list[tuple[str, bytes]]:
-    reader, found = MultipartReader(content_type, pieces(data, size), "archive"), []
-    while (head := await reader.next_part()) is not None:
-        found.append((head["x-n"], b"".join([piece async for piece in reader.body()])))
-    assert await reader.next_part() is None
+    parts, found = IncomingParts(content_type, pieces(data, size), "archive"), []
+    while (head := await parts.next_part()) is not None:
+        found.append((head["x-n"], b"".join([piece async for piece in parts.body()])))
+    assert await parts.next_part() is None
     return found
 
 
@@ -39,16 +39,16 @@ async def test_the_parts_come_out_however_the_stream_is_cut(size: int) -> None:
 
 
 async def test_a_part_that_nobody_reads_is_passed_over() -> None:
-    reader = MultipartReader(TYPE, pieces(message(), 3), "archive")
+    parts = IncomingParts(TYPE, pieces(message(), 3), "archive")
     heads = []
-    while (head := await reader.next_part()) is not None:
+    while (head := await parts.next_part()) is not None:
         heads.append(head["x-n"])
     assert heads == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize("cut", [5, 30, 60, 120, 400])
 async def test_a_message_that_ends_early_is_an_error(cut: int) -> None:
-    with pytest.raises(PeerError, match="ends early") as caught:
+    with pytest.raises(PeerError, match="ends before its last boundary") as caught:
         await read(message()[:cut])
     assert caught.value.code is ErrorCode.SERVER_UNREACHABLE
 
@@ -60,8 +60,8 @@ async def test_another_content_type_is_an_error(content_type: str) -> None:
 
 
 async def test_a_head_without_end_is_an_error() -> None:
-    with pytest.raises(PeerError, match="head without end"):
-        await read(b"--b-1\r\n" + b"x" * 3 * MAX_HEAD_BYTES, 1000)
+    with pytest.raises(PeerError, match="headers of a part have more than 8192 bytes"):
+        await read(b"--b-1\r\n" + b"x" * 30_000, 1000)
 
 
 async def test_what_is_sent_is_read_by_the_standard_library_and_has_the_stated_length() -> None:
