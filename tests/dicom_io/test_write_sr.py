@@ -204,10 +204,12 @@ def test_names_in_other_scripts_and_their_character_set_are_kept(name: str, tmp_
     assert_valid(data, tmp_path)
 
 
-def test_a_label_beyond_the_source_character_set_turns_the_sr_into_utf_8() -> None:
+def test_a_label_beyond_the_source_character_set_turns_the_sr_into_utf_8(tmp_path: Path) -> None:
     image = sample_image(cr(SMALL, SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jürgen"))
     finding = replace(sample_finding(image), tracking_identifier="肺炎 1")
-    document = read(write_sr(sample_result(image, findings=(finding,))))
+    data = write_sr(sample_result(image, findings=(finding,)))
+    assert_valid(data, tmp_path)
+    document = read(data)
     assert document.SpecificCharacterSet == "ISO_IR 192"
     assert document.PatientName == "Müller^Jürgen"
     assert document.content.get_planar_roi_measurement_groups()[0].tracking_identifier == "肺炎 1"
