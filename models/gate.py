@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 _NAMES = ("mean", "whitening")
 
 
-def token_statistics(image_tokens: npt.NDArray[np.floating]) -> FloatArray:
+def token_statistics(image_tokens: npt.NDArray[np.floating[Any]]) -> FloatArray:
     """Mean and deviation over the patches of `image_tokens` (..., P, C), one after the other: (..., 2 C) float64."""
     wide = np.asarray(image_tokens, dtype=np.float64)
     return np.concatenate([wide.mean(axis=-2), wide.std(axis=-2)], axis=-1)
@@ -47,7 +48,7 @@ class Gate:
                 raise invalid(f"gate: got {name} {value.dtype} {value.shape}, expected finite float32 {shape}")
             object.__setattr__(self, name, read_only(value))
 
-    def score(self, image_tokens: npt.NDArray[np.floating]) -> FloatArray:
+    def score(self, image_tokens: npt.NDArray[np.floating[Any]]) -> FloatArray:
         """Scores (...,) of `image_tokens` (..., P, C) with 2 C = D; higher is more foreign."""
         off = token_statistics(image_tokens) - self.mean
         return np.asarray(((off @ self.whitening.astype(np.float64)) ** 2).mean(axis=-1))

@@ -75,7 +75,11 @@ def template_sections(
         lines.append(wording.not_found.format(names=names(absent)))
     if unsure:
         lines.append(wording.cannot_assess.format(names=names(unsure)))
-    impression = wording.impression.format(names=names(present)) if present else wording.no_impression
+    impression = wording.no_impression
+    if present:
+        impression = wording.impression.format(names=names(present))
+    elif unsure:  # "no finding" would be an answer
+        impression = wording.cannot_assess.format(names=names(unsure))
     return ("Findings", wording.stop.join(lines)), ("Impression", impression)
 
 

@@ -85,7 +85,17 @@ def write_graph(plan: GraphPlan, path: Path) -> None:
         raise RuntimeError(f"the exporter returned nothing for {plan.name}")
     _keep_names_single(program, plan.outputs)
     program.save(str(path), external_data=False)
+    onnx.save(_without_metadata(onnx.load(path)), path)
     onnx.checker.check_model(str(path), full_check=True)
+
+
+def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without the exporter's stack traces: they are a tenth of the file and name folders of this machine."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model
 
 
 def _keep_names_single(program: torch.onnx.ONNXProgram, outputs: Sequence[str]) -> None:
