@@ -97,7 +97,7 @@ class ModelPack:
     def graphs_of(self, use: PackInput) -> tuple[str, ...]:
         """The graphs that an image or volume of this input goes through, each once."""
         scored = [graph_of(self.label(name)) for name in use.labels]
-        writes = [IMAGE_ENCODER] if self.decoder and use.kind == "image" else []
+        writes = [IMAGE_ENCODER] if (self.decoder or use.gate) and use.kind == "image" else []
         return tuple(dict.fromkeys((*writes, *scored)))
 
     def read(self, graph: str) -> bytes:

@@ -15,6 +15,7 @@ from radserve.decoding import DecodingOptions, DecodingStrategy
 from radserve.errors import RadserveError
 from radserve.findings import ClinicalContext, LaboratoryValue
 from radserve.pipelines.authoring import ReportOptions
+from radserve.server.adapt_commands import register as register_adapt
 from radserve.server.annotation_commands import annotations_app
 from radserve.server.compress_commands import register as register_compress
 from radserve.server.console import PackDirs, settings_of, stderr, stdout
@@ -36,6 +37,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Im
 register_operation(models_app)
 register_triton(models_app)
 register_compress(models_app)
+register_adapt(app)
 app.add_typer(models_app, name="models")
 app.command("reproduce")(reproduce)
 app.add_typer(rules_app, name="rules")

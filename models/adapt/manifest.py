@@ -1,0 +1,119 @@
+"""What an adaptation is told: the task, where its data are and whose. A manifest is TOML (docs/adaptation.md).
+
+A data set without its card (name, source, licence, consent basis) is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from radserve.errors import ErrorCode, RadserveError
+from radserve.findings import CodedConcept
+from radserve.models.pack_types import STRICT, Assertions, Concept, Number, Scale, Text
+
+Shots = Annotated[int, Field(strict=True, ge=1)] | Literal["all"]
+LEAST_SEEDS = 3  # fewer do not show how much an adaptation depends on chance
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class DataCard:
+    """Whose data these are: what has to be known before anything is learned from them."""
+
+    name: Text
+    source: Text
+    licence: Text
+    consent_basis: Text
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class NewLabel:
+    """A finding that the base pack does not know: its codes, and for a pack with a decoder its assertions."""
+
+    code: Annotated[CodedConcept, Concept]
+    site: Annotated[CodedConcept, Concept]
+    assertions: Assertions | None = None
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class TaskTable:
+    """The label to learn on an input of the base pack, and how.
+
+    `shots` of each class teach the head that is kept; those of `curve` are measured beside it. `strength` is C of
+    scikit-learn's logistic regression. The gate asks that the head's AUROC be above the base's by more than
+    `least_gain`; below 0 it is a margin of non-inferiority.
+    """
+
+    label: Text
+    input: Text
+    head: Literal["logistic", "prototype"] = "logistic"
+    shots: Shots = "all"
+    curve: tuple[Shots, ...] = (1, 4, 16, "all")
+    seeds: Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], Field(min_length=LEAST_SEEDS)] = (0, 1, 2)
+    strength: Scale = 1.0
+    least_gain: Number = 0.0
+    new: NewLabel | None = None
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class DataTable:
+    """Where the images are: an .npz in the form of MedMNIST, or a .csv whose `image` column names files beside it.
+
+    `positive` is the cell of the `label` column, or the number in the labels' array, that means "present".
+    """
+
+    file: Text
+    positive: Annotated[str, BeforeValidator(str)] = "1"
+    image: Text = "image"
+    label: Text = "label"
+    patient: Text = "patient"
+    split: Text = "split"
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class _Tables:
+    task: TaskTable
+    data: DataTable
+    card: DataCard
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Manifest:
+    """A manifest as read: `folder` is its own, which names in it are relative to, `sha256` that of the file."""
+
+    task: TaskTable
+    data: DataTable
+    card: DataCard
+    folder: Path
+    sha256: str
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest. Raises INVALID_ARGUMENT naming the field that is missing, unknown or wrong."""
+    try:
+        raw = path.read_bytes()
+        tables = TypeAdapter(_Tables).validate_python(tomllib.loads(raw.decode()))
+    except OSError as error:
+        raise _refused(path, f"cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _refused(path, f"is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        kinds = {
+            "unexpected_keyword_argument": "unknown key",
+            "missing": "is missing",
+            "missing_argument": "is missing",
+        }
+        raise _refused(path, f"{key}: {kinds.get(first['type'], first['msg'])}") from error
+    return Manifest(tables.task, tables.data, tables.card, path.parent, hashlib.sha256(raw).hexdigest())
+
+
+def _refused(path: Path, cause: str) -> RadserveError:
+    return RadserveError(ErrorCode.INVALID_ARGUMENT, f"manifest {path.name!r}: {cause}")

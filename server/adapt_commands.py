@@ -1,0 +1,56 @@
+"""radserve adapt: a pack with a head learned from a site's images, behind the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from radserve.errors import ErrorCode, RadserveError
+from radserve.server.console import PackDirs, settings_of, stderr, stdout
+from radserve.server.packs import site_catalogue
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("adapt")(adapt)
+
+
+def adapt(
+    manifest: Annotated[Path, typer.Argument(help="TOML: the task, the data and their card (docs/adaptation.md).")],
+    pack: Annotated[str, typer.Option(metavar="NAME[@VERSION]", help="The pack to start from.")],
+    out: Annotated[Path, typer.Option(help="The new pack's folder; it must not exist.")],
+    version: Annotated[str, typer.Option(help="Of the new pack; the old one's with what was done without.")] = "",
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Write it, marked, though the gate fails.")
+    ] = False,
+    test: Annotated[
+        bool, typer.Option("--test", help="Measure the test split for the record; it decides nothing.")
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings from run to run.")] = None,
+    pack_dir: PackDirs = None,
+) -> None:
+    """Learn a head on a pack's frozen image encoder; the gate (paired DeLong on val) refuses it or goes on record."""
+    base = site_catalogue(settings_of(pack_dirs=pack_dir)).get(pack)
+    try:
+        from radserve.server.adapting import adapt as run
+
+        made = run(base, manifest, out, version=version, keep_failed=keep_failed, test=test, cache=cache)
+    except ModuleNotFoundError as error:
+        message = f"adaptation needs the train extra: {error.name} is not installed"
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, message) from None
+    curve = Table("head", "examples of each class", "AUROC on val, mean", "standard deviation", "seeds")
+    for point in made.learned.curve:
+        curve.add_row(point.head, str(point.shots), f"{point.mean:.4f}", f"{point.spread:.4f}", str(len(point.auroc)))
+    stdout().print(curve)
+    compared = Table("split", "images", "AUROC before", "after", "gain", "lower bound", "ECE after", "gate")
+    for each in filter(None, (made.learned.val, made.learned.test)):
+        numbers = (each.auroc_before, each.auroc_after, each.gain, each.gain_lower_bound, each.ece_after)
+        gate = ("passed" if made.learned.passed else "FAILED") if each.split == "val" else ""
+        compared.add_row(each.split, str(each.images), *(f"{number:.4f}" for number in numbers), gate)
+    stdout().print(compared)
+    for warning in made.warnings:
+        stderr().out(f"note: {warning}")
+    stdout().out(f"{made.pack.name}@{made.pack.version} is in {out} (digest {made.pack.digest})")

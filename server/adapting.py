@@ -1,0 +1,56 @@
+"""From a manifest to an adapted or recalibrated pack: what `radserve adapt` does."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from radserve.errors import ErrorCode, PackError
+from radserve.models.adapt.adapted_pack import check_task, write_adapted
+from radserve.models.adapt.dataset import read_images
+from radserve.models.adapt.manifest import read_manifest
+from radserve.models.adapt.protocol import Learned, learn
+from radserve.models.onnx_runner import OnnxRunner
+from radserve.models.pack import ModelPack
+from radserve.pipelines.embedding import embed_images
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """The written pack, what was learned, and what is to be known of the data."""
+
+    pack: ModelPack
+    learned: Learned
+    warnings: tuple[str, ...]
+
+
+def adapt(
+    base: ModelPack,
+    manifest_path: Path,
+    out: Path,
+    *,
+    version: str = "",
+    keep_failed: bool = False,
+    test: bool = False,
+    cache: Path | None = None,
+) -> Adapted:
+    """Learn the head of a manifest on `base` and write the derived pack when the gate passes, or with `keep_failed`.
+
+    With `test` the test split is measured for the record; it decides nothing. Raises INVALID_ARGUMENT for a manifest or
+    data that are not fit, PACK_INVALID naming the numbers when the gate does not pass.
+    """
+    manifest = read_manifest(manifest_path)
+    use = check_task(base, manifest)
+    data = read_images(manifest)
+    runner = OnnxRunner([base])
+    embedded = asyncio.run(embed_images(base, use, manifest.task.label, data.images, runner, cache))
+    learned = learn(manifest.task, data, embedded.embeddings, embedded.logits, test=test)
+    if not (learned.passed or keep_failed):
+        val = learned.val
+        message = (
+            f"gate: AUROC on val {val.auroc_before:.4f} before, {val.auroc_after:.4f} after; the lower bound of the "
+            f"gain is {val.gain_lower_bound:+.4f}, not above {learned.least_gain:g}"
+        )
+        raise PackError(ErrorCode.PACK_INVALID, message)
+    return Adapted(write_adapted(base, manifest, data, learned, out, version=version), learned, data.warnings)

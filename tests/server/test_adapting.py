@@ -1,0 +1,167 @@
+"""From a manifest to a derived pack: the base stays as it is, and what is served is what was learned."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from radserve.errors import ErrorCode, PackError, RadserveError
+from radserve.models.adapt.dataset import read_images
+from radserve.models.adapt.manifest import read_manifest
+from radserve.models.onnx_graph import OnnxGraph
+from radserve.models.onnx_runner import OnnxRunner
+from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
+from radserve.pipelines.embedding import Embedded, embed_images
+from radserve.server.adapting import adapt
+from tests.support.packs import make_tiny_pack
+from tests.support.planted import planted_images, write_manifest
+
+TASK = '[task]\nlabel = "Pneumonia"\ninput = "chest radiograph"\ncurve = [1, 4]\nstrength = 100.0\n'
+NEW = """[task]
+label = "Nodule"
+input = "chest radiograph"
+curve = [1]
+[task.new]
+code = {value = "427359005", scheme = "SCT", meaning = "Solitary nodule of lung"}
+site = {value = "39607008", scheme = "SCT", meaning = "Lung structure"}
+assertions = {positive = ["nodule"], negative = ["no nodule"]}
+"""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> ModelPack:
+    return load_pack(make_tiny_pack(tmp_path_factory.mktemp("pack") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return planted_images(tmp_path_factory.mktemp("planted"))
+
+
+def manifest(data: Path, task: str) -> Path:
+    name = hashlib.sha256(task.encode()).hexdigest()[:8]
+    return write_manifest(data.with_name(f"{name}.toml"), data.name, task)
+
+
+@pytest.fixture(scope="module")
+def adapted(base: ModelPack, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelPack:
+    out = tmp_path_factory.mktemp("out") / "adapted"
+    return adapt(base, manifest(data, TASK), out, keep_failed=True, test=True).pack
+
+
+def embedded(pack: ModelPack, label: str, path: Path, cache: Path | None = None) -> Embedded:
+    images = read_images(read_manifest(path)).images
+    use = pack.input("chest radiograph")
+    return asyncio.run(embed_images(pack, use, label, images, OnnxRunner([pack]), cache))
+
+
+def test_the_weights_of_the_base_are_in_the_pack_unchanged(base: ModelPack, adapted: ModelPack) -> None:
+    for name, graph in base.graphs.items():
+        assert adapted.graphs[name].sha256 == graph.sha256
+    assert adapted.digest != base.digest
+    assert adapted.ref.version == "1.0.0+adapted-pneumonia"
+    before, after = (onnx.load_model_from_string(pack.read(name)) for pack, name in
+                     ((base, IMAGE_ENCODER), (adapted, "head_pneumonia")))  # fmt: skip
+    copied = {each.name: numpy_helper.to_array(each) for each in after.graph.initializer}
+    for each in before.graph.initializer:
+        assert copied[each.name].tobytes() == numpy_helper.to_array(each).tobytes()
+
+
+def test_the_served_head_is_the_learned_one_and_its_map_adds_up_to_the_logit(
+    base: ModelPack,
+    adapted: ModelPack,
+    data: Path,
+) -> None:
+    path = manifest(data, TASK)
+    embeddings = embedded(base, "Pneumonia", path).embeddings
+    weights = {
+        each.name: numpy_helper.to_array(each)
+        for each in onnx.load_model_from_string(adapted.read("head_pneumonia")).graph.initializer
+    }
+    expected = embeddings @ weights["adapter_weight"][:, 0].astype(np.float64) + float(weights["adapter_bias"][0])
+    np.testing.assert_allclose(embedded(adapted, "Pneumonia", path).logits, expected, rtol=1e-4, atol=1e-3)
+    pixels = np.random.default_rng(5).standard_normal((3, 1, 28, 28)).astype(np.float32)
+    outputs = OnnxGraph(adapted.read("head_pneumonia")).run({"pixels": pixels})
+    total = outputs["adapter_map"].sum(axis=(1, 2, 3)) + weights["adapter_bias"]
+    np.testing.assert_allclose(total, outputs["adapter_logit"][:, 0], rtol=1e-4, atol=1e-3)
+
+
+def test_a_second_task_changes_no_output_of_the_first(
+    base: ModelPack,
+    adapted: ModelPack,
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    both = adapt(adapted, manifest(data, NEW), tmp_path / "both", keep_failed=True).pack
+    path = manifest(data, TASK)
+    one, two = (embedded(pack, "Pneumonia", path) for pack in (adapted, both))
+    assert one.logits.tobytes() == two.logits.tobytes()
+    assert both.label("Pneumonia") == adapted.label("Pneumonia")
+    untouched = "Malignant breast lesion"
+    assert both.label(untouched) == base.label(untouched)
+    assert both.label("Nodule").code.value == "427359005"
+    assert "Nodule" in both.input("chest radiograph").labels
+    assert json.loads((both.folder / "adaptation_nodule.json").read_text())["base"]["digest"] == adapted.digest
+
+
+def test_everything_is_linked_by_hash(base: ModelPack, adapted: ModelPack, data: Path) -> None:
+    path = manifest(data, TASK)
+    record = json.loads((adapted.folder / "adaptation_pneumonia.json").read_text())
+    assert record["base"]["digest"] == base.digest
+    assert record["manifest_sha256"] == read_manifest(path).sha256
+    assert record["data"]["sha256"] == read_images(read_manifest(path)).sha256
+    assert record["head_sha256"] == adapted.graphs["head_pneumonia"].sha256
+    assert [len(point["auroc"]) for point in record["curve"]] == [3] * 6
+    assert record["gate"]["split"] == "val"
+    assert record["test_split"]["images"] == 40
+    card = (adapted.folder / "MODEL_CARD.md").read_text()
+    assert "consent basis: no persons" in card
+    assert "Random weights" in card
+
+
+def test_an_adaptation_that_the_gate_refuses_writes_nothing(
+    base: ModelPack,
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    path = manifest(data, TASK + "least_gain = 0.9\n")
+    with pytest.raises(PackError, match=r"not above 0\.9"):
+        adapt(base, path, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_label_that_the_pack_has_or_has_not_is_told_apart(
+    base: ModelPack,
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    for task, cause in (
+        (TASK.replace("Pneumonia", "Mass"), "is no label of the pack"),
+        (NEW.replace("Nodule", "Pneumonia"), "is a label of the pack"),
+        (TASK.replace("Pneumonia", "Malignant breast lesion"), "is not answered on the input"),
+    ):
+        with pytest.raises(RadserveError, match=cause) as caught:
+            adapt(base, manifest(data, task), tmp_path / "out")
+        assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_embeddings_are_kept_by_what_they_were_made_from(
+    base: ModelPack,
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    path = manifest(data, TASK)
+    first = embedded(base, "Pneumonia", path, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    again = embedded(base, "Pneumonia", path, tmp_path)
+    assert first.embeddings.tobytes() == again.embeddings.tobytes()
+    kept.write_bytes(b"damaged")
+    assert embedded(base, "Pneumonia", path, tmp_path).logits.tobytes() == first.logits.tobytes()
+    assert len(list(tmp_path.iterdir())) == 1
