@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from radserve._checks import check_one_of
 from radserve.errors import ErrorCode, RadserveError
 from radserve.server.console import PackDirs, settings_of, stderr, stdout
 from radserve.server.packs import site_catalogue
+
+if TYPE_CHECKING:
+    from radserve.models.adapt.protocol import Learned
+    from radserve.models.adapt.recalibrate import Recalibrated
 
 
 def register(app: typer.Typer) -> None:
@@ -29,28 +34,52 @@ def adapt(
     test: Annotated[
         bool, typer.Option("--test", help="Measure the test split for the record; it decides nothing.")
     ] = False,
+    recalibrate_only: Annotated[
+        str, typer.Option(metavar="METHOD", help="Learn no head; fit temperature or platt on train, judged on val.")
+    ] = "",
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings from run to run.")] = None,
     pack_dir: PackDirs = None,
 ) -> None:
     """Learn a head on a pack's frozen image encoder; the gate (paired DeLong on val) refuses it or goes on record."""
     base = site_catalogue(settings_of(pack_dirs=pack_dir)).get(pack)
     try:
+        from radserve.evaluation.calibrators import Method
+        from radserve.server.adapting import Adapted, Refitted, refit
         from radserve.server.adapting import adapt as run
 
-        made = run(base, manifest, out, version=version, keep_failed=keep_failed, test=test, cache=cache)
+        made: Adapted | Refitted
+        if recalibrate_only:
+            check_one_of("--recalibrate-only", recalibrate_only, [each.value for each in Method])
+            method = Method(recalibrate_only)
+            made = refit(base, manifest, out, method, version=version, keep_failed=keep_failed, cache=cache)
+            _print_figures(made.made)
+        else:
+            made = run(base, manifest, out, version=version, keep_failed=keep_failed, test=test, cache=cache)
+            _print_learned(made.learned)
     except ModuleNotFoundError as error:
         message = f"adaptation needs the train extra: {error.name} is not installed"
         raise RadserveError(ErrorCode.INVALID_ARGUMENT, message) from None
-    curve = Table("head", "examples of each class", "AUROC on val, mean", "standard deviation", "seeds")
-    for point in made.learned.curve:
-        curve.add_row(point.head, str(point.shots), f"{point.mean:.4f}", f"{point.spread:.4f}", str(len(point.auroc)))
-    stdout().print(curve)
-    compared = Table("split", "images", "AUROC before", "after", "gain", "lower bound", "ECE after", "gate")
-    for each in filter(None, (made.learned.val, made.learned.test)):
-        numbers = (each.auroc_before, each.auroc_after, each.gain, each.gain_lower_bound, each.ece_after)
-        gate = ("passed" if made.learned.passed else "FAILED") if each.split == "val" else ""
-        compared.add_row(each.split, str(each.images), *(f"{number:.4f}" for number in numbers), gate)
-    stdout().print(compared)
     for warning in made.warnings:
         stderr().out(f"note: {warning}")
     stdout().out(f"{made.pack.name}@{made.pack.version} is in {out} (digest {made.pack.digest})")
+
+
+def _print_learned(learned: Learned) -> None:
+    curve = Table("head", "examples of each class", "AUROC on val, mean", "standard deviation", "seeds")
+    for point in learned.curve:
+        curve.add_row(point.head, str(point.shots), f"{point.mean:.4f}", f"{point.spread:.4f}", str(len(point.auroc)))
+    stdout().print(curve)
+    compared = Table("split", "images", "AUROC before", "after", "gain", "lower bound", "ECE after", "gate")
+    for each in filter(None, (learned.val, learned.test)):
+        numbers = (each.auroc_before, each.auroc_after, each.gain, each.gain_lower_bound, each.ece_after)
+        gate = ("passed" if learned.passed else "FAILED") if each.split == "val" else ""
+        compared.add_row(each.split, str(each.images), *(f"{number:.4f}" for number in numbers), gate)
+    stdout().print(compared)
+
+
+def _print_figures(made: Recalibrated) -> None:
+    table = Table("method", "ECE on val", "AUROC on val", "gate")
+    for each in made.figures:
+        gate = ("passed" if made.passed else "FAILED") if each.method == made.method.value else ""
+        table.add_row(each.method, f"{each.ece:.4f}", f"{each.auroc:.4f}", gate)
+    stdout().print(table)

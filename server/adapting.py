@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radserve.errors import ErrorCode, PackError
+from radserve.evaluation.calibrators import Method
 from radserve.models.adapt.adapted_pack import check_task, write_adapted
-from radserve.models.adapt.dataset import read_images
-from radserve.models.adapt.manifest import read_manifest
+from radserve.models.adapt.dataset import LabelledImages, read_images
+from radserve.models.adapt.manifest import Manifest, read_manifest
 from radserve.models.adapt.protocol import Learned, learn
+from radserve.models.adapt.recalibrate import Recalibrated, recalibrate, write_recalibrated
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import ModelPack
-from radserve.pipelines.embedding import embed_images
+from radserve.pipelines.embedding import Embedded, embed_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,15 @@ class Adapted:
 
     pack: ModelPack
     learned: Learned
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refitted:
+    """The written pack, its calibration, and what is to be known of the data."""
+
+    pack: ModelPack
+    made: Recalibrated
     warnings: tuple[str, ...]
 
 
@@ -40,11 +51,7 @@ def adapt(
     With `test` the test split is measured for the record; it decides nothing. Raises INVALID_ARGUMENT for a manifest or
     data that are not fit, PACK_INVALID naming the numbers when the gate does not pass.
     """
-    manifest = read_manifest(manifest_path)
-    use = check_task(base, manifest)
-    data = read_images(manifest)
-    runner = OnnxRunner([base])
-    embedded = asyncio.run(embed_images(base, use, manifest.task.label, data.images, runner, cache))
+    manifest, data, embedded = _embedded(base, manifest_path, cache)
     learned = learn(manifest.task, data, embedded.embeddings, embedded.logits, test=test)
     if not (learned.passed or keep_failed):
         val = learned.val
@@ -54,3 +61,34 @@ def adapt(
         )
         raise PackError(ErrorCode.PACK_INVALID, message)
     return Adapted(write_adapted(base, manifest, data, learned, out, version=version), learned, data.warnings)
+
+
+def refit(
+    base: ModelPack,
+    manifest_path: Path,
+    out: Path,
+    method: Method,
+    *,
+    version: str = "",
+    keep_failed: bool = False,
+    cache: Path | None = None,
+) -> Refitted:
+    """Recalibrate a label of `base` on the `train` split of a manifest and write the pack when the calibration error on
+    `val` falls, or with `keep_failed`.
+
+    Raises INVALID_ARGUMENT for a manifest, data or method that are not fit, PACK_INVALID when the error does not fall.
+    """
+    manifest, data, embedded = _embedded(base, manifest_path, cache)
+    made = recalibrate(base.label(manifest.task.label), data, embedded.logits, method)
+    if not (made.passed or keep_failed):
+        errors = ", ".join(f"{each.method} {each.ece:.4f}" for each in made.figures)
+        raise PackError(ErrorCode.PACK_INVALID, f"recalibration by {method}: the error on val does not fall: {errors}")
+    return Refitted(write_recalibrated(base, manifest, data, made, out, version=version), made, data.warnings)
+
+
+def _embedded(base: ModelPack, path: Path, cache: Path | None) -> tuple[Manifest, LabelledImages, Embedded]:
+    manifest = read_manifest(path)
+    use = check_task(base, manifest)
+    data = read_images(manifest)
+    embedding = embed_images(base, use, manifest.task.label, data.images, OnnxRunner([base]), cache)
+    return manifest, data, asyncio.run(embedding)

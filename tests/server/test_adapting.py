@@ -11,15 +11,17 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from scipy.special import expit
 
 from radserve.errors import ErrorCode, PackError, RadserveError
+from radserve.evaluation.calibrators import Method
 from radserve.models.adapt.dataset import read_images
 from radserve.models.adapt.manifest import read_manifest
 from radserve.models.onnx_graph import OnnxGraph
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
 from radserve.pipelines.embedding import Embedded, embed_images
-from radserve.server.adapting import adapt
+from radserve.server.adapting import adapt, refit
 from tests.support.packs import make_tiny_pack
 from tests.support.planted import planted_images, write_manifest
 
@@ -165,3 +167,22 @@ def test_embeddings_are_kept_by_what_they_were_made_from(
     kept.write_bytes(b"damaged")
     assert embedded(base, "Pneumonia", path, tmp_path).logits.tobytes() == first.logits.tobytes()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_recalibrated_pack_has_every_graph_and_decision_of_the_base(
+    base: ModelPack, data: Path, tmp_path: Path
+) -> None:
+    path = manifest(data, TASK)
+    made = refit(base, path, tmp_path / "out", Method.TEMPERATURE, keep_failed=True)
+    old, new = base.label("Pneumonia"), made.pack.label("Pneumonia")
+    assert {name: graph.sha256 for name, graph in made.pack.graphs.items()} == {
+        name: graph.sha256 for name, graph in base.graphs.items()
+    }
+    assert new.scoring == old.scoring
+    assert new.temperature != old.temperature
+    logits = embedded(base, "Pneumonia", path).logits
+    decided = [expit(logits / each.temperature + each.offset) >= each.threshold for each in (old, new)]
+    assert (decided[0] == decided[1]).all()
+    (record,) = made.pack.folder.glob("recalibration_*.json")
+    assert json.loads(record.read_text())["base"]["digest"] == base.digest
+    assert made.pack.label("Malignant breast lesion") == base.label("Malignant breast lesion")
