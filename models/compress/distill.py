@@ -90,7 +90,7 @@ def _learn(
             + (tokens - taught["image_tokens"]).pow(2).mean() / scale
         )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
 

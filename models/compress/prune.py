@@ -171,7 +171,7 @@ def _value(model: onnx.ModelProto, name: str, pixels: FloatArray) -> npt.NDArray
     session = ort.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (source,) = [each.name for each in session.get_inputs()]
     parts = [session.run([name], {source: pixels[start : start + 32]})[0] for start in range(0, len(pixels), 32)]
-    return np.concatenate(parts).astype(np.float64)
+    return np.asarray(np.concatenate(parts), np.float64)
 
 
 def _patches(values: npt.NDArray[np.float64], size: tuple[int, ...], node: onnx.NodeProto) -> npt.NDArray[np.float64]:
@@ -182,7 +182,8 @@ def _patches(values: npt.NDArray[np.float64], size: tuple[int, ...], node: onnx.
     top, left, bottom, right = given.get("pads", [0, 0, 0, 0])
     step_down, step_right = given.get("strides", [1, 1])
     padded = np.pad(values, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=(2, 3))[:, :, ::step_down, ::step_right]
+    every: npt.NDArray[np.float64] = np.lib.stride_tricks.sliding_window_view(padded, size, axis=(2, 3))  # type: ignore[call-overload]  # numpy's stubs want an int
+    windows = every[:, :, ::step_down, ::step_right]
     return windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, values.shape[1] * size[0] * size[1])
 
 

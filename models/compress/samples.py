@@ -53,10 +53,12 @@ def normalised(pixels: FloatArray, use: PackInput) -> FloatArray:
     steps = [step for step in use.preprocess if step.transform == "NormalizeIntensity"]
     arguments: Mapping[str, float] = steps[-1].arguments if steps else {"subtrahend": 0.0, "divisor": 1.0}
     if "divisor" in arguments:
-        return ((pixels - arguments["subtrahend"]) / arguments["divisor"]).astype(np.float32)
+        scaled: FloatArray = ((pixels - arguments["subtrahend"]) / arguments["divisor"]).astype(np.float32)
+        return scaled
     mean = pixels.mean(axis=(1, 2, 3), keepdims=True)
     deviation = pixels.std(axis=(1, 2, 3), keepdims=True)
-    return ((pixels - mean) / np.where(deviation == 0, 1, deviation)).astype(np.float32)
+    whitened: FloatArray = ((pixels - mean) / np.where(deviation == 0, 1, deviation)).astype(np.float32)
+    return whitened
 
 
 def some(samples: Sequence[Samples], count: int, seed: int = 0) -> FloatArray:

@@ -29,7 +29,8 @@ class PackScores:
     def embeddings(self, pixels: FloatArray) -> npt.NDArray[np.float64]:
         """Unit vectors (N, E)."""
         parts = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
-        return np.concatenate([self.encoder.run({"pixels": part})["embedding"] for part in parts]).astype(np.float64)
+        found = np.concatenate([self.encoder.run({"pixels": part})["embedding"] for part in parts])
+        return np.asarray(found, np.float64)
 
     def logits(self, samples: Samples) -> npt.NDArray[np.float64]:
         """The uncalibrated logit of each sample, (N,)."""

@@ -112,14 +112,14 @@ def _stated(text: str, pack: ModelPack, change: Change, version: str) -> str:
         ("initialised_from", origin),
     ):
         line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
-        head = re.sub(rf"^{key} = .*$", lambda _, line=line: line, head, count=1, flags=re.MULTILINE)
+        head = re.sub(rf"^{key} = .*$", line.replace("\\", r"\\"), head, count=1, flags=re.MULTILINE)
     for name, precision in change.precision.items():
         file = re.escape(json.dumps(pack.graphs[name].file))
         # Where the original states a precision, this one takes its place.
         table = re.compile(
             rf"(^\[graphs\.{name}\]\n(?:(?!\[).*\n)*?file = {file}\n)(?:precision = .*\n)?", re.MULTILINE
         )
-        head = table.sub(lambda found, precision=precision: f'{found[1]}precision = "{precision}"\n', head, count=1)
+        head = table.sub(rf'\g<1>precision = "{precision}"\n', head, count=1)
     return head + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -92,7 +93,8 @@ def write_graph(plan: GraphPlan, path: Path) -> None:
 def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without the exporter's stack traces: they are a tenth of the file and name folders of this machine."""
     graph = model.graph
-    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+    parts: tuple[Any, ...] = (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output)
+    for part in (*parts, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
     return model
