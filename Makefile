@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src dicom_io models pipelines evaluation server proto -type f -not -path '*/__pycache__/*')
 DEMO_OUT ?= demo-out
-# Tests of one file stay together: they share the server that the file starts.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two processes of one thread each; tests of one file stay together: they share the server that the file starts.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: setup demo test test-fast serve lint format bench proto clean
 
