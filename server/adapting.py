@@ -51,7 +51,7 @@ def adapt(
     With `test` the test split is measured for the record; it decides nothing. Raises INVALID_ARGUMENT for a manifest or
     data that are not fit, PACK_INVALID naming the numbers when the gate does not pass.
     """
-    manifest, data, embedded = _embedded(base, manifest_path, cache)
+    manifest, data, embedded = embed_manifest(base, manifest_path, cache)
     learned = learn(manifest.task, data, embedded.embeddings, embedded.logits, test=test)
     if not (learned.passed or keep_failed):
         val = learned.val
@@ -78,7 +78,7 @@ def refit(
 
     Raises INVALID_ARGUMENT for a manifest, data or method that are not fit, PACK_INVALID when the error does not fall.
     """
-    manifest, data, embedded = _embedded(base, manifest_path, cache)
+    manifest, data, embedded = embed_manifest(base, manifest_path, cache)
     made = recalibrate(base.label(manifest.task.label), data, embedded.logits, method)
     if not (made.passed or keep_failed):
         errors = ", ".join(f"{each.method} {each.ece:.4f}" for each in made.figures)
@@ -86,7 +86,8 @@ def refit(
     return Refitted(write_recalibrated(base, manifest, data, made, out, version=version), made, data.warnings)
 
 
-def _embedded(base: ModelPack, path: Path, cache: Path | None) -> tuple[Manifest, LabelledImages, Embedded]:
+def embed_manifest(base: ModelPack, path: Path, cache: Path | None) -> tuple[Manifest, LabelledImages, Embedded]:
+    """A manifest, its images, and what `base` makes of them; raises as `adapt` does for what is not fit."""
     manifest = read_manifest(path)
     use = check_task(base, manifest)
     data = read_images(manifest)

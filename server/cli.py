@@ -30,6 +30,7 @@ from radserve.server.pull_command import pull
 from radserve.server.record_commands import quarantine_app, store_app
 from radserve.server.reproduce_command import reproduce
 from radserve.server.rules_commands import rules_app
+from radserve.server.select_commands import register as register_select
 from radserve.server.settings import Settings
 from radserve.server.triton_commands import register as register_triton
 
@@ -38,6 +39,7 @@ register_operation(models_app)
 register_triton(models_app)
 register_compress(models_app)
 register_adapt(app)
+register_select(app)
 app.add_typer(models_app, name="models")
 app.command("reproduce")(reproduce)
 app.add_typer(rules_app, name="rules")

@@ -55,7 +55,7 @@ def manifest(data: Path, task: str) -> Path:
 @pytest.fixture(scope="module")
 def adapted(base: ModelPack, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelPack:
     out = tmp_path_factory.mktemp("out") / "adapted"
-    return adapt(base, manifest(data, TASK), out, keep_failed=True, test=True).pack
+    return adapt(base, manifest(data, TASK), out, test=True).pack
 
 
 def embedded(pack: ModelPack, label: str, path: Path, cache: Path | None = None) -> Embedded:
