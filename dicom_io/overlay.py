@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from radserve.findings import Finding
+from radserve.findings import Finding, HeatMap
 from radserve.image import Image
 from radserve.presentation import present_frame
 
@@ -78,7 +78,7 @@ def _draw(image: Image, finding: Finding, grey: FloatArray) -> Pillow.Image:
     height, width, _ = grey.shape
     _, rows, columns = image.array.shape
     scale = np.array([width / columns, height / rows])
-    heat = _heat(finding, (height, width), scale)[..., None]
+    heat = _heat(finding.region.heat_map, (height, width), scale)[..., None]
     colour = np.concatenate([np.full_like(heat, 255), 255 * (1 - heat), np.zeros_like(heat)], axis=2)  # yellow to red
     alpha = HEAT_ALPHA * heat
     blended = (grey * (1 - alpha) + colour * alpha + 0.5).astype(np.uint8)
@@ -101,12 +101,11 @@ def _band(pen: ImageDraw.ImageDraw, top: int, width: int, text: str, fill: tuple
     pen.text((8, top + BAND_PX // 2), text, fill=TEXT_RGB, font=ImageFont.load_default(FONT_PX), anchor="lm")
 
 
-def _heat(finding: Finding, shape: tuple[int, int], scale: FloatArray) -> npt.NDArray[np.float32]:
+def _heat(heat_map: HeatMap | None, shape: tuple[int, int], scale: FloatArray) -> npt.NDArray[np.float32]:
     """What speaks for the finding, from 0 to 1 (the map's greatest value), at each point of the picture.
 
     Bilinear between the grid's points, constant up to half a cell beyond the outer ones, 0 outside; 0 without a map.
     """
-    heat_map = finding.region.heat_map
     if heat_map is None:
         return np.zeros(shape, dtype=np.float32)
     grid = np.clip(heat_map.values, 0, None)

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from radserve.models import catalogue
 from radserve.server import app
 from tests.support.dicoms import cr, part10
-from tests.support.server import CALL_SECONDS, LiveServer, live_server, reason_of
+from tests.support.server import CALL_SECONDS, live_server, reason_of
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -69,16 +69,17 @@ def test_a_server_whose_pack_is_altered_still_takes_studies_and_names_the_file(
         assert health.Check(health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS).status == NOT_SERVING
 
 
-def test_concurrent_requests_share_batches(server: LiveServer) -> None:
+def test_concurrent_requests_share_batches(tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (64, 64)).astype(np.uint8)
-    (outcome,) = server.send(part10(cr(pixels, study="batches")))
-    triton = server.server.triton
-    assert triton is not None
-    (decoder,) = [model for model in triton.models if model.name.endswith("--decoder_step")]
-    before = server.wait_for(server.server.runner.statistics(decoder))
-    with ThreadPoolExecutor(16) as pool:
-        reports = list(pool.map(lambda _: list(server.report(outcome.study_instance_uid)), range(32)))
-    after = server.wait_for(server.server.runner.statistics(decoder))
+    with live_server(tmp_path / "data", report_decoder="steps") as server:  # each step a request of its own
+        (outcome,) = server.send(part10(cr(pixels, study="batches")))
+        triton = server.server.triton
+        assert triton is not None
+        (decoder,) = [model for model in triton.models if model.name.endswith("--decoder_step")]
+        before = server.wait_for(server.server.runner.statistics(decoder))
+        with ThreadPoolExecutor(16) as pool:
+            reports = list(pool.map(lambda _: list(server.report(outcome.study_instance_uid)), range(32)))
+        after = server.wait_for(server.server.runner.statistics(decoder))
     assert len({answers[-1].result.report.text for answers in reports}) == 1
     inferences = after.inference_count - before.inference_count
     executions = after.execution_count - before.execution_count
