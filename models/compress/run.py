@@ -73,5 +73,7 @@ def _reports_identical(before: ModelPack, after: ModelPack, pixels: FloatArray) 
         return None
     most = before.decoder.max_tokens
     models = [OnnxModel(pack.folder) for pack in (before, after)]
-    first, second = (model.greedy_reports(tokenizer, model.encode_image(pixels)[1], most) for model in models)
+    first, second = (
+        model.greedy_reports(tokenizer, model.encode_image(pixels)[1], max_tokens=most) for model in models
+    )
     return float(np.mean([one == other for one, other in zip(first, second, strict=True)]))

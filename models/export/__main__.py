@@ -24,13 +24,15 @@ from radserve.models.export.parity import ParityReport, check_parity, seeded_ima
 from radserve.models.tokenizer import PackTokenizer
 from radserve.models.train.checkpoint import RECORD_FILE, TrainingRecord
 from radserve.models.train.data import TASKS, load_split
-from radserve.models.train.evaluate import EVALUATION_FILE
+from radserve.models.train.evaluate import EVALUATION_FILE, SEEDS_FILE
+from radserve.models.train.fit_gate import RECORD_FILE as GATES_FILE
+from radserve.models.train.fit_gate import load_gate_records
 from radserve.models.train.prompt_file import load_prompts
 from radserve.models.train.scoring import load_model
 
 _log = logging.getLogger("radserve.models.export")
 _COPIED = ("model.safetensors", "model.json", "tokenizer.json", "prompts.toml", RECORD_FILE)
-_PARITY_IMAGES = 60  # of each data set
+_PARITY_IMAGES = 25  # of each data set
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,8 +66,10 @@ def export(checkpoint: Path, out: Path, data: Path | None = None) -> ParityRepor
 def _build(checkpoint: Path, folder: Path, data: Path | None) -> ParityReport:
     for name in _COPIED:
         shutil.copyfile(checkpoint / name, folder / name)
-    if (checkpoint / EVALUATION_FILE).exists():
-        shutil.copyfile(checkpoint / EVALUATION_FILE, folder / EVALUATION_FILE)
+    gates = [each.file for each in load_gate_records(checkpoint).values()]
+    optional = [name for name in (EVALUATION_FILE, SEEDS_FILE, GATES_FILE) if (checkpoint / name).exists()]
+    for name in (*optional, *gates):
+        shutil.copyfile(checkpoint / name, folder / name)
     model = load_model(folder)
     write_graphs(model, folder)
     images, images_from = _parity_images(data)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radserve.models.train.architecture import RadCoCa
+from radserve.models.train.architecture import ImageTower, JointImageTower, RadCoCa
 
 
 class ImageEncoder(nn.Module):
-    """`pixels` (N, 1, 28, 28) -> `embedding` (N, E), `image_tokens` (N, 49, C), `patch_embeddings` (N, 49, E).
+    """`pixels` (N, 1, 28, 28) -> `embedding` (N, E), `image_tokens` (N, P, C), `patch_embeddings` (N, P, E).
 
     The patch embeddings add up to the embedding, so their product with a text direction is an exact map of the score.
     """
 
     def __init__(self, model: RadCoCa) -> None:
         super().__init__()
-        self.tower = model.visual
+        self.tower: ImageTower | JointImageTower = model.visual
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.tower.with_patches(pixels)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from radserve.models.export.graphs import ImageEncoder, TextEncoder
-from radserve.models.train.architecture import PATCHES, RadCoCa
+from radserve.models.train.architecture import IMAGE_CHANNELS, RadCoCa
 from radserve.models.train.decoder_step import DecoderStep
 
 OPSET = 18
@@ -35,7 +35,7 @@ class GraphPlan:
 def plans(model: RadCoCa) -> tuple[GraphPlan, ...]:
     """The three graphs; the batch of two keeps the exporter from fixing the batch size."""
     config, batch = model.config, 2
-    channels, length = config.image_channels[-1], config.context_length
+    length = config.context_length
     return (
         GraphPlan(
             "image_encoder",
@@ -55,7 +55,7 @@ def plans(model: RadCoCa) -> tuple[GraphPlan, ...]:
             {
                 "token": torch.ones(batch, 1, dtype=torch.int64),
                 "position": torch.zeros(batch, 1, dtype=torch.int64),
-                "image_tokens": torch.zeros(batch, PATCHES, channels),
+                "image_tokens": torch.zeros(batch, config.patches, IMAGE_CHANNELS),
                 "cache": torch.zeros(batch, 2 * config.cached_layers, length, config.text_width),
             },
             ("logits", "cache_out"),

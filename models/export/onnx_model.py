@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from radserve.models.tokenizer import PackTokenizer
+from radserve.models.tokenizer import START, PackTokenizer
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -23,7 +23,7 @@ class OnnxModel:
         self._step = _session(folder / "decoder_step.onnx")
 
     def encode_image(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Embedding (N, E), image tokens (N, 49, C) and patch embeddings (N, 49, E) of (N, 1, 28, 28)."""
+        """Embedding (N, E), image tokens (N, P, C) and patch embeddings (N, P, E) of (N, 1, 28, 28)."""
         embedding, tokens, patches = self._image.run(None, {"pixels": pixels})
         return embedding, tokens, patches
 
@@ -45,12 +45,12 @@ class OnnxModel:
         return np.zeros((batch, *shape[1:]), dtype=np.float32)
 
     def greedy_reports(
-        self, tokenizer: PackTokenizer, image_tokens: FloatArray, max_tokens: int = 48
+        self, tokenizer: PackTokenizer, image_tokens: FloatArray, start: str = START, max_tokens: int = 48
     ) -> list[list[int]]:
         """Token ids of the most likely report of each image, without start and end."""
         count = len(image_tokens)
         cache, reports = self.empty_cache(count), [[] for _ in range(count)]  # type: tuple[FloatArray, list[list[int]]]
-        token = np.full((count, 1), tokenizer.start_id, dtype=np.int64)
+        token = np.full((count, 1), tokenizer.special_id(start), dtype=np.int64)
         ended = np.zeros(count, dtype=bool)
         for step in range(max_tokens):
             logits, cache = self.step(token, np.full_like(token, step), image_tokens, cache)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from radserve.models.export import pack_facts as facts
 from radserve.models.train.architecture import Normalisation
 from radserve.models.train.checkpoint import TrainingRecord
-from radserve.models.train.wordings import WORDINGS
+from radserve.models.train.fit_gate import GateRecord, load_gate_records
+from radserve.models.train.imagenet import SOURCE as IMAGENET
+from radserve.models.train.wordings import START_TOKENS, WORDINGS
 
 PACK_FILE = "pack.toml"
 
@@ -20,7 +23,7 @@ def write_pack_file(folder: Path, record: TrainingRecord, normalisation: Normali
     parts = (
         _head(record),
         _graphs(),
-        _inputs(normalisation),
+        _inputs(normalisation, load_gate_records(folder)),
         _labels(record),
         _files(folder),
     )
@@ -28,19 +31,21 @@ def write_pack_file(folder: Path, record: TrainingRecord, normalisation: Normali
 
 
 def _head(record: TrainingRecord) -> Iterator[str]:
-    yield "schema = 1"
+    yield "schema = 2"
     yield _line("name", facts.NAME)
     yield _line("version", facts.VERSION)
     yield _line("model_version", facts.MODEL_VERSION)
     yield _line("licence", "Apache-2.0")
     yield _line("description", facts.DESCRIPTION)
-    yield _line("initialised_from", f"random (seed {record.seed})")
+    yield _line("initialised_from", f"{IMAGENET} for the image tower, random for the rest (seed {record.seed})")
     yield _line("risk_tier", "I")
     yield "\n[training]"
     yield from _lines(facts.TRAINING.items())
     yield "\n[decoder]"
     yield _line("max_tokens", facts.MAX_TOKENS)
     yield _line("sections", facts.SECTIONS)
+    yield "[decoder.start_tokens]"
+    yield from _lines(START_TOKENS.items())
 
 
 def _graphs() -> Iterator[str]:
@@ -52,7 +57,7 @@ def _graphs() -> Iterator[str]:
             yield _line("preferred_batch_sizes", facts.PREFERRED_BATCH_SIZES[name])
 
 
-def _inputs(normalisation: Normalisation) -> Iterator[str]:
+def _inputs(normalisation: Normalisation, gates: Mapping[str, GateRecord]) -> Iterator[str]:
     for each in facts.INPUTS:
         yield "\n[[inputs]]"
         yield _line("name", each.name)
@@ -67,6 +72,9 @@ def _inputs(normalisation: Normalisation) -> Iterator[str]:
             yield "[[inputs.preprocess]]"
             yield _line("transform", transform)
             yield from _lines(arguments.items())
+        if gate := gates.get(each.name):
+            yield "[inputs.gate]"
+            yield from _lines(asdict(gate).items())
 
 
 def _labels(record: TrainingRecord) -> Iterator[str]:
@@ -78,8 +86,13 @@ def _labels(record: TrainingRecord) -> Iterator[str]:
         yield f"code = {_concept(each.code)}"
         yield f"site = {_concept(each.site)}"
         yield _line("threshold", calibration.threshold)
-        yield _line("logit_scale", record.logit_scale)
         yield _line("temperature", calibration.temperature)
+        yield _line("offset", calibration.offset)
+        if calibration.cannot_assess:
+            yield _line("cannot_assess", calibration.cannot_assess)
+        yield "[labels.scoring]"
+        yield _line("kind", "prompts")
+        yield _line("logit_scale", record.logit_scale)
         yield "[labels.assertions]"
         yield _line("positive", wording.assertions_positive)
         yield _line("negative", wording.assertions_negative)

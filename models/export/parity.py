@@ -17,7 +17,7 @@ from radserve.models.tokenizer import PackTokenizer
 from radserve.models.train.architecture import RadCoCa
 from radserve.models.train.prompt_file import Prompts
 from radserve.models.train.scoring import greedy_reports, prepared_pixels
-from radserve.models.train.wordings import WORDINGS
+from radserve.models.train.wordings import START_TOKENS, WORDINGS
 
 TOLERANCE = 1e-4
 LOGIT_TOLERANCE = 1e-3  # logits reach about 20, embeddings 1
@@ -88,8 +88,9 @@ def _compare(
     captions = _some_captions(tokenizer, len(images))
     texts = np.stack([tokenizer.encode_prompt(text) for sides in prompts.values() for side in sides for text in side])
     text_embedding = model.encode_text(torch.from_numpy(texts)).numpy()
-    expected = greedy_reports(model, tokenizer, images, max_tokens)
-    reports = graphs.greedy_reports(tokenizer, found[1], max_tokens)
+    starts = START_TOKENS.values()
+    expected = [each for start in starts for each in greedy_reports(model, tokenizer, images, start, max_tokens)]
+    reports = [each for start in starts for each in graphs.greedy_reports(tokenizer, found[1], start, max_tokens)]
     return ParityReport(
         opset=OPSET,
         images=images_from,

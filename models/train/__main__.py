@@ -1,6 +1,7 @@
 """`python -m radserve.models.train --data DIR --out DIR`: trains the default pack's network.
 
-Reads the train split to learn and the validation split to calibrate; never the test split.
+Reads the train split to learn and the validation split to calibrate; never the test split. Images of the train split
+that have a twin in another split are left out (twins.py).
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ import argparse
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from radserve.models.tokenizer import PackTokenizer
-from radserve.models.train.agreement import AgreementRecipe, align_decoder
+from radserve.models.train.agreement import AgreementRecipe, BankPart, align_decoder
 from radserve.models.train.architecture import ModelConfig, Normalisation, RadCoCa
 from radserve.models.train.assess import read_split
 from radserve.models.train.batches import BatchMaker, caption_table, prompt_table
 from radserve.models.train.calibrate import Calibration, calibrate
 from radserve.models.train.checkpoint import LabelRecord, TrainingRecord, save_model
-from radserve.models.train.data import TASKS, Task, load_split
+from radserve.models.train.data import TASKS, Task, load_split, load_training
+from radserve.models.train.ensemble import join
+from radserve.models.train.fit_gate import fit_gates
 from radserve.models.train.loop import Recipe, train
 from radserve.models.train.prompt_file import load_prompts, write_prompts
 from radserve.models.train.scoring import image_logits
@@ -33,9 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     _log.setLevel(logging.INFO)
-    recipe = Recipe(seed=options.seed, steps=options.steps)
+    recipe = Recipe(seed=options.seed, steps=options.steps, members=options.members)
     normalisation = Normalisation(per_image=options.normalisation == "per-image")
-    run(options.data, options.out, recipe, AgreementRecipe(seed=options.seed), normalisation)
+    agreement = AgreementRecipe(seed=options.seed, steps=options.agreement_steps, last=tuple(options.last))
+    run(options.data, options.out, recipe, agreement, normalisation)
 
 
 def run(
@@ -50,16 +55,22 @@ def run(
     prompts = prompt_table(TASKS, tokenizer)
     config = ModelConfig(vocabulary_size=tokenizer.vocabulary_size, normalisation=normalisation)
     began = time.monotonic()
-    model = train(config, recipe, maker, prompts, _progress(recipe.steps))
+    seeds = range(recipe.seed, recipe.seed + recipe.members)
+    members = [train(config, replace(recipe, seed=seed), maker, prompts, _progress(recipe.steps)) for seed in seeds]
+    model = join(members)
+    save_model(model, out)  # the scores are final here, the decoder is not
     fitted = [_calibration(model, tokenizer, data, out, task) for task in TASKS]
     cuts = [each.operating_logit for each in fitted]
     align_decoder(model, maker, prompts, cuts, agreement, _progress(agreement.steps))
     seconds = time.monotonic() - began
     save_model(model, out)
+    fit_gates(model, data, out)
     record = TrainingRecord(
         seed=recipe.seed,
+        members=recipe.members,
         steps=recipe.steps,
         agreement_steps=agreement.steps,
+        last_steps=[each.steps for each in agreement.last],
         seconds=round(seconds, 1),
         threads=torch.get_num_threads(),
         logit_scale=float(model.scale),
@@ -73,7 +84,7 @@ def run(
 
 
 def _batch_maker(data: Path, recipe: Recipe, tokenizer: PackTokenizer) -> BatchMaker:
-    splits = [load_split(data, task, "train") for task in TASKS]
+    splits = [load_training(data, task) for task in TASKS]
     return BatchMaker(TASKS, splits, caption_table(TASKS, tokenizer), recipe.quotas, recipe.augmentation)
 
 
@@ -88,7 +99,7 @@ def _record(
     model: RadCoCa, tokenizer: PackTokenizer, data: Path, out: Path, task: Task, fitted: Calibration
 ) -> LabelRecord:
     readings = read_split(model, tokenizer, load_prompts(out / "prompts.toml"), data, task, "val")
-    contradictions = readings.contradictions(fitted.temperature, fitted.threshold)
+    contradictions = readings.contradictions(fitted)
     record = LabelRecord(len(readings.positive), fitted, contradictions)
     _log.info("%s: %s", task.wording.label, record)
     return record
@@ -96,10 +107,15 @@ def _record(
 
 def _progress(steps: int) -> Callable[[int, float], None]:
     def report(step: int, loss: float) -> None:
-        if step % 100 == 0 or step == steps - 1:
+        if step % 20 == 0 or step == steps - 1:
             _log.info("step %d of %d, loss %.4f", step + 1, steps, loss)
 
     return report
+
+
+def _bank_part(text: str) -> BankPart:
+    images, steps = text.split("x")
+    return BankPart(int(images), int(steps))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--members", type=int, default=Recipe.members, help="networks of consecutive seeds, averaged")
+    parser.add_argument("--agreement-steps", type=int, default=AgreementRecipe.steps, help="of the decoder alone")
+    parser.add_argument(
+        "--last",
+        type=_bank_part,
+        nargs="*",
+        default=AgreementRecipe.last,
+        metavar="IMAGESxSTEPS",
+        help="last parts for the decoder: images that the tower sees once, and steps on them",
+    )
     parser.add_argument("--normalisation", choices=("per-image", "fixed"), default="per-image", help="of the pixels")
     return parser
 

@@ -20,14 +20,24 @@ from radserve.models.train.objective import caption_loss, prompt_directions, pro
 
 
 @dataclass(frozen=True)
+class BankPart:
+    """A last part of the second stage: `images` that the towers see once, and the steps on them."""
+
+    images: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class AgreementRecipe:
     """The numbers of the second stage."""
 
     seed: int = 7
-    steps: int = 300
+    steps: int = 150
     learning_rate: float = 1e-3
-    images: int = 48  # of each batch that get a sentence
+    images: int = 32  # of each batch that get a sentence
     blended_share: float = 0.6
+    last: tuple[BankPart, ...] = (BankPart(960, 160), BankPart(1920, 480))
+    last_images: int = 48  # of each of their steps
 
 
 def align_decoder(
@@ -38,17 +48,56 @@ def align_decoder(
     recipe: AgreementRecipe,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train `model.text_decoder` in place; `operating_logits` has each task's logit at its threshold."""
+    """Train the decoder in place, and the mix of tokens that it reads of several members.
+
+    `operating_logits` has each task's logit at its threshold.
+    """
     generator = torch.Generator().manual_seed(recipe.seed)
     model.eval().requires_grad_(False)
-    model.text_decoder.requires_grad_(True)
+    learning = [model.text_decoder, model.visual.mix] if model.config.members > 1 else [model.text_decoder]
+    parameters = [each for module in learning for each in module.requires_grad_(True).parameters()]
     with torch.no_grad():
         directions = prompt_directions(model, prompts)
     cuts = torch.tensor(operating_logits)
-    optimiser = torch.optim.AdamW(model.text_decoder.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.01)
     schedule = CosineAnnealingLR(optimiser, recipe.steps)
     for step, batch in enumerate(maker.batches(recipe.steps, generator)):
         loss = _loss(model, maker, _blended(batch, recipe, generator), directions, cuts, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+        if on_step:
+            on_step(step, loss.item())
+    model.requires_grad_(False)
+    for part in recipe.last:
+        polish_decoder(model, maker, prompts, operating_logits, recipe, part, on_step)
+
+
+def polish_decoder(
+    model: RadCoCa,
+    maker: BatchMaker,
+    prompts: Tensor,
+    operating_logits: Sequence[float],
+    recipe: AgreementRecipe,
+    part: BankPart,
+    on_step: Callable[[int, float], None] | None = None,
+) -> None:
+    """A last part of `align_decoder`: more sentences on a bank of images, which the towers need not see again."""
+    generator = torch.Generator().manual_seed(recipe.seed + 1)
+    model.eval().requires_grad_(False)
+    bank = _bank(model, maker, prompts, torch.tensor(operating_logits), recipe, part.images, generator)
+    model.text_decoder.requires_grad_(True)
+    optimiser = torch.optim.AdamW(model.text_decoder.parameters(), lr=recipe.learning_rate / 2, weight_decay=0.01)
+    schedule = CosineAnnealingLR(optimiser, max(1, part.steps))
+    for step in range(part.steps):
+        chosen = torch.randint(len(bank.tasks), (recipe.last_images,), generator=generator)
+        captions = maker.captions_of(bank.tasks[chosen], bank.decided[chosen], generator)
+        captions = trimmed(captions, model.pad_id)
+        with torch.no_grad():
+            _, text_tokens = model._encode_text(captions)
+        loss = caption_loss(model, bank.tokens[chosen], text_tokens, captions)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.text_decoder.parameters(), 1.0)
@@ -57,6 +106,35 @@ def align_decoder(
         if on_step:
             on_step(step, loss.item())
     model.requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """Tokens (N, P, C) of blended images, their tasks, and what the classifier decides of them."""
+
+    tokens: Tensor
+    tasks: Tensor
+    decided: Tensor
+
+
+@torch.no_grad()
+def _bank(
+    model: RadCoCa,
+    maker: BatchMaker,
+    prompts: Tensor,
+    cuts: Tensor,
+    recipe: AgreementRecipe,
+    count: int,
+    generator: torch.Generator,
+) -> _Bank:
+    directions = prompt_directions(model, prompts)
+    parts = []
+    for batch in maker.batches(-(-count // recipe.images), generator):
+        images = _blended(batch, recipe, generator)
+        latent, tokens = model._encode_image(model.config.normalisation.apply(images.pixels))
+        decided = prompt_logits(latent, directions, images.tasks, model.scale) >= cuts[images.tasks]
+        parts.append((tokens, images.tasks, decided))
+    return _Bank(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -81,8 +159,8 @@ def _blended(batch: Batch, recipe: AgreementRecipe, generator: torch.Generator) 
 def _loss(
     model: RadCoCa, maker: BatchMaker, images: _Images, directions: Tensor, cuts: Tensor, generator: torch.Generator
 ) -> Tensor:
+    latent, image_tokens = model._encode_image(model.config.normalisation.apply(images.pixels))
     with torch.no_grad():
-        latent, image_tokens = model._encode_image(model.config.normalisation.apply(images.pixels))
         logits = prompt_logits(latent, directions, images.tasks, model.scale)
         captions = trimmed(maker.captions_of(images.tasks, logits >= cuts[images.tasks], generator), model.pad_id)
         _, text_tokens = model._encode_text(captions)

@@ -1,15 +1,18 @@
 """The network of the default pack: open_clip's CoCa with a small convolutional image tower.
 
 CoCa (Yu et al., 2022, arXiv 2205.01917): an image tower, a causal text tower for the contrastive part, and a
-multimodal decoder that cross-attends to the image tokens. Only the image tower is ours.
+multimodal decoder that cross-attends to the image tokens. Only the image tower is ours: the first stages of
+EfficientNet-Lite0.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from open_clip.coca_model import CoCa
@@ -17,8 +20,12 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from radserve.models.train.imagenet import efficientnet_lite0
+
 _LARGEST_LOG_SCALE = math.log(30.0)
-PATCHES = 49  # a 7 x 7 map of a 28 x 28 image
+_STAGES = 5  # of the seven of EfficientNet-Lite0: the last that keep a map of a sixteenth of the side
+_STRIDE = 16
+IMAGE_CHANNELS = 112  # of the last map
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,9 @@ class ModelConfig:
     text_heads: int = 4
     text_layers: int = 2
     multimodal_layers: int = 2
-    image_channels: tuple[int, int, int] = (32, 64, 112)
+    image_size: int = 112  # pixels of a side; images of 28 are enlarged to it inside the tower
+    frozen_stages: int = 2
+    members: int = 1  # networks, each trained by itself, whose scores are averaged
     image_dropout: float = 0.1
     end_id: int = 2
     pad_id: int = 0
@@ -63,6 +72,11 @@ class ModelConfig:
         """Self-attention layers whose keys and values the decoder caches."""
         return self.text_layers + self.multimodal_layers
 
+    @property
+    def patches(self) -> int:
+        """Cells of the image tower's last map."""
+        return math.ceil(self.image_size / _STRIDE) ** 2
+
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
@@ -70,66 +84,88 @@ class ModelConfig:
     def load(cls, path: Path) -> ModelConfig:
         values = json.loads(path.read_text())
         values["normalisation"] = Normalisation(**values["normalisation"])
-        values["image_channels"] = tuple(values["image_channels"])
         return cls(**values)
-
-
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with batch normalisation and a shortcut; halves the map when `stride` is 2."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv_1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-        self.norm_1 = nn.BatchNorm2d(channels_out)
-        self.conv_2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.norm_2 = nn.BatchNorm2d(channels_out)
-        self.shortcut = (
-            nn.Identity()
-            if stride == 1 and channels_in == channels_out
-            else nn.Sequential(
-                nn.AvgPool2d(stride), nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)
-            )
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = functional.relu(self.norm_1(self.conv_1(x)))
-        return functional.relu(self.norm_2(self.conv_2(inner)) + self.shortcut(x))
 
 
 class ImageTower(nn.Module):
     """Convolutional tower whose joint embedding is a plain sum over the patches of its last map.
 
-    Input (N, 1, 28, 28) float32, normalised; output (pooled (N, E), tokens (N, 49, C)), patches row by row.
+    Input (N, 1, H, W) float32, normalised, of any size: it is resized bilinearly to `image_size`. Output (pooled
+    (N, E), tokens (N, P, C)), patches row by row. The first layer and `frozen_stages` stages never learn: their
+    filters see edges and textures, and a few hundred images would only spoil them.
+    """
+
+    def __init__(self, config: ModelConfig, pretrained: bool) -> None:
+        super().__init__()
+        network: Any = efficientnet_lite0(pretrained)
+        self.size = config.image_size
+        self.frozen = nn.Sequential(network.conv_stem, network.bn1, *network.blocks[: config.frozen_stages])
+        self.learning = nn.Sequential(*network.blocks[config.frozen_stages : _STAGES])
+        self.frozen.requires_grad_(False)
+        self.dropout = nn.Dropout2d(config.image_dropout)
+        # A 1 x 1 convolution, not a linear layer: its result for an image does not depend on the rest of the batch.
+        self.projection = nn.Conv2d(IMAGE_CHANNELS, config.embedding_size, 1, bias=False)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def seen(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """What the frozen stages make of the image and, at inference, of its mirror image."""
+        size = (self.size, self.size)
+        enlarged = functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+        return tuple(self.frozen(each) for each in ((enlarged,) if self.training else (enlarged, enlarged.flip(3))))
+
+    def feature_map(self, seen: Sequence[Tensor]) -> Tensor:
+        """The last map (N, C, rows, columns); of two looks the mean, the second mirrored back place by place."""
+        maps = [self.learning(each) for each in seen]
+        return self.dropout(maps[0]) if len(maps) == 1 else (maps[0] + maps[1].flip(3)) / 2  # type: ignore[no-any-return]
+
+    def summed(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding (N, E) of length one and the patch embeddings (N, P, E) that add up to it."""
+        patches = self.projection(features)
+        total = patches.sum(dim=(2, 3), keepdim=True)
+        length = total.norm(dim=1, keepdim=True)
+        return (total / length).flatten(1), _by_patch(patches / length)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.feature_map(self.seen(pixels))
+        return self.projection(features).mean(dim=(2, 3)), _by_patch(features)
+
+    def with_patches(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embedding (N, E) of length one, tokens (N, P, C), and patch embeddings (N, P, E) that add up to it."""
+        features = self.feature_map(self.seen(pixels))
+        embedding, patches = self.summed(features)
+        return embedding, _by_patch(features), patches
+
+
+class JointImageTower(nn.Module):
+    """Image towers side by side: a cosine of the joint embeddings is the mean of the members' cosines.
+
+    The frozen stages are the same in all and run once. `mix` makes the members' maps the tokens that a report is
+    written from.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        first, second, last = config.image_channels
-        self.stem = nn.Sequential(nn.Conv2d(1, first, 3, 1, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU())
-        self.blocks = nn.Sequential(
-            ResidualBlock(first, second, stride=2),
-            ResidualBlock(second, last, stride=2),
-            ResidualBlock(last, last),
-        )
-        self.dropout = nn.Dropout2d(config.image_dropout)
-        # A 1 x 1 convolution, not a linear layer: its result for an image does not depend on the rest of the batch.
-        self.projection = nn.Conv2d(last, config.embedding_size, 1, bias=False)
-
-    def feature_map(self, pixels: Tensor) -> Tensor:
-        """The last map (N, C, 7, 7)."""
-        return self.dropout(self.blocks(self.stem(pixels)))  # type: ignore[no-any-return]
+        self.towers = nn.ModuleList(ImageTower(config, pretrained=False) for _ in range(config.members))
+        for tower in self.towers[1:]:
+            tower.frozen = nn.Identity()
+        self.mix = nn.Conv2d(config.members * IMAGE_CHANNELS, IMAGE_CHANNELS, 1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.feature_map(pixels)
-        return self.projection(features).mean(dim=(2, 3)), _by_patch(features)
+        return self.with_patches(pixels)[:2]
 
     def with_patches(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embedding (N, E) of length one, tokens (N, 49, C), and patch embeddings (N, 49, E) that add up to it."""
-        features = self.feature_map(pixels)
-        patches = self.projection(features)
-        total = patches.sum(dim=(2, 3), keepdim=True)
-        length = total.norm(dim=1, keepdim=True)
-        return (total / length).flatten(1), _by_patch(features), _by_patch(patches / length)
+        """As `ImageTower.with_patches`, embeddings of all members one after the other."""
+        seen = self.towers[0].seen(pixels)  # type: ignore[operator]
+        maps = [tower.feature_map(seen) for tower in self.towers]  # type: ignore[operator]
+        summed = [tower.summed(each) for tower, each in zip(self.towers, maps, strict=True)]  # type: ignore[operator]
+        embeddings, patches = zip(*summed, strict=True)
+        share = len(maps) ** -0.5
+        tokens = _by_patch(self.mix(torch.cat(maps, dim=1)))
+        return torch.cat(embeddings, dim=1) * share, tokens, torch.cat(patches, dim=2) * share
 
 
 def _by_patch(features: Tensor) -> Tensor:
@@ -145,10 +181,23 @@ class TextTower(TextTransformer):  # type: ignore[misc]  # open_clip ships no ty
         return embedded, mask[:length, :length]
 
 
+class JointTextTower(nn.Module):
+    """Text towers side by side, as `JointImageTower`; the report decoder reads the words of the first."""
+
+    def __init__(self, towers: Sequence[TextTower]) -> None:
+        super().__init__()
+        self.towers = nn.ModuleList(towers)
+
+    def forward(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        found = [tower(text) for tower in self.towers]
+        pooled = [functional.normalize(each, dim=-1) for each, _ in found]
+        return torch.cat(pooled, dim=1) * len(found) ** -0.5, found[0][1]
+
+
 class RadCoCa(CoCa):  # type: ignore[misc]  # open_clip ships no types
     """open_clip's CoCa with `ImageTower`, `TextTower`, and a decoder that starts from drawn weights."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, pretrained: bool = False) -> None:
         text = {
             "context_length": config.context_length,
             "vocab_size": config.vocabulary_size,
@@ -170,10 +219,17 @@ class RadCoCa(CoCa):  # type: ignore[misc]  # open_clip ships no types
         vision = {"image_size": 28, "patch_size": 14, "width": 8, "head_width": 8, "layers": 1, "output_tokens": True}
         super().__init__(config.embedding_size, multimodal, text, vision, pad_id=config.pad_id)
         self.config = config
-        self.visual = ImageTower(config)
-        self.text = TextTower(**text, output_dim=config.embedding_size)
+        towers = [TextTower(**text, output_dim=config.embedding_size) for _ in range(config.members)]
+        joint = config.members > 1
+        self.visual: Any = JointImageTower(config) if joint else ImageTower(config, pretrained)
+        self.text: Any = JointTextTower(towers) if joint else towers[0]
         self.logit_scale = nn.Parameter(torch.tensor(10.0).log())
         self._initialise_decoder()
+
+    @property
+    def word_tower(self) -> TextTower:
+        """The text tower whose tokens the report decoder reads."""
+        return self.text.towers[0] if self.config.members > 1 else self.text  # type: ignore[no-any-return]
 
     @property
     def scale(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,25 +11,37 @@ import numpy.typing as npt
 
 from radserve.models.tokenizer import PackTokenizer
 from radserve.models.train.architecture import RadCoCa
+from radserve.models.train.calibrate import Calibration
 from radserve.models.train.data import LabelledImages, Split, Task, load_split
-from radserve.models.train.decoder_step import cached_reports
+from radserve.models.train.decoder_step import reports_of_tokens
 from radserve.models.train.prompt_file import Prompts
-from radserve.models.train.scoring import image_logits
-from radserve.models.train.wordings import asserted_states
+from radserve.models.train.scoring import encoded, logits_of_embeddings
+from radserve.models.train.wordings import START_TOKENS, asserted_states
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What the network says of every image of a split: logits (N,) float64 and what each report asserts."""
+    """What the network says of every image of a split: logits (N,) float64, what each report asserts by language."""
 
     logits: npt.NDArray[np.float64]
     positive: npt.NDArray[np.bool_]
-    asserted: tuple[frozenset[bool], ...]
+    asserted: Mapping[str, tuple[frozenset[bool], ...]]
 
-    def contradictions(self, temperature: float, threshold: float) -> int:
-        """How many reports do not assert exactly what the classifier decides at its operating point."""
-        decided = 1 / (1 + np.exp(-self.logits / temperature)) >= threshold
-        return sum(states != {bool(decision)} for states, decision in zip(self.asserted, decided, strict=True))
+    def contradictions(self, calibration: Calibration) -> dict[str, int]:
+        """How many reports do not assert exactly what the classifier decides at its operating point, by language."""
+        decided = calibration.probabilities(self.logits) >= calibration.threshold
+        return {
+            language: sum(states != {bool(each)} for states, each in zip(asserted, decided, strict=True))
+            for language, asserted in self.asserted.items()
+        }
+
+    def agreement(self) -> dict[str, float]:
+        """The share of reports that assert exactly the image's label, by language."""
+        truth = [{bool(each)} for each in self.positive]
+        return {
+            language: float(np.mean([one == other for one, other in zip(said, truth, strict=True)]))
+            for language, said in self.asserted.items()
+        }
 
 
 def read_split(
@@ -44,9 +57,13 @@ def read_images(
     """Score and describe `labelled` images of a task."""
     images = labelled.images[:, 0].numpy()
     label = task.wording.label
-    reports = cached_reports(model, tokenizer, images)
+    embeddings, tokens = encoded(model, images)
+    reports = {language: reports_of_tokens(model, tokenizer, tokens, start) for language, start in START_TOKENS.items()}
     return Readings(
-        logits=image_logits(model, tokenizer, {label: prompts[label]}, images)[label],
+        logits=logits_of_embeddings(model, tokenizer, {label: prompts[label]}, embeddings)[label],
         positive=labelled.positive.numpy(),
-        asserted=tuple(asserted_states(tokenizer.pieces(report), task.wording) for report in reports),
+        asserted={
+            language: tuple(asserted_states(tokenizer.pieces(report), task.wording) for report in written)
+            for language, written in reports.items()
+        },
     )

@@ -1,45 +1,74 @@
-"""Temperature and operating point of a label, fitted on the validation split."""
+"""Calibration, operating point and the band of no answer of a label, fitted on the validation split."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score, roc_curve
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+MISCOVERAGE = 0.1  # of either class: so many of its images may lie beyond the band of no answer
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """`probability = sigmoid(logit / temperature)`; positive at or above `threshold`; `auroc` on the same split."""
+    """`probability = sigmoid(logit / temperature + offset)`; positive at or above `threshold`; `auroc` of the split.
+
+    Inside `cannot_assess` (lowest, highest probability) the answer is none; None where the classes are apart enough.
+    """
 
     temperature: float
+    offset: float
     threshold: float
+    cannot_assess: tuple[float, float] | None
     auroc: float
     negative_log_likelihood: float
 
     @property
     def operating_logit(self) -> float:
         """The logit whose probability is the threshold."""
-        return float(self.temperature * np.log(self.threshold / (1 - self.threshold)))
+        return float(self.temperature * (np.log(self.threshold / (1 - self.threshold)) - self.offset))
+
+    def probabilities(self, logits: FloatArray) -> FloatArray:
+        return np.asarray(1 / (1 + np.exp(-(logits / self.temperature + self.offset))))
 
 
-def calibrate(logits: FloatArray, positive: npt.NDArray[np.bool_]) -> Calibration:
-    """Fit a temperature by negative log likelihood (Guo et al., ICML 2017) and a threshold by Youden's index."""
-    fit = minimize_scalar(
-        lambda log_temperature: _nll(logits / np.exp(log_temperature), positive), bounds=(-4, 4), method="bounded"
+def calibrate(logits: FloatArray, positive: BoolArray) -> Calibration:
+    """Fit slope and offset by likelihood (Platt, 1999) and the threshold by Youden's index, inside the band if any.
+
+    Training sees both states equally often, so a temperature alone would keep that prevalence.
+    """
+    fit = minimize(
+        lambda given: _nll(logits * np.exp(given[0]) + given[1], positive), x0=np.zeros(2), bounds=((-4, 4), (-20, 20))
     )
-    temperature = float(np.exp(fit.x))
-    probabilities = 1 / (1 + np.exp(-logits / temperature))
+    temperature, offset = float(np.exp(-fit.x[0])), float(fit.x[1])
+    probabilities = 1 / (1 + np.exp(-(logits / temperature + offset)))
+    band = conformal_band(probabilities, positive, MISCOVERAGE)
+    threshold = youden_threshold(probabilities, positive)
     return Calibration(
         temperature=temperature,
-        threshold=youden_threshold(probabilities, positive),
+        offset=offset,
+        threshold=float(np.clip(threshold, *band)) if band else threshold,
+        cannot_assess=band,
         auroc=float(roc_auc_score(positive, logits)),
         negative_log_likelihood=float(fit.fun),
     )
+
+
+def conformal_band(probabilities: FloatArray, positive: BoolArray, miscoverage: float) -> tuple[float, float] | None:
+    """The probabilities that class-wise split conformal prediction allows both states (Vovk, 2012); None for nowhere.
+
+    Of exchangeable new images of either state at most `miscoverage` are expected on the wrong side of the band.
+    """
+    present, absent = np.sort(probabilities[positive]), np.sort(probabilities[~positive])
+    lowest = present[max(1, math.floor(miscoverage * (len(present) + 1))) - 1]
+    highest = absent[min(len(absent), math.ceil((1 - miscoverage) * (len(absent) + 1))) - 1]
+    return (float(lowest), float(highest)) if lowest < highest else None
 
 
 def youden_threshold(probabilities: FloatArray, positive: npt.NDArray[np.bool_]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 
@@ -16,20 +17,26 @@ RECORD_FILE = "training.json"
 
 @dataclass(frozen=True)
 class LabelRecord:
-    """What the validation split said of one label."""
+    """What the validation split said of one label; contradicting reports by language."""
 
     images: int
     calibration: Calibration
-    contradictions: int
+    contradictions: dict[str, int]
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How the weights came to be; `labels` by name, all figures from the validation split."""
+    """How the weights came to be; `labels` by name, all figures from the validation split.
+
+    `last_steps` are those of each `polish_decoder`; `seconds` is the sum over the
+    steps of training when they ran apart.
+    """
 
     seed: int
+    members: int
     steps: int
     agreement_steps: int
+    last_steps: list[int]
     seconds: float
     threads: int
     logit_scale: float
@@ -42,10 +49,15 @@ class TrainingRecord:
     def load(cls, folder: Path) -> TrainingRecord:
         values = json.loads((folder / RECORD_FILE).read_text())
         values["labels"] = {
-            name: LabelRecord(each["images"], Calibration(**each["calibration"]), each["contradictions"])
+            name: LabelRecord(each["images"], _calibration(each["calibration"]), each["contradictions"])
             for name, each in values["labels"].items()
         }
         return cls(**values)
+
+
+def _calibration(values: dict[str, Any]) -> Calibration:
+    band = values["cannot_assess"]
+    return Calibration(**values | {"cannot_assess": tuple(band) if band else None})
 
 
 def save_model(model: RadCoCa, folder: Path) -> None:

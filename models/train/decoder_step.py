@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radserve.models.tokenizer import PackTokenizer
+from radserve.models.tokenizer import START, PackTokenizer
 from radserve.models.train.architecture import RadCoCa
-from radserve.models.train.scoring import prepared_pixels
 
 
 class DecoderStep(nn.Module):
     """One word of every report in the batch, each at its own position.
 
-    `token`, `position` (N, 1) int64, `image_tokens` (N, 49, C), `cache` (N, 2 * L, T, W) -> `logits` (N, V),
+    `token`, `position` (N, 1) int64, `image_tokens` (N, P, C), `cache` (N, 2 * L, T, W) -> `logits` (N, V),
     `cache_out`. The cache holds keys and values of the self-attention layers in turn (layer 0 keys, layer 0 values,
     layer 1 keys ...), text layers before multimodal layers; it starts as zeros, and rows after `position` are masked.
     """
 
     def __init__(self, model: RadCoCa) -> None:
         super().__init__()
-        self.text, self.decoder = model.text, model.text_decoder
+        self.text, self.decoder = model.word_tower, model.text_decoder
         self.heads = model.config.text_heads
         self.cache_shape = (2 * model.config.cached_layers, model.config.context_length, model.config.text_width)
         self.steps: Tensor
@@ -95,18 +92,20 @@ def _projections(attention: nn.MultiheadAttention, x: Tensor) -> tuple[Tensor, T
 
 
 @torch.inference_mode()
-def cached_reports(
-    model: RadCoCa, tokenizer: PackTokenizer, images: npt.NDArray[np.uint8], max_tokens: int = 48
+def reports_of_tokens(
+    model: RadCoCa, tokenizer: PackTokenizer, image_tokens: Tensor, start: str = START, max_tokens: int = 48
 ) -> list[list[int]]:
-    """The reports of `scoring.greedy_reports`, many times faster."""
+    """The reports of `scoring.greedy_reports` from image tokens (N, P, C), many times faster."""
     decoder = DecoderStep(model)
-    parts = torch.split(model._encode_image(prepared_pixels(model, images))[1], 64)  # the cache of more is slow memory
-    return [report for part in parts for report in _reports(decoder, tokenizer, part, max_tokens)]
+    parts = torch.split(image_tokens, 64)  # the cache of more is slow memory
+    return [report for part in parts for report in _reports(decoder, tokenizer, part, start, max_tokens)]
 
 
-def _reports(decoder: DecoderStep, tokenizer: PackTokenizer, image_tokens: Tensor, max_tokens: int) -> list[list[int]]:
+def _reports(
+    decoder: DecoderStep, tokenizer: PackTokenizer, image_tokens: Tensor, start: str, max_tokens: int
+) -> list[list[int]]:
     cache = decoder.empty_cache(len(image_tokens))
-    words = [torch.full((len(image_tokens), 1), tokenizer.start_id)]
+    words = [torch.full((len(image_tokens), 1), tokenizer.special_id(start))]
     ended = torch.zeros_like(words[0], dtype=torch.bool)
     for step in range(max_tokens):
         logits, cache = decoder(words[-1], torch.full_like(words[-1], step), image_tokens, cache)

@@ -1,6 +1,7 @@
 """`python -m radserve.models.train.evaluate --checkpoint DIR --data DIR`: the final figures on the test split.
 
-The one place that reads the test split. Plain PyTorch; the served path is measured elsewhere and must agree.
+The one place that reads the labels of the test split. Plain PyTorch; the served path is measured elsewhere and must
+agree.
 """
 
 from __future__ import annotations
@@ -12,34 +13,65 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
+from radserve.evaluation.auc_tests import auc_interval
+from radserve.evaluation.calibration import assess_calibration
+from radserve.evaluation.delong import delong
+from radserve.models.gate import read_gate
 from radserve.models.tokenizer import PackTokenizer
-from radserve.models.train.assess import Readings, read_split
-from radserve.models.train.calibrate import Calibration
+from radserve.models.train.architecture import IMAGE_CHANNELS, RadCoCa
+from radserve.models.train.assess import Readings, read_images
+from radserve.models.train.calibrate import BoolArray, Calibration, FloatArray
 from radserve.models.train.checkpoint import TrainingRecord
-from radserve.models.train.data import TASKS
+from radserve.models.train.data import TASKS, LabelledImages, Task, load_split
+from radserve.models.train.fit_gate import image_tokens, load_gate_records
 from radserve.models.train.prompt_file import load_prompts
 from radserve.models.train.scoring import load_model
+from radserve.models.train.twins import have_twin
 
 _log = logging.getLogger("radserve.models.train.evaluate")
-EVALUATION_FILE = "evaluation.json"
-_RESAMPLES = 2000
+EVALUATION_FILE, SEEDS_FILE = "evaluation.json", "seeds.json"
+_COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 
 @dataclass(frozen=True)
-class LabelEvaluation:
-    """Test figures of one label; the interval is a 95 % percentile bootstrap over images, stratified by label."""
+class Area:
+    """An AUROC with its 95 % interval (DeLong), of so many images."""
 
     images: int
     positives: int
     auroc: float
     auroc_low: float
     auroc_high: float
+
+
+@dataclass(frozen=True)
+class LabelEvaluation:
+    """Test figures of one label.
+
+    `without_twins`: of the images that have no twin in the original train split. `text_accuracy` and `contradictions`
+    are of the generated reports by language: against the truth, and against the classifier's own decision.
+    `risk_coverage` has the share of wrong decisions among the images farthest from the operating point, for each
+    share of images that are answered. `ece` has 15 bins of equal width.
+    """
+
+    images: int
+    positives: int
+    auroc: float
+    auroc_low: float
+    auroc_high: float
+    without_twins: Area
     sensitivity: float
     specificity: float
-    contradictions: int
+    accuracy: float
+    text_accuracy: dict[str, float]
+    contradictions: dict[str, int]
+    ece: float
+    brier: float
+    cannot_assess_share: float
+    accuracy_when_assessed: float
+    risk_coverage: list[tuple[float, float]]
+    gate_false_alarm_rate: float | None
 
 
 def evaluate(checkpoint: Path, data: Path) -> dict[str, LabelEvaluation]:
@@ -49,44 +81,63 @@ def evaluate(checkpoint: Path, data: Path) -> dict[str, LabelEvaluation]:
     record = TrainingRecord.load(checkpoint)
     results = {}
     for task in TASKS:
-        readings = read_split(model, tokenizer, prompts, data, task, "test")
+        labelled = load_split(data, task, "test")
+        readings = read_images(model, tokenizer, prompts, task, labelled)
+        twin = have_twin(labelled.images[:, 0].numpy(), task.file_name, "test")
+        alarms = _false_alarms(checkpoint, model, task, labelled)
         label = task.wording.label
-        results[label] = _figures(readings, record.labels[label].calibration)
+        results[label] = _figures(readings, record.labels[label].calibration, twin, alarms)
         _log.info("%s: %s", label, results[label])
     document = {label: asdict(each) for label, each in results.items()}
     (checkpoint / EVALUATION_FILE).write_text(json.dumps(document, indent=2) + "\n")
     return results
 
 
-def _figures(readings: Readings, calibration: Calibration) -> LabelEvaluation:
-    positive = readings.positive
-    decided = 1 / (1 + np.exp(-readings.logits / calibration.temperature)) >= calibration.threshold
-    low, high = _bootstrap(readings.logits, positive)
+def _figures(
+    readings: Readings, calibration: Calibration, twin: BoolArray, false_alarms: float | None
+) -> LabelEvaluation:
+    positive, probabilities = readings.positive, calibration.probabilities(readings.logits)
+    right = (probabilities >= calibration.threshold) == positive
+    calibrated = assess_calibration(positive, probabilities)
+    low, high = calibration.cannot_assess or (2.0, 2.0)
+    assessed = (probabilities < low) | (probabilities > high)
     return LabelEvaluation(
-        images=len(positive),
-        positives=int(positive.sum()),
-        auroc=float(roc_auc_score(positive, readings.logits)),
-        auroc_low=low,
-        auroc_high=high,
-        sensitivity=float(decided[positive].mean()),
-        specificity=float((~decided[~positive]).mean()),
-        contradictions=readings.contradictions(calibration.temperature, calibration.threshold),
+        **asdict(_area(readings.logits, positive)),
+        without_twins=_area(readings.logits[~twin], positive[~twin]),
+        sensitivity=float(right[positive].mean()),
+        specificity=float(right[~positive].mean()),
+        accuracy=float(right.mean()),
+        text_accuracy=readings.agreement(),
+        contradictions=readings.contradictions(calibration),
+        ece=calibrated.errors.l1,
+        brier=calibrated.brier.score,
+        cannot_assess_share=float(1 - assessed.mean()),
+        accuracy_when_assessed=float(right[assessed].mean()),
+        risk_coverage=_risk_coverage(np.abs(readings.logits - calibration.operating_logit), right),
+        gate_false_alarm_rate=false_alarms,
     )
 
 
-def _bootstrap(logits: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    generator = np.random.default_rng(0)
-    present, absent = logits[positive], logits[~positive]
-    # The AUROC is the share of pairs in which the positive image has the higher logit.
-    wins = (present[:, None] > absent) + 0.5 * (present[:, None] == absent)
-    areas = [
-        wins[
-            np.ix_(generator.integers(0, len(present), len(present)), generator.integers(0, len(absent), len(absent)))
-        ].mean()
-        for _ in range(_RESAMPLES)
-    ]
-    low, high = np.percentile(areas, [2.5, 97.5])
-    return float(low), float(high)
+def _area(logits: FloatArray, positive: BoolArray) -> Area:
+    estimates = delong(logits, positive)
+    auroc = float(estimates.auc[0])
+    interval = auc_interval(auroc, float(estimates.variance[0]))
+    return Area(len(positive), int(positive.sum()), auroc, interval.low, interval.high)
+
+
+def _risk_coverage(confidence: FloatArray, right: BoolArray) -> list[tuple[float, float]]:
+    """(share of images answered, share of these decided wrongly), the most confident first (Geifman, El-Yaniv 2017)."""
+    wrong = ~right[np.argsort(-confidence, kind="stable")]
+    counts = [max(1, round(share * len(wrong))) for share in _COVERAGES]
+    return [(share, float(wrong[:count].mean())) for share, count in zip(_COVERAGES, counts, strict=True)]
+
+
+def _false_alarms(checkpoint: Path, model: RadCoCa, task: Task, labelled: LabelledImages) -> float | None:
+    record = load_gate_records(checkpoint).get(task.wording.input_name)
+    if record is None:
+        return None
+    gate = read_gate((checkpoint / record.file).read_bytes(), IMAGE_CHANNELS)
+    return float((gate.score(image_tokens(model, labelled.images[:, 0].numpy())) > record.threshold).mean())
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from radserve.models.tokenizer import PackTokenizer
+from radserve.models.tokenizer import START, PackTokenizer
 from radserve.models.train.architecture import ModelConfig, RadCoCa
 from radserve.models.train.prompt_file import Prompts
 
@@ -55,19 +55,33 @@ def image_logits(
     model: RadCoCa, tokenizer: PackTokenizer, prompts: Prompts, images: npt.NDArray[np.uint8]
 ) -> dict[str, npt.NDArray[np.float64]]:
     """The logits under `score_images`, one float64 array (N,) per label."""
+    return logits_of_embeddings(model, tokenizer, prompts, encoded(model, images)[0])
+
+
+@torch.inference_mode()
+def encoded(model: RadCoCa, images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, E) and tokens (N, P, C) of `images` (N, 28, 28) uint8."""
+    parts = [model._encode_image(part) for part in torch.split(prepared_pixels(model, images), 128)]
+    embeddings, tokens = zip(*parts, strict=True)
+    return torch.cat(embeddings), torch.cat(tokens)
+
+
+@torch.inference_mode()
+def logits_of_embeddings(
+    model: RadCoCa, tokenizer: PackTokenizer, prompts: Prompts, embeddings: Tensor
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The logits of images by their embeddings (N, E)."""
     directions = {
         label: prompt_embedding(model, tokenizer, positive) - prompt_embedding(model, tokenizer, negative)
         for label, (positive, negative) in prompts.items()
     }
-    pixels = prepared_pixels(model, images)
-    embeddings = torch.cat([model.encode_image(part) for part in torch.split(pixels, 128)])
     scale = float(model.scale)
     return {label: scale * (embeddings @ each).double().numpy() for label, each in directions.items()}
 
 
 @torch.inference_mode()
 def greedy_reports(
-    model: RadCoCa, tokenizer: PackTokenizer, images: npt.NDArray[np.uint8], max_tokens: int = 48
+    model: RadCoCa, tokenizer: PackTokenizer, images: npt.NDArray[np.uint8], start: str = START, max_tokens: int = 48
 ) -> list[list[int]]:
     """Token ids of the most likely report of each image, without start and end, by full recomputation.
 
@@ -76,7 +90,7 @@ def greedy_reports(
     pixels = prepared_pixels(model, images)
     latent, image_tokens = model._encode_image(pixels)
     text = torch.full((len(pixels), model.config.context_length), tokenizer.pad_id, dtype=torch.int64)
-    text[:, 0] = tokenizer.start_id
+    text[:, 0] = tokenizer.special_id(start)
     ended = torch.zeros(len(pixels), dtype=torch.bool)
     for step in range(max_tokens):
         said = text[:, : step + 1]

@@ -10,23 +10,25 @@ import pytest
 import torch
 
 from radserve.models.tokenizer import PackTokenizer
-from radserve.models.train.agreement import AgreementRecipe, align_decoder
+from radserve.models.train.agreement import AgreementRecipe, BankPart, align_decoder
 from radserve.models.train.architecture import ModelConfig, Normalisation, RadCoCa
 from radserve.models.train.augment import Augmentation
 from radserve.models.train.batches import BatchMaker, caption_table, prompt_table
 from radserve.models.train.data import TASKS, LabelledImages, load_split
+from radserve.models.train.ensemble import join
 from radserve.models.train.loop import Recipe, train
 from radserve.models.train.objective import contrast_loss, trimmed
 from radserve.models.train.vocabulary import write_tokenizer
 from radserve.models.train.wordings import START_TOKENS
 
-_RECIPE = Recipe(steps=3, quotas=(3, 3), warm_up_steps=1)
+_RECIPE = Recipe(steps=3, quotas=(3, 3), warm_up_steps=1, pretrained=False)
+_AGREEMENT = AgreementRecipe(steps=2, images=6, last=(BankPart(12, 2), BankPart(6, 1)), last_images=4)
 _SMALL = {
     "embedding_size": 16,
-    "text_width": 16,
+    "text_width": 112,  # that of the image tokens
     "text_layers": 1,
     "multimodal_layers": 1,
-    "image_channels": (8, 8, 16),
+    "image_size": 32,
 }
 
 
@@ -72,9 +74,75 @@ def test_training_lowers_the_loss(maker: BatchMaker, tokenizer: PackTokenizer) -
 def test_teaching_the_decoder_leaves_the_scores_alone(maker: BatchMaker, tokenizer: PackTokenizer) -> None:
     model, _ = _train(maker, tokenizer, _RECIPE)
     before = {name: each.clone() for name, each in model.state_dict().items()}
-    align_decoder(model, maker, prompt_table(TASKS, tokenizer), [0.1, -0.1], AgreementRecipe(steps=2, images=6))
+    align_decoder(
+        model,
+        maker,
+        prompt_table(TASKS, tokenizer),
+        [0.1, -0.1],
+        _AGREEMENT,
+    )
     changed = {name for name, each in model.state_dict().items() if not torch.equal(each, before[name])}
     assert changed and all(name.startswith("text_decoder.") for name in changed)
+
+
+def _members(maker: BatchMaker, tokenizer: PackTokenizer) -> list[RadCoCa]:
+    """Two networks of different seeds with the same frozen stages."""
+    one, other = (_train(maker, tokenizer, replace(_RECIPE, seed=seed))[0] for seed in (1, 2))
+    with pytest.raises(ValueError, match="need the same frozen stages"):
+        join([one, other])
+    other.visual.frozen.load_state_dict(one.visual.frozen.state_dict())
+    return [one, other]
+
+
+def test_joined_members_score_the_mean_of_their_scores(maker: BatchMaker, tokenizer: PackTokenizer) -> None:
+    members = _members(maker, tokenizer)
+    joint = join(members)
+    pixels = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    prompts = prompt_table(TASKS[:1], tokenizer)[0, :, 0]  # one prompt of each state
+    with torch.inference_mode():
+        cosines = [each.encode_image(pixels) @ each.encode_text(prompts).T for each in (*members, joint)]
+        embedding, tokens, patches = joint.visual.with_patches(pixels)
+        _, first_tokens = members[0]._encode_image(pixels)
+    torch.testing.assert_close(cosines[2], (cosines[0] + cosines[1]) / 2, atol=1e-5, rtol=0)
+    torch.testing.assert_close(patches.sum(dim=1), embedding, atol=1e-6, rtol=0)
+    torch.testing.assert_close(tokens, first_tokens, atol=1e-5, rtol=1e-5)
+
+
+def test_the_decoder_of_joined_members_learns_with_its_mix_and_the_scores_stay(
+    maker: BatchMaker, tokenizer: PackTokenizer
+) -> None:
+    joint = join(_members(maker, tokenizer))
+    before = {name: each.clone() for name, each in joint.state_dict().items()}
+    align_decoder(
+        joint,
+        maker,
+        prompt_table(TASKS, tokenizer),
+        [0.1, -0.1],
+        _AGREEMENT,
+    )
+    changed = {name for name, each in joint.state_dict().items() if not torch.equal(each, before[name])}
+    assert {name.split(".")[0] for name in changed} == {"text_decoder", "visual"}
+    assert all(name.startswith(("text_decoder.", "visual.mix.")) for name in changed)
+
+
+def test_an_image_and_its_mirror_image_have_mirrored_maps_at_inference(tokenizer: PackTokenizer) -> None:
+    model = RadCoCa(ModelConfig(vocabulary_size=tokenizer.vocabulary_size, **_SMALL)).eval()
+    pixels = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        (plain, _), (mirrored, _) = model.visual(pixels), model.visual(pixels.flip(3))
+    torch.testing.assert_close(plain, mirrored, atol=1e-5, rtol=1e-4)
+
+
+def test_the_frozen_stages_stay_as_they_were(maker: BatchMaker, tokenizer: PackTokenizer) -> None:
+    model, _ = _train(maker, tokenizer, _RECIPE)
+    torch.manual_seed(_RECIPE.seed)
+    drawn = RadCoCa(ModelConfig(vocabulary_size=tokenizer.vocabulary_size, **_SMALL))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(
+            model.visual.frozen.state_dict().values(), drawn.visual.frozen.state_dict().values(), strict=True
+        )
+    )
 
 
 def test_padding_that_all_texts_share_makes_no_difference(tokenizer: PackTokenizer) -> None:
