@@ -114,6 +114,9 @@ async def test_a_study_goes_to_orthanc_is_committed_found_and_pulled_in_three_wa
         sent = await asyncio.to_thread(pacs.post, "/modalities/us/store", _all_instances(pacs))
         assert sent["FailedInstancesCount"] == 0
         assert sorted(path.stem for path in running.instances()) == sorted(uids)
+        async with asyncio.timeout(60):  # the release may come after the answer to the caller
+            while not running.seen.released:
+                await asyncio.sleep(0.05)
         assert [calling for calling, _ in running.seen.released] == ["PACS"]
 
 
