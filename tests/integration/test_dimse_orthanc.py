@@ -91,7 +91,7 @@ async def test_a_study_goes_to_orthanc_is_committed_found_and_pulled_in_three_wa
 
     async with running_scp(tmp_path / "a", access, port=pacs.our_port, commitments=inbox) as running:
         assert all(outcome.is_stored for outcome in await scu.send(files))
-        report = await scu.commit("2.25.1", [(CT, uid) for uid in [*uids, "1.2.3"]], wait_seconds=120)
+        report = await scu.commit("2.25.1", [(CT, uid) for uid in [*uids, "1.2.3"]], wait_seconds=30)
         assert report is not None
         assert (report.committed, report.failed) == (frozenset(uids), {"1.2.3": 0x0112})
 
