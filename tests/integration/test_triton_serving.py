@@ -16,11 +16,11 @@ from radserve.errors import ErrorCode, ModelError
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import GRAPH_NAMES, ModelPack, load_pack
 from radserve.models.parity_check import compare_runners
-from radserve.models.triton.client import TritonRunner
+from radserve.models.triton.client import ModelStatistics, TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
 from radserve.tensors import InferenceRequest, InferenceResponse, ModelRef
 from tests.support.packs import CONTEXT, make_tiny_pack, random_inputs
-from tests.support.triton import largest_difference, shared_memory
+from tests.support.triton import count_anew, largest_difference, settled_statistics, shared_memory
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -79,29 +79,21 @@ async def test_triton_passes_the_parity_check_of_every_graph(setting: Setting) -
 
 async def test_statistics_grow_by_what_was_asked(setting: Setting) -> None:
     model = setting.tiny.model("text_encoder")
-    before = await setting.runner.statistics(model)
+    await count_anew(setting.runner, model)
     for _ in range(3):
         await setting.runner.infer(setting.request("text_encoder", 2))
-    after = await setting.runner.statistics(model)
-    assert after.inference_count - before.inference_count == 6
-    assert after.execution_count - before.execution_count == 3
+    assert await settled_statistics(setting.runner, model, 6) == ModelStatistics(6, 3)
 
 
 async def test_concurrent_requests_share_runs_and_each_gets_its_own_answer(setting: Setting) -> None:
-    model, gate = setting.slow.model("image_encoder"), asyncio.Semaphore(16)
-    before = await setting.runner.statistics(model)
-
-    async def ask(seed: int) -> float:
-        request = setting.slow_request(1, seed)
-        async with gate:
-            answer = await setting.runner.infer(request)
-        return largest_difference(answer, await setting.reference.infer(request))
-
-    differences = await asyncio.gather(*(ask(seed) for seed in range(64)))
-    after = await setting.runner.statistics(model)
-    assert max(differences) <= 1e-5
-    assert after.inference_count - before.inference_count == 64
-    assert after.execution_count - before.execution_count < 48
+    model, requests = setting.slow.model("image_encoder"), [setting.slow_request(1, seed) for seed in range(64)]
+    await count_anew(setting.runner, model)
+    answers = await asyncio.gather(*(setting.runner.infer(each) for each in requests))
+    for request, answer in zip(requests, answers, strict=True):
+        assert largest_difference(answer, await setting.reference.infer(request)) <= 1e-5
+    done = await settled_statistics(setting.runner, model, 64)
+    assert done.inference_count == 64
+    assert done.execution_count < 48
 
 
 async def test_the_same_request_gives_the_same_bits_alone_and_under_load(setting: Setting) -> None:
@@ -113,36 +105,46 @@ async def test_the_same_request_gives_the_same_bits_alone_and_under_load(setting
         assert largest_difference(answer, alone) == 0.0
 
 
-def occupied(setting: Setting) -> asyncio.Future[list[InferenceResponse]]:
-    """256 slow images at work in Triton: seconds."""
-    return asyncio.gather(*(setting.runner.infer(setting.slow_request(64, timeout_s=120.0)) for _ in range(4)))
+async def occupied(setting: Setting) -> list[asyncio.Task[InferenceResponse]]:
+    """512 slow images at work in Triton, in batches that cannot be shared: whatever comes next waits for them."""
+    tasks = [asyncio.create_task(setting.runner.infer(setting.slow_request(64))) for _ in range(8)]
+    await something_quick(setting)
+    return tasks
+
+
+async def something_quick(setting: Setting) -> None:
+    """Ask another model over the same connection: what was said on it before has arrived."""
+    await setting.runner.infer(setting.request("text_encoder", 1))
+
+
+def unanswered(tasks: list[asyncio.Task[InferenceResponse]]) -> int:
+    return sum(not task.done() for task in tasks)
 
 
 async def test_a_deadline_too_short_is_told_as_such(setting: Setting) -> None:
-    running = occupied(setting)
+    running = await occupied(setting)
     with pytest.raises(ModelError) as caught:
         await setting.runner.infer(setting.slow_request(16, timeout_s=0.002))
     assert caught.value.code is ErrorCode.DEADLINE_EXCEEDED
-    assert not running.done()
-    await running
+    assert unanswered(running)
+    await asyncio.gather(*running)
 
 
 async def test_a_cancelled_request_in_the_queue_is_never_run(setting: Setting) -> None:
     model = setting.slow.model("image_encoder")
-    await setting.runner.infer(setting.slow_request(1))  # whatever other tests left running is done now
-    before = await setting.runner.statistics(model)
-    running = occupied(setting)
-    await asyncio.sleep(0.1)
+    await count_anew(setting.runner, model)
+    running = await occupied(setting)
     queued = asyncio.create_task(setting.runner.infer(setting.slow_request(3)))
-    await asyncio.sleep(0.05)
-    assert not running.done()
+    await something_quick(setting)
     queued.cancel()
     with pytest.raises(asyncio.CancelledError):
         await queued
-    await running
+    await something_quick(setting)
+    assert unanswered(running) > 1  # so it was still waiting when it was cancelled
+    await asyncio.gather(*running)
     await setting.runner.infer(setting.slow_request(1))
-    after = await setting.runner.statistics(model)
-    assert after.inference_count - before.inference_count == 257
+    done = await settled_statistics(setting.runner, model, 8 * 64 + 1)
+    assert done.inference_count == 8 * 64 + 1
 
 
 async def test_a_request_that_fails_does_not_fail_its_neighbours(setting: Setting) -> None:

@@ -178,7 +178,7 @@ async def test_when_the_service_is_killed_nothing_of_triton_stays(pack: ModelPac
     service.kill()
     await service.wait()
     await eventually(lambda: not living(processes))
-    assert not shared_memory(prefix)
+    await eventually(lambda: not shared_memory(prefix))
 
 
 def tritons() -> set[int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from radserve.tensors import InferenceResponse
+from radserve.models.triton.client import ModelStatistics, TritonRunner
+from radserve.tensors import InferenceResponse, ModelRef
 
 
 async def eventually(condition: Callable[[], Awaitable[bool] | bool], timeout_s: float = 120.0) -> None:
@@ -20,6 +22,29 @@ async def eventually(condition: Callable[[], Awaitable[bool] | bool], timeout_s:
             if holds if isinstance(holds, bool) else await holds:
                 return
             await asyncio.sleep(0.05)
+
+
+async def count_anew(runner: TritonRunner, model: ModelRef) -> None:
+    """Load a model anew: its statistics begin at nothing, whatever was asked of it before and is not counted yet."""
+    await runner.unload(model)
+    await runner.load(model)
+    await runner.wait_ready([model], 120.0)
+    assert await runner.statistics(model) == ModelStatistics(0, 0)
+
+
+async def settled_statistics(runner: TritonRunner, model: ModelRef, expected: int) -> ModelStatistics:
+    """What the model has done once `expected` inferences are counted and nothing more comes in half a second.
+
+    Triton sends an answer first and counts it afterwards. Fails with what was counted when it stays below `expected`.
+    """
+    deadline = time.monotonic() + 60
+    found = await runner.statistics(model)
+    while found.inference_count < expected:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.05)
+        found = await runner.statistics(model)
+    await asyncio.sleep(0.5)
+    return await runner.statistics(model)
 
 
 def family(pid: int) -> list[psutil.Process]:
