@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from radserve.dicom_io import index_schema as schema
 from radserve.work import Delivery, ResultRecord
 
-PENDING, SENDING, DELIVERED, GIVEN_UP = "pending", "sending", "delivered", "given-up"
+PENDING, SENDING, DELIVERED, GIVEN_UP, CALLED_OFF = "pending", "sending", "delivered", "given-up", "called-off"
 
 
 def add_deliveries(connection: sa.Connection, result: ResultRecord, deliveries: Sequence[Delivery], now: float) -> None:

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.database import Database
 from radserve.dicom_io.delivery_rows import DELIVERED, GIVEN_UP, PENDING, SENDING, matches
-from radserve.dicom_io.work_ledger import quarantine, settle
+from radserve.dicom_io.revision_rows import settle
+from radserve.dicom_io.work_ledger import quarantine
 from radserve.work import Delivery, DeliveryKey, QuarantineEntry
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from radserve.dicom_io import index_schema as schema
-from radserve.dicom_io.delivery_rows import DELIVERED
+from radserve.dicom_io.delivery_rows import CALLED_OFF, DELIVERED
 from radserve.work import StudyState
 
-FINISHED = (StudyState.ANALYSED, StudyState.DELIVERED, StudyState.NOT_ROUTED)
+FINISHED = (StudyState.ANALYSED, StudyState.DELIVERED, StudyState.NOT_ROUTED, StudyState.CALLED_OFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def expired_studies(connection: sa.Connection, before: float) -> list[ExpiredStu
         .where(studies.c.last_received_at < before)
         .where(studies.c.state.in_(FINISHED))
         .where(~unfinished.where(schema.revisions.c.state.not_in(FINISHED)).exists())
-        .where(~under_way.where(deliveries.c.state != DELIVERED).exists())
+        .where(~under_way.where(deliveries.c.state.not_in((DELIVERED, CALLED_OFF))).exists())
         .where(uid.not_in(sa.select(schema.quarantine.c.study_instance_uid)))
         .order_by(studies.c.last_received_at, uid)
         .with_for_update(of=studies)

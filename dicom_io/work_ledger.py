@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.database import Database
-from radserve.dicom_io.delivery_rows import DELIVERED, GIVEN_UP, add_deliveries, resume_deliveries
+from radserve.dicom_io.delivery_rows import add_deliveries, resume_deliveries
+from radserve.dicom_io.revision_rows import begin_anew, call_off, close, set_state, settle, state_of, take_up
 from radserve.errors import ErrorCode, RequestError
 from radserve.references import InstanceRef, StudyRef
 from radserve.work import (
@@ -60,9 +61,7 @@ class SqlWorkLedger:
         await self._database.run(lambda connection: connection.execute(table.update().where(is_open).values(values)))
 
     async def close(self, study: StudyRef, *, incomplete: bool, now: float) -> Revision | None:
-        return await self._database.run(
-            lambda connection: _close(connection, study.study_instance_uid, incomplete, now)
-        )
+        return await self._database.run(lambda connection: close(connection, study.study_instance_uid, incomplete, now))
 
     async def revisions(self, state: StudyState) -> Sequence[Revision]:
         table = schema.revisions
@@ -106,12 +105,13 @@ class SqlWorkLedger:
     async def give_back_attempt(self, revision: Revision) -> None:
         await self._database.run(lambda connection: _count_attempt(connection, revision, -1))
 
-    async def set_state(self, revision: Revision, state: StudyState) -> None:
+    async def finish(self, revision: Revision, state: StudyState) -> None:
         key = revision.study_instance_uid, revision.revision
 
         def work(connection: sa.Connection) -> None:
-            set_state(connection, *key, state)
-            settle(connection, *key)
+            if state_of(connection, *key) == StudyState.COMPLETE:
+                set_state(connection, *key, state)
+                settle(connection, *key)
 
         await self._database.run(work)
 
@@ -136,6 +136,8 @@ class SqlWorkLedger:
             table = schema.results
             if connection.execute(sa.select(table).where(table.c.result_uid == result.result_uid)).first():
                 return
+            if state_of(connection, result.study_instance_uid, result.revision) != StudyState.COMPLETE:
+                return
             connection.execute(
                 table.insert().values({**asdict(result), "incomplete": int(result.incomplete), "created_at": now})
             )
@@ -145,6 +147,13 @@ class SqlWorkLedger:
 
     async def put_in_quarantine(self, entry: QuarantineEntry) -> None:
         await self._database.run(lambda connection: quarantine(connection, entry))
+
+    async def call_off(self, studies: Sequence[StudyRef], now: float) -> bool:
+        uids = [study.study_instance_uid for study in studies]
+        return await self._database.run(lambda connection: call_off(connection, uids, now))
+
+    async def take_up(self, study: StudyRef, now: float) -> None:
+        await self._database.run(lambda connection: take_up(connection, study.study_instance_uid, now))
 
     async def quarantined(self) -> Sequence[QuarantineEntry]:
         """All that is in quarantine, oldest first."""
@@ -171,47 +180,6 @@ class SqlWorkLedger:
         )
 
 
-def set_state(connection: sa.Connection, study_instance_uid: str, revision: int, state: StudyState) -> None:
-    """Set the state of a revision, and of its study where that is its latest and nothing came since."""
-    table, studies = schema.revisions, schema.studies
-    key = (table.c.study_instance_uid == study_instance_uid) & (table.c.revision == revision)
-    connection.execute(table.update().where(key).values(state=state))
-    connection.execute(
-        studies.update()
-        .where(studies.c.study_instance_uid == study_instance_uid)
-        .where(studies.c.revision == revision)
-        .where(studies.c.state != StudyState.RECEIVING)
-        .values(state=state)
-    )
-
-
-def settle(connection: sa.Connection, study_instance_uid: str, revision: int) -> None:
-    """Make an analysed revision delivered where it had something to deliver and all of that arrived.
-
-    Before all packs of a revision are through it is not analysed, so that an early delivery settles nothing.
-    """
-    revisions, deliveries = schema.revisions, schema.deliveries
-    state = connection.execute(
-        sa.select(revisions.c.state)
-        .where(revisions.c.study_instance_uid == study_instance_uid)
-        .where(revisions.c.revision == revision)
-    ).scalar()
-    states = set(
-        connection.execute(
-            sa.select(deliveries.c.state)
-            .where(deliveries.c.study_instance_uid == study_instance_uid)
-            .where(deliveries.c.revision == revision)
-            .distinct()
-        ).scalars()
-    )
-    if state != StudyState.ANALYSED or not states:
-        return
-    if states == {DELIVERED}:
-        set_state(connection, study_instance_uid, revision, StudyState.DELIVERED)
-    elif GIVEN_UP in states:
-        set_state(connection, study_instance_uid, revision, StudyState.QUARANTINED)
-
-
 def quarantine(connection: sa.Connection, entry: QuarantineEntry) -> None:
     """Write an entry, in the place of an older one of the same id, and the state of what it speaks of."""
     table = schema.quarantine
@@ -219,26 +187,6 @@ def quarantine(connection: sa.Connection, entry: QuarantineEntry) -> None:
     connection.execute(table.insert().values(asdict(entry)))
     if entry.kind is not QuarantineKind.CONFLICT:
         set_state(connection, entry.study_instance_uid, entry.revision, StudyState.QUARANTINED)
-
-
-def _close(connection: sa.Connection, study_instance_uid: str, incomplete: bool, now: float) -> Revision | None:
-    instances, studies = schema.instances, schema.studies
-    new = (instances.c.study_instance_uid == study_instance_uid) & instances.c.revision.is_(None)
-    row = connection.execute(
-        sa.select(studies).where(studies.c.study_instance_uid == study_instance_uid).with_for_update()
-    ).one_or_none()
-    if row is None or row.state != StudyState.RECEIVING:
-        return None
-    made = Revision(study_instance_uid, row.revision + 1, incomplete=incomplete)
-    connection.execute(instances.update().where(new).values(revision=made.revision))
-    connection.execute(
-        studies.update()
-        .where(studies.c.study_instance_uid == study_instance_uid)
-        .values(state=made.state, revision=made.revision, opened_at=None, signal=Signal.NONE, expected_instances=None)
-    )
-    values = {**asdict(made), "incomplete": int(incomplete), "work_id": made.work_id, "closed_at": now}
-    connection.execute(schema.revisions.insert().values(values))
-    return made
 
 
 def _count_attempt(connection: sa.Connection, revision: Revision, difference: int) -> int:
@@ -273,9 +221,7 @@ def _try_again(connection: sa.Connection, entry: QuarantineEntry) -> None:
     row = connection.execute(sa.select(table).where(key)).one_or_none()
     if row is None:
         raise RequestError(ErrorCode.STUDY_NOT_FOUND, "the study of this entry is not stored here any more")
-    again = Revision(row.study_instance_uid, row.revision, generation=row.generation + 1)
-    connection.execute(table.update().where(key).values(work_id=again.work_id, generation=again.generation, attempts=0))
-    set_state(connection, entry.study_instance_uid, entry.revision, StudyState.COMPLETE)
+    begin_anew(connection, entry.study_instance_uid, entry.revision, row.generation)
 
 
 def _revision(row: Any) -> Revision:

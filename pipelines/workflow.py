@@ -95,6 +95,7 @@ class StudyWorkflow:
         self._clock = clock
         self._options = options
         self._started: set[str] = set()
+        self._attempts: dict[str, asyncio.Task[RadserveError | None]] = {}
         work.register(KIND, [("analyse", self.analyse)])
 
     async def run(self) -> None:
@@ -107,7 +108,10 @@ class StudyWorkflow:
             await self._clock.sleep(self._options.poll_s)
 
     async def tick(self) -> None:
-        """Close the studies that are complete by now and put what is to be analysed in the queue."""
+        """Close the studies that are complete by now, put what is to be analysed in the queue, and stop what is not.
+
+        What was called off, erased or finished by others meanwhile ends wherever it is: its worker is killed.
+        """
         for study in await self._ledger.open_studies():
             incomplete = self._options.completion.incomplete(study, self._clock.now())
             if incomplete is not None:
@@ -115,7 +119,11 @@ class StudyWorkflow:
                 await self._ledger.close(reference, incomplete=incomplete, now=self._clock.now())
         # One revision of a study after the other: a result names the one before it.
         first: dict[str, Revision] = {}
-        for revision in await self._ledger.revisions(StudyState.COMPLETE):
+        attempts = dict(self._attempts)
+        complete = await self._ledger.revisions(StudyState.COMPLETE)
+        for work_id in attempts.keys() - {revision.work_id for revision in complete}:
+            attempts[work_id].cancel()
+        for revision in complete:
             before = first.setdefault(revision.study_instance_uid, revision)
             if revision.revision < before.revision:
                 first[revision.study_instance_uid] = revision
@@ -135,8 +143,9 @@ class StudyWorkflow:
                 text = f"the process ended during each of {policy.attempts} attempts"
                 await self._give_up(revision, RadserveError(ErrorCode.WORKER_DIED, text))
                 return
-            error = await self._attempt(revision)
-            if error is None:
+            error = await self._in_task(revision)
+            revision = await self._ledger.revision(work_id)
+            if error is None or revision is None or revision.state is not StudyState.COMPLETE:
                 return
             logger.warning("attempt %d of work %s failed: %s", attempt, work_id, error.code)
             if isinstance(error, FINAL) or attempt == policy.attempts:
@@ -145,12 +154,24 @@ class StudyWorkflow:
             await self._clock.sleep(policy.wait_s(attempt))
             revision = await self._ledger.revision(work_id)
 
+    async def _in_task(self, revision: Revision) -> RadserveError | None:
+        """One attempt, which `tick` can stop; it has no error then."""
+        task = asyncio.create_task(self._attempt(revision))
+        self._attempts[revision.work_id] = task
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:  # an orderly end is not the study's fault
+            task.cancel()
+            await asyncio.wait({task})
+            await asyncio.shield(self._ledger.give_back_attempt(revision))
+            raise
+        finally:
+            self._attempts.pop(revision.work_id)
+        return None if task.cancelled() else task.result()
+
     async def _attempt(self, revision: Revision) -> RadserveError | None:
         try:
             return await self._make_results(revision)
-        except asyncio.CancelledError:  # an orderly end is not the study's fault
-            await asyncio.shield(self._ledger.give_back_attempt(revision))
-            raise
         except RadserveError as error:
             return error
         except Exception as error:
@@ -172,7 +193,7 @@ class StudyWorkflow:
                 errors.append(error)
         if not errors:
             state = StudyState.ANALYSED if routing.decisions else StudyState.NOT_ROUTED
-            await self._ledger.set_state(revision, state)
+            await self._ledger.finish(revision, state)
         return min(errors, key=lambda error: isinstance(error, FINAL), default=None)
 
     async def _make_result(self, revision: Revision, decision: Decision, instances: Sequence[InstanceRef]) -> None:

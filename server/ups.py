@@ -11,13 +11,14 @@ from radserve._checks import invalid
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.web_peer.archive import WebArchive
-from radserve.dicom_io.web_peer.event_channel import events
+from radserve.dicom_io.web_peer.event_channel import open_channel
 from radserve.dicom_io.web_peer.ups import Worklist
 from radserve.pipelines.timing import SystemClock
 from radserve.server.peers import SitePeers
 from radserve.server.records import Records
 from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.ups_claims import ClaimFolder
+from radserve.server.ups_outputs import Outputs
 from radserve.server.ups_performer import PerformerOptions, UpsPerformer
 
 
@@ -38,12 +39,12 @@ async def performing(settings: Settings, store: StudyStore, records: Records) ->
         store,
         records.ledger,
         records.progress,
-        records.results,
+        Outputs(records.results, settings.destinations),
         ClaimFolder(settings.data_dir / "ups"),
         SystemClock(),
-        PerformerOptions(settings.ups_query, poll_s=settings.ups_poll_s, destinations=settings.destinations),
+        PerformerOptions(settings.ups_query, poll_s=settings.ups_poll_s),
     )
-    channel = partial(events, origin, settings.ae_title)
+    channel = partial(open_channel, origin, settings.ae_title)
     tasks = [asyncio.create_task(performer.run()), asyncio.create_task(performer.listen(channel))]
     try:
         yield performer

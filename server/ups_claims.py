@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from radserve._checks import check_uid
 from radserve.dicom_io.durable import fsync_folder, storage_error
@@ -17,7 +18,7 @@ class Claim:
 
     `claimed`: the origin server has said so; before, it may or may not be. `retrieved`: the inputs are stored here.
     `failures`: retrievals that failed. `told`: the progress that was told, in percent. `cancelled`: why it is to be
-    given up, "" for not.
+    given up, "" for not. `studies`: its inputs; `brought`: those of them that would not be here without it.
     """
 
     workitem_uid: str
@@ -28,6 +29,8 @@ class Claim:
     failures: int = 0
     told: int = 0
     cancelled: str = ""
+    studies: tuple[str, ...] = ()
+    brought: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_uid("workitem_uid", self.workitem_uid)
@@ -44,7 +47,7 @@ class ClaimFolder:
         """Every claim, the oldest first."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            found = [Claim(**json.loads(path.read_bytes())) for path in self._root.glob("*.json")]
+            found = [_claim(json.loads(path.read_bytes())) for path in self._root.glob("*.json")]
         except OSError as error:
             raise storage_error(error) from None
         return sorted(found, key=lambda each: (each.started_at, each.workitem_uid))
@@ -73,3 +76,8 @@ class ClaimFolder:
 
     def _path(self, claim: Claim) -> Path:
         return self._root / f"{claim.workitem_uid}.json"
+
+
+def _claim(values: dict[str, Any]) -> Claim:
+    lists = {name: tuple(values.get(name, ())) for name in ("studies", "brought")}
+    return Claim(**{**values, **lists})

@@ -11,7 +11,8 @@ import hashlib
 import secrets
 import ssl
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -36,9 +37,20 @@ class UpsEvent:
     reason: str = ""
 
 
-async def events(peer: WebPeer, ae_title: str) -> AsyncGenerator[UpsEvent, None]:
+@asynccontextmanager
+async def open_channel(peer: WebPeer, ae_title: str) -> AsyncIterator[AsyncGenerator[UpsEvent, None]]:
     """The event reports for a subscriber, until the connection ends. Raises PeerError where there is no channel."""
     reader, writer = await _opened(peer, f"subscribers/{quote(ae_title)}")
+    try:
+        async with aclosing(_events(peer, reader, writer)) as events:
+            yield events
+    finally:
+        writer.close()
+
+
+async def _events(
+    peer: WebPeer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> AsyncGenerator[UpsEvent, None]:
     message = b""
     try:
         while True:
@@ -59,8 +71,6 @@ async def events(peer: WebPeer, ae_title: str) -> AsyncGenerator[UpsEvent, None]
                     message = b""
     except (OSError, EOFError, TimeoutError, ValueError):
         raise _broken(peer) from None
-    finally:
-        writer.close()
 
 
 async def _opened(peer: WebPeer, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

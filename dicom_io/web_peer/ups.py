@@ -23,6 +23,8 @@ STATE, TRANSACTION_UID, SOP_INSTANCE_UID = "00741000", "00081195", "00080018"
 STUDY_UID, SERIES_UID, REFERENCES = "0020000D", "0020000E", "00081199"
 INPUTS, SCHEDULED_CODE = "00404021", "00404018"
 PROGRESS, PERFORMED = "00741002", "00741216"
+CANCELLED_AT, CANCELLATION_REASON, DISCONTINUATION_CODE = "00404052", "00741238", "0074100E"
+CANCELLATION_REQUESTED = "a cancellation was requested"  # where no reason is given
 MOST = 100  # workitems of one search
 DETECTION = ("110004", "DCM", "Computer Aided Detection")  # PS3.16 CID 9231, where nothing was scheduled by code
 UNSPECIFIED = ("110513", "DCM", "Discontinued for unspecified reason")  # PS3.16 CID 9300
@@ -63,12 +65,17 @@ class InputReference:
 
 @dataclass(frozen=True, slots=True)
 class Workitem:
-    """A workitem as far as a performer needs it. `code`: its Scheduled Workitem Code items, as they came."""
+    """A workitem as far as a performer needs it. `code`: its Scheduled Workitem Code items, as they came.
+
+    `cancellation`: why it is to be cancelled, where the origin server notes requests in the Procedure Step Progress
+    Information; "" where nobody asked, or where that cannot be told.
+    """
 
     uid: str
     state: str
     inputs: tuple[InputReference, ...]
     code: tuple[Item, ...] = field(default=(), repr=False)
+    cancellation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +154,9 @@ class Worklist:
     async def cancel(self, uid: str, transaction_uid: str, reason: str) -> None:
         """IN PROGRESS -> CANCELED, with the reason."""
         item = {
-            "00404052": element("DT", _now()),
-            "00741238": element("LT", reason),
-            "0074100E": sequence([_code(*UNSPECIFIED)]),
+            CANCELLED_AT: element("DT", _now()),
+            CANCELLATION_REASON: element("LT", reason),
+            DISCONTINUATION_CODE: sequence([_code(*UNSPECIFIED)]),
         }
         await self._update(uid, transaction_uid, {PROGRESS: sequence([item])})
         await self._change_state(uid, transaction_uid, StepState.CANCELED)
@@ -187,7 +194,18 @@ def _workitem(uid: str, item: Item) -> Workitem:
         with suppress(RadserveError):
             study, series = dicom_json.text(each, STUDY_UID), dicom_json.text(each, SERIES_UID)
             inputs.append(InputReference(study, series, frozenset(filter(None, named))))
-    return Workitem(uid, dicom_json.text(item, STATE), tuple(inputs), tuple(dicom_json.items(item, SCHEDULED_CODE)))
+    code = tuple(dicom_json.items(item, SCHEDULED_CODE))
+    return Workitem(uid, dicom_json.text(item, STATE), tuple(inputs), code, _cancellation(item))
+
+
+def _cancellation(item: Item) -> str:
+    """Why a workitem is to be cancelled: its reason, else the meaning of the code, else that it is."""
+    for progress in dicom_json.items(item, PROGRESS):
+        codes = dicom_json.items(progress, DISCONTINUATION_CODE)
+        found = [dicom_json.text(progress, CANCELLATION_REASON), *(dicom_json.text(each, "00080104") for each in codes)]
+        if codes or any(found) or dicom_json.text(progress, CANCELLED_AT):
+            return next(filter(None, found), CANCELLATION_REQUESTED)
+    return ""
 
 
 def _output(output: OutputReference) -> dict[str, Any]:

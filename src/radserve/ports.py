@@ -136,8 +136,11 @@ class WorkLedger(Protocol):
         """Take an attempt back that was cut off by an orderly end."""
         ...
 
-    async def set_state(self, revision: Revision, state: StudyState) -> None:
-        """Note how far a revision has come; one that is analysed and has no delivery to wait for is delivered."""
+    async def finish(self, revision: Revision, state: StudyState) -> None:
+        """Note how a complete revision ended; an analysed one with all its deliveries made is delivered.
+
+        Nothing for one that was called off meanwhile.
+        """
         ...
 
     async def result(self, result_uid: str) -> ResultRecord | None:
@@ -149,7 +152,21 @@ class WorkLedger(Protocol):
         ...
 
     async def add_result(self, result: ResultRecord, deliveries: Sequence[Delivery], now: float) -> None:
-        """Record a result that is on disk together with what is to be delivered of it; nothing where it is known."""
+        """Record a result that is on disk together with what is to be delivered of it.
+
+        Nothing where it is known, and where its revision is no longer to be analysed.
+        """
+        ...
+
+    async def call_off(self, studies: Sequence[StudyRef], now: float) -> bool:
+        """Let nothing more be made or delivered of these studies; what is under way ends at its next step.
+
+        All of them or none: False where a result has left, or has nowhere to go and is there for good.
+        """
+        ...
+
+    async def take_up(self, study: StudyRef, now: float) -> None:
+        """Go on with a study that was called off; nothing for another."""
         ...
 
     async def put_in_quarantine(self, entry: QuarantineEntry) -> None:

@@ -16,13 +16,17 @@ from radserve.uids import derive_uid
 
 
 class StudyState(StrEnum):
-    """How far a study, or one of its revisions, has come. `NOT_ROUTED`: no rule takes it; there is nothing to do."""
+    """How far a study, or one of its revisions, has come.
+
+    `NOT_ROUTED`: no rule takes it; there is nothing to do. `CALLED_OFF`: who asked for the analysis wants it no more.
+    """
 
     RECEIVING = "receiving"
     COMPLETE = "complete"
     ANALYSED = "analysed"
     DELIVERED = "delivered"
     NOT_ROUTED = "not-routed"
+    CALLED_OFF = "called-off"
     QUARANTINED = "quarantined"
 
 

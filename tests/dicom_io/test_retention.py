@@ -25,13 +25,17 @@ OLD, YOUNG = 100.0, 1000.0
 BEFORE = 500.0
 
 
-async def finished(site: Site, name: str, state: StudyState = StudyState.ANALYSED) -> StudyRef:
+async def finished(
+    site: Site, name: str, state: StudyState = StudyState.ANALYSED, result: ResultRecord | None = None
+) -> StudyRef:
     """A stored study whose only revision has this state, and for which nothing came since OLD."""
     await put(site.store, instance(study=name, instance=name))
     study = StudyRef(uid("study", name))
     revision = await site.ledger.close(study, incomplete=False, now=OLD)
     assert revision is not None
-    await site.ledger.set_state(revision, state)
+    if result:
+        await site.ledger.add_result(result, [Delivery(DeliveryKey(result.result_uid, "pacs", "1.2.3"), "sr.dcm")], OLD)
+    await site.ledger.finish(revision, state)
     await aged(site, study, OLD)
     return study
 
@@ -43,9 +47,8 @@ async def aged(site: Site, study: StudyRef, at: float) -> None:
 
 
 async def with_delivery(site: Site, name: str, state: str) -> StudyRef:
-    study = await finished(site, name)
-    result = ResultRecord(derive_uid("result", name), study.study_instance_uid, 1, "pack", "digest")
-    await site.ledger.add_result(result, [Delivery(DeliveryKey(result.result_uid, "pacs", "1.2.3"), "sr.dcm")], OLD)
+    result = ResultRecord(derive_uid("result", name), uid("study", name), 1, "pack", "digest")
+    study = await finished(site, name, result=result)
     table = schema.deliveries
     is_it = table.c.study_instance_uid == study.study_instance_uid
     await site.database.run(lambda c: c.execute(table.update().where(is_it).values(state=state)))

@@ -119,7 +119,7 @@ def test_old_studies_are_shown_and_then_erased(tmp_path: Path, monkeypatch: pyte
             await receive(store, instance(name))
         revision = await records.ledger.close(StudyRef(STUDY), incomplete=False, now=1.0)
         assert revision is not None
-        await records.ledger.set_state(revision, StudyState.NOT_ROUTED)
+        await records.ledger.finish(revision, StudyState.NOT_ROUTED)
 
     on_site(tmp_path, two)
     call("store", "retention", "--data-dir", tmp_path, code=2)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi import Request, Response
 from pydicom import Dataset
@@ -16,21 +18,22 @@ from pydicom import Dataset
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.study_progress import SqlStudyProgress
 from radserve.dicom_io.web_peer.archive import WebArchive as Archive
-from radserve.dicom_io.web_peer.event_channel import CANCEL_REQUESTED, UpsEvent
+from radserve.dicom_io.web_peer.event_channel import open_channel
 from radserve.dicom_io.web_peer.peer import WebPeer
 from radserve.dicom_io.web_peer.ups import Worklist
-from radserve.errors import DicomError, ErrorCode, RadserveError
+from radserve.errors import DicomError, ErrorCode, PeerError, RadserveError
 from radserve.findings import Artifact
 from radserve.pipelines.rules import Is, Rule, RuleSet
 from radserve.server.settings import Settings
 from radserve.server.ups import performing
 from radserve.server.ups_claims import ClaimFolder
+from radserve.server.ups_outputs import Outputs
 from radserve.server.ups_performer import RETRIEVE_ATTEMPTS, PerformerOptions, UpsPerformer
 from radserve.work import ResultObject
 from tests.support.dicoms import uid
 from tests.support.dicomweb import WebArchive, header, served
 from tests.support.workflow import Site, instance, running_site
-from tests.support.worklist import OriginServer, Step
+from tests.support.worklist import OriginServer, Step, event_channel
 
 ITEM = "1.2.3.4"
 STUDY = uid("study", "s")
@@ -60,10 +63,10 @@ class Hospital:
             site.store,
             ledger,
             SqlStudyProgress(site.database),
-            site.results,
+            Outputs(site.results, URLS),
             ClaimFolder(site.root / "ups"),
             site.clock,
-            PerformerOptions(destinations=URLS, **options),
+            PerformerOptions(**options),
         )
         mortal = Mortal(kill)
         mortal.watch(worklist, "get", "_update", "_change_state")
@@ -149,9 +152,14 @@ def make_real_objects(site: Site) -> None:
     site.destination.send = sent  # type: ignore[method-assign]
 
 
+async def look(performer: UpsPerformer) -> None:
+    await performer.tick()
+    await performer.settled()
+
+
 async def work(site: Site, performer: UpsPerformer, times: int = 4) -> None:
     for _ in range(times):
-        await performer.tick()
+        await look(performer)
         await site.step()
 
 
@@ -161,7 +169,7 @@ async def test_a_workitem_is_claimed_performed_and_completed_with_its_outputs(
     async with running_site(tmp_path) as site:
         make_real_objects(site)
         performer = hospital.performer(site)
-        await performer.tick()
+        await look(performer)
         assert hospital.step.states == ["SCHEDULED", "IN PROGRESS"]
         assert hospital.step.data["00741002"]["Value"][0]["00741004"]["Value"] == [50]
         await work(site, performer)
@@ -229,7 +237,7 @@ async def test_another_performer_keeps_what_it_has_claimed(hospital: Hospital, t
 async def test_only_the_workitems_that_are_asked_for_are_taken(hospital: Hospital, tmp_path: Path) -> None:
     hospital.origin.schedule("1.2.5", (STUDY, ""), label="PRINT")
     async with running_site(tmp_path) as site:
-        await hospital.performer(site, keys={"WorklistLabel": "AI"}).tick()
+        await look(hospital.performer(site, keys={"WorklistLabel": "AI"}))
         assert [step.state for step in hospital.origin.steps.values()] == ["IN PROGRESS", "SCHEDULED"]
 
 
@@ -237,7 +245,7 @@ async def test_of_the_inputs_only_the_named_series_is_retrieved(hospital: Hospit
     hospital.archive.add(other := instance("s", 3, SeriesInstanceUID="1.2.9"))
     hospital.origin.schedule(ITEM, (STUDY, "1.2.9"))
     async with running_site(tmp_path) as site:
-        await hospital.performer(site).tick()
+        await look(hospital.performer(site))
         assert [path.read_bytes() for path in (tmp_path / "studies").rglob("*.dcm")] == [other]
 
 
@@ -304,7 +312,7 @@ async def test_an_origin_server_that_is_away_costs_nothing_but_time(hospital: Ho
         performer = hospital.performer(site)
         for _ in range(40):
             try:
-                await performer.tick()
+                await look(performer)
             except RadserveError as error:
                 assert error.code is ErrorCode.SERVER_UNREACHABLE
             await site.step()
@@ -317,7 +325,7 @@ async def test_an_origin_server_that_is_away_costs_nothing_but_time(hospital: Ho
 async def test_a_cancel_request_is_honoured_even_after_a_kill(hospital: Hospital, tmp_path: Path) -> None:
     async with running_site(tmp_path) as site:
         performer = hospital.performer(site)
-        await performer.tick()
+        await look(performer)
         await performer.request_cancel("9.9.9", "of another")
         await performer.request_cancel(ITEM, "the wrong patient")
         await work(site, hospital.performer(site))
@@ -325,33 +333,156 @@ async def test_a_cancel_request_is_honoured_even_after_a_kill(hospital: Hospital
         assert reason_of(hospital.step) == "the wrong patient"
 
 
-async def test_a_cancel_request_comes_by_the_event_channel(hospital: Hospital, tmp_path: Path) -> None:
-    async def channel() -> AsyncIterator[UpsEvent]:
-        yield UpsEvent(1, ITEM)  # a state report: nothing to do
-        yield UpsEvent(CANCEL_REQUESTED, ITEM, "not needed any more")
-        listened.set()
+def ask_for_cancellation(hospital: Hospital, reason: str) -> None:
+    body = [{"00741238": {"vr": "LT", "Value": [reason]}}]
+    answer = httpx2.post(f"{hospital.origin_url}/workitems/{ITEM}/cancelrequest", json=body)
+    assert answer.status_code == 202
 
-    listened = asyncio.Event()
+
+async def eventually(condition: Callable[[], Any], seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_cancel_request_comes_by_the_event_channel_also_after_it_was_lost(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    async with event_channel(hospital.origin) as peer, running_site(tmp_path) as site:
+        performer = hospital.performer(site)
+        await look(performer)
+        assert hospital.origin.subscribers == [(ITEM, "RADSERVE")]
+        listening = asyncio.create_task(performer.listen(partial(open_channel, peer, "RADSERVE")))
+        await eventually(lambda: hospital.origin.channels and hospital.origin.subscribers)
+        await hospital.origin.channels[0].close()
+        hospital.origin.subscribers.clear()
+        ask_for_cancellation(hospital, "not needed any more")
+        async with asyncio.timeout(60):
+            while hospital.step.state == "IN PROGRESS":  # by the report alone, no further look at the worklist
+                site.clock.advance(10.0)
+                await asyncio.sleep(0.02)
+        assert len(hospital.origin.channels) == 2 and hospital.origin.subscribers == [(ITEM, "RADSERVE")]
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await performer.settled()
+        assert (hospital.step.state, reason_of(hospital.step)) == ("CANCELED", "not needed any more")
+
+
+async def test_a_request_that_the_origin_server_notes_is_seen_without_a_channel(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    hospital.origin.notes_requests = True
     async with running_site(tmp_path) as site:
         performer = hospital.performer(site)
+        await look(performer)
+        ask_for_cancellation(hospital, "the wrong patient")
+        await work(site, performer)
+        assert (hospital.step.state, reason_of(hospital.step)) == ("CANCELED", "the wrong patient")
+        assert await site.states() == ["called-off"] and not site.analysis.jobs
+
+
+class Endless:
+    """An analysis that never ends by itself."""
+
+    def __init__(self, site: Site) -> None:
+        self.began, self.stopped = asyncio.Event(), asyncio.Event()
+        site.analysis.analyse = self.analyse  # type: ignore[method-assign]
+
+    async def analyse(self, job: Any) -> Any:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stopped.set()
+
+
+async def test_a_request_stops_the_analysis_and_nothing_is_delivered(hospital: Hospital, tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        analyse = site.analysis.analyse
+        analysis = Endless(site)
+        performer = hospital.performer(site)
+        await look(performer)
+        await site.workflow.tick()
+        async with asyncio.timeout(60):
+            await analysis.began.wait()
+        await performer.request_cancel(ITEM, "the wrong patient")
+        await performer.settled()
+        assert (hospital.step.state, reason_of(hospital.step)) == ("CANCELED", "the wrong patient")
+        await site.workflow.tick()
+        async with asyncio.timeout(60):
+            await analysis.stopped.wait()
+        await site.finish(times=4)
+        assert await site.states() == ["called-off"] and not site.destination.sent()
+        assert not await site.rows(schema.results) and not await site.rows(schema.quarantine)
+        # who asks again gets it, once
+        site.analysis.analyse = analyse  # type: ignore[method-assign]
+        make_real_objects(site)
+        hospital.origin.schedule(ITEM, (STUDY, ""))
+        await work(site, performer)
+        assert hospital.step.state == "COMPLETED" and len(site.destination.sent()) == 2
+
+
+async def test_a_request_stops_a_retrieval(hospital: Hospital, tmp_path: Path) -> None:
+    hospital.origin.notes_requests = True
+    async with running_site(tmp_path) as site:
+        performer = hospital.performer(site)
+        list_instances = performer._archive.list_instances
+
+        async def slow(study: Any) -> Any:
+            ask_for_cancellation(hospital, "too late")
+            await asyncio.Event().wait()
+
+        performer._archive.list_instances = slow  # type: ignore[method-assign]
         await performer.tick()
-        assert hospital.origin.subscribers == [(ITEM, "RADSERVE")]
-        listening = asyncio.create_task(performer.listen(channel))
-        async with asyncio.timeout(30):
-            await listened.wait()
-        listening.cancel()
+        async with asyncio.timeout(60):
+            while hospital.step.state != "CANCELED":
+                site.clock.advance(10.0)
+                await asyncio.sleep(0.01)
+        await performer.settled()
+        assert not await site.states() and not list((tmp_path / "ups").iterdir())
+        performer._archive.list_instances = list_instances  # type: ignore[method-assign]
+
+
+async def test_what_is_here_for_others_goes_on(hospital: Hospital, tmp_path: Path) -> None:
+    hospital.origin.schedule("1.2.5", (STUDY, ""))
+    async with running_site(tmp_path) as site:
+        make_real_objects(site)
+        performer = hospital.performer(site)
+        await look(performer)
+        await performer.request_cancel(ITEM, "not for this one")
+        await work(site, performer)
+        assert [step.state for step in hospital.origin.steps.values()] == ["CANCELED", "COMPLETED"]
+        assert len(site.destination.sent()) == 2
+
+
+async def test_a_request_after_the_first_delivery_is_too_late(hospital: Hospital, tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        make_real_objects(site)
+        performer = hospital.performer(site)
+        await look(performer)
+        refuse = site.destination.refuse
+        away = PeerError(ErrorCode.SERVER_UNREACHABLE, "away")
+        site.destination.refuse = lambda name, artifact: away if site.destination.sent() else None
+        await site.step()
+        assert len(site.destination.sent()) == 1
+        await performer.request_cancel(ITEM, "too late")
         await work(site, performer, 1)
-        assert (hospital.step.state, reason_of(hospital.step)) == ("CANCELED", "not needed any more")
+        assert hospital.step.state == "IN PROGRESS"
+        site.destination.refuse = refuse
+        await site.finish(100, times=2)
+        await work(site, performer, 1)
+        assert hospital.step.state == "COMPLETED" and len(site.destination.sent()) == 2
 
 
 async def test_a_workitem_that_the_origin_server_cancels_itself_is_forgotten(
     hospital: Hospital, tmp_path: Path
 ) -> None:
     async with running_site(tmp_path) as site:
-        await hospital.performer(site).tick()
+        await look(hospital.performer(site))
         hospital.origin.change(hospital.step, "CANCELED", hospital.step.transaction_uid)
         await work(site, hospital.performer(site))
         assert not list((tmp_path / "ups").iterdir())
+        assert await site.states() == ["called-off"] and not site.destination.sent()
 
 
 async def test_without_the_workflow_there_is_no_performer(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def points() -> list[str]:
     calls = [
         *("tree.publish", "index.add", "ledger.close", "work.start", "work.step", "ledger.begin_attempt"),
         *("analysis.facts", "ledger.predecessor", "analysis.analyse", "results.keep", "ledger.add_result"),
-        *("ledger.set_state", "outbox.begin", "results.read", "sender.send", "outbox.delivered"),
+        *("ledger.finish", "outbox.begin", "results.read", "sender.send", "outbox.delivered"),
     ]
     return [f"{call}:{when}" for call in calls for when in ("before", "after")] + ["keep:aside", "keep:renamed"]
 

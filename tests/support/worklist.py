@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiohttp import web
 from fastapi import FastAPI, Request, Response
 from pydicom import Dataset
 
+from radserve.dicom_io.web_peer.peer import WebPeer
+
 JSON = "application/dicom+json"
-STATE, TRANSACTION = "00741000", "00081195"
+STATE, TRANSACTION, PROGRESS = "00741000", "00081195", "00741002"
+REASON = "00741238"
 FINAL = ("COMPLETED", "CANCELED")
 # PS3.4 table CC.2.5-3: what has to be there at the end, within Performed Procedure (0074,1216)
 PERFORMED = ("00404028", "00404050", "00404019", "00404051", "00404033")
@@ -32,11 +37,18 @@ class Step:
 
 @dataclass
 class OriginServer:
-    """The worklist. `answer` gives an answer in the place of the usual one."""
+    """The worklist. `answer` gives an answer in the place of the usual one.
+
+    `notes_requests`: whether a request for a cancellation is written into the workitem. `reports`: event reports for
+    the subscribers of a workitem.
+    """
 
     steps: dict[str, Step] = field(default_factory=dict)
     subscribers: list[tuple[str, str]] = field(default_factory=list)
     answer: Callable[[Request], Response | None] = lambda request: None
+    notes_requests: bool = False
+    reports: list[tuple[str, str]] = field(default_factory=list)
+    channels: list[web.WebSocketResponse] = field(default_factory=list)
 
     def schedule(self, uid: str, *inputs: tuple[str, str], label: str = "AI") -> Step:
         """Add a workitem whose inputs are (study, series or "")."""
@@ -89,6 +101,19 @@ class OriginServer:
             self.subscribers.append((uid, ae_title))
             return Response(status_code=201)
 
+        @app.post("/ups/workitems/{uid}/cancelrequest")
+        async def request_cancel(uid: str, request: Request) -> Response:
+            step, (data,) = self.steps.get(uid), await request.json()
+            if step is None:
+                return Response(status_code=404)
+            if step.state in FINAL:
+                return Response(status_code=409)
+            if self.notes_requests:  # as its text says: CC.2.2.3.2 leaves that to the server
+                step.data[PROGRESS] = {"vr": "SQ", "Value": [data]}
+            event = {"00001000": {"vr": "UI", "Value": [uid]}, "00001002": {"vr": "US", "Value": [2]}, **data}
+            self.reports.append((uid, json.dumps(event)))
+            return Response(status_code=202)
+
         @app.post("/ups/workitems/{uid}")
         async def update(uid: str, request: Request) -> Response:
             step, (data,) = self.steps.get(uid), await request.json()
@@ -128,6 +153,36 @@ class OriginServer:
     def _may_complete(self, step: Step) -> bool:
         performed = step.data.get("00741216", {}).get("Value", [{}])[0]
         return all(tag in performed for tag in PERFORMED)
+
+
+@asynccontextmanager
+async def event_channel(origin: OriginServer) -> AsyncIterator[WebPeer]:
+    """The origin's event channel by aiohttp: it forgets a subscriber whose channel closes, and its reports."""
+
+    async def channel(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(heartbeat=0.5)
+        await socket.prepare(request)
+        origin.channels.append(socket)
+        origin.subscribers.clear()
+        while not socket.closed:
+            due = [each for each in origin.reports if (each[0], request.match_info["ae_title"]) in origin.subscribers]
+            for report in due:
+                origin.reports.remove(report)
+                await socket.send_str(report[1])
+            with suppress(TimeoutError):
+                await socket.receive(timeout=0.02)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/ups/subscribers/{ae_title}", channel)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield WebPeer(f"http://127.0.0.1:{runner.addresses[0][1]}/ups")
+    finally:
+        await runner.cleanup()
 
 
 def value(data: dict[str, Any], tag: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from radserve.dicom_io.web_peer import event_channel
-from radserve.dicom_io.web_peer.event_channel import CANCEL_REQUESTED, UpsEvent, accept_of, events
+from radserve.dicom_io.web_peer.event_channel import CANCEL_REQUESTED, UpsEvent, accept_of, open_channel
 from radserve.dicom_io.web_peer.peer import WebPeer
 from radserve.errors import PeerError
 
@@ -51,7 +51,8 @@ async def channel(*frames: bytes, status: str = "101 Switching Protocols", accep
 
 
 async def heard(peer: WebPeer) -> list[UpsEvent]:
-    return [event async for event in events(peer, "RAD SERVE")]
+    async with open_channel(peer, "RAD SERVE") as events:
+        return [event async for event in events]
 
 
 def test_the_handshake_is_that_of_the_standard() -> None:
