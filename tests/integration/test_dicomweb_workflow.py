@@ -14,7 +14,7 @@ from tests.support.dicoms import cr, part10
 from tests.support.server import live_server
 from tests.support.web import DICOM_TYPE, multipart
 
-SECONDS = 120
+SECONDS = 240
 RULES = """
 [[rule]]
 name = "chest"

@@ -21,7 +21,17 @@ from radserve.dicom_io.dimse.receiver import InstanceReceiver
 from radserve.dicom_io.dimse.store_scu import StoreScu
 from radserve.dicom_io.dimse.tls import TlsFiles, server_context
 from tests.dicom_io.dimse.certificates import Authority
-from tests.dicom_io.dimse.support import Running, dcmtk, free_port, running_scp, slice_bytes, slice_files, tool_exists
+from tests.dicom_io.dimse.support import (
+    PATIENCE,
+    Running,
+    dcmtk,
+    free_port,
+    gone,
+    running_scp,
+    slice_bytes,
+    slice_files,
+    tool_exists,
+)
 
 pytestmark = pytest.mark.skipif(not tool_exists("storescu"), reason="DCMTK is not installed")
 
@@ -50,6 +60,7 @@ async def test_storescu_and_dcmsend_store_byte_for_byte_and_once(tmp_path: Path)
         assert len(running.instances()) == 12
         assert data_sets(running.instances()) == data_sets(files)
         assert [stored.duplicate for stored, _ in running.seen.stored] == [False] * 12 + [True] * 24
+        await gone(running)
         assert len(running.seen.released) == 3
 
 
@@ -101,6 +112,7 @@ async def test_storescu_aborting_after_the_first_instance_keeps_the_first(tmp_pa
     files = slice_files(tmp_path / "out", 3)
     async with running_scp(tmp_path / "store") as running:
         await run("storescu", running, "--abort", *files)
+        await gone(running)
         assert len(running.instances()) == len(running.seen.stored) == 3
         assert len(running.seen.ended) == 1 and not running.seen.released
 
@@ -119,7 +131,7 @@ async def test_storescu_over_tls(tmp_path: Path, case: str) -> None:
     (path,) = slice_files(tmp_path / "out", 1)
     tls = server_context(TlsFiles(server.certificate, server.key, hospital.pem.certificate))
     async with running_scp(tmp_path / "store", tls=tls) as running:
-        sent = await run("storescu", running, *given, "-to", "5", "-ta", "5", path)
+        sent = await run("storescu", running, *given, "-to", "60", "-ta", "60", path)
         assert (sent.returncode == 0) == (case == "right"), sent.stderr
         assert len(running.instances()) == (case == "right")
 
@@ -136,7 +148,7 @@ def server(tool: str, port: int, *arguments: str | Path) -> Iterator[Peer]:
 
 
 async def answers(peer: Peer) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 await echo(peer)

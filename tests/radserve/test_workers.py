@@ -292,7 +292,7 @@ async def test_the_event_loop_turns_while_a_large_array_crosses(pool):
         await asyncio.sleep(0.001)
         turns += 1
     assert len(task.result()) == 256 * 2**20
-    assert turns > 20
+    assert turns > 5
 
 
 async def test_cancelling_the_caller_stops_the_task_and_keeps_the_slot(pool, tmp_path):

@@ -20,7 +20,7 @@ from tests.dicom_io.dimse.support import free_port
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "orthanc"
 PLUGINS = ("libOrthancDicomWeb.so", "libOrthancPython.so")
-SECONDS = 120
+SECONDS = 240
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,18 @@ class VirtualClock:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
-        woken = asyncio.Event()
-        self._sleepers.append((self._now + seconds, woken))
-        await woken.wait()
+        sleeper = (self._now + seconds, asyncio.Event())
+        self._sleepers.append(sleeper)
+        try:
+            await sleeper[1].wait()
+        finally:
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
+
+    @property
+    def sleepers(self) -> int:
+        """How many wait for time to pass."""
+        return len(self._sleepers)
 
     def advance(self, seconds: float) -> None:
         self._now += seconds
@@ -226,12 +235,11 @@ class Site:
             return await incoming.commit()
 
     async def step(self) -> None:
-        """One look of the workflow and of the outbox, and all that follows from it but sleeps."""
+        """One look of the workflow and of the outbox, and all that follows from it until what is left of it sleeps."""
         await self.workflow.tick()
-        for _ in range(400):
-            await asyncio.sleep(0.0005)
-            if not await self.work.list():
-                break
+        async with asyncio.timeout(120):
+            while list((await self.work.list()).values()).count(WorkStatus.RUNNING) > self.clock.sleepers:
+                await asyncio.sleep(0.0005)
         await self.outbox.tick()
         await self.outbox.settled()
 

@@ -29,7 +29,7 @@ from radserve.dicom_io.watched_folder import WatchedFolder
 from radserve.workers import WorkerLimits, WorkerPool
 
 ROOT = Path(__file__).parents[3]
-START_SECONDS = 60
+START_SECONDS = 240
 
 
 def never_sync() -> None:

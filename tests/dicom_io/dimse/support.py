@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
 import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +37,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 VERIFICATION = "1.2.840.10008.1.1"
 IMAGE = np.arange(24 * 20, dtype=np.uint16).reshape(24, 20)
+PATIENCE = 120  # seconds that a busy machine may take for what it does at once else
 ANYBODY = AccessPolicy("RADSERVE", others=PeerPolicy())
 
 
@@ -96,6 +99,13 @@ class Running:
         return [path for path in self.files() if path.suffix == ".dcm"]
 
 
+async def gone(running: Running) -> None:
+    """Wait until no connection is open: what its end has to tell has been told."""
+    async with asyncio.timeout(PATIENCE):
+        while running.scp.connections:
+            await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def running_scp(
     folder: Path,
@@ -144,7 +154,7 @@ def pynet_associate(
     ae = AE(ae_title=calling)
     for abstract, syntaxes in contexts:
         ae.add_requested_context(abstract, list(syntaxes))
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = PATIENCE
     return ae.associate("127.0.0.1", port, ae_title=called)
 
 
@@ -155,13 +165,27 @@ def dcmtk(tool: str, *arguments: str | Path, **environment: str) -> subprocess.C
         pytest.skip(f"DCMTK's {tool} is not installed")
     command = [str(path), *map(str, arguments)]
     given = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=given)
+    return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=False, env=given)
+
+
+def _own_ports() -> Iterator[int]:
+    """Ports below those that the system gives out by itself, each once; those of another test process are others."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    first, count = 10_000 + 2_000 * process, 2_000
+    start = os.getpid() * 7
+    return (first + (start + number) % count for number in itertools.count())
+
+
+_PORTS = _own_ports()
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port for a program that has to be told one, and that nobody takes before it has started."""
+    for port in _PORTS:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 def tool_exists(name: str) -> bool:
@@ -172,8 +196,8 @@ class RawPeer:
     """A socket that speaks DICOM byte by byte, as wrongly as a test wants."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 10)
-        self.socket.settimeout(10)
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.socket.settimeout(PATIENCE)
 
     def associate(self, *contexts: tuple[str, str]) -> None:
         proposed = [Proposed(abstract, (syntax,)) for abstract, syntax in contexts]
