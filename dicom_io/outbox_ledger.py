@@ -33,7 +33,7 @@ class SqlOutboxLedger:
             .where(self._may_begin())
             .where(table.c.due_at <= now)
             .where(table.c.destination.not_in(list(busy)))
-            .order_by(table.c.due_at, *table.primary_key)
+            .order_by(table.c.due_at, table.c.revision, *table.primary_key)
             .limit(limit)
         )
         rows = await self._database.run(lambda connection: connection.execute(query).all())
@@ -43,6 +43,7 @@ class SqlOutboxLedger:
                 row.artifact,
                 row.attempts,
                 interrupted=row.state == SENDING,
+                study_instance_uid=row.study_instance_uid,
             )
             for row in rows
         ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from enum import StrEnum
 
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
@@ -15,14 +17,16 @@ from radserve.dicom_io.dimse.store_scu import StoreScu
 from radserve.dicom_io.identity import instance_of
 from radserve.dicom_io.store_outcome import StoreOutcome, StoreState
 from radserve.dicom_io.web_peer import qido, stow
-from radserve.errors import ErrorCode, PeerError
+from radserve.errors import ErrorCode, PeerError, RadserveError
 from radserve.findings import Artifact
+from radserve.ports import Begin, Outcome
 from radserve.server.peers import SitePeers
 from radserve.uids import derive_uid
 
 logger = logging.getLogger(__name__)
 
 DICOM = "application/dicom"
+UNANSWERED = 2  # single objects in succession, after which a service is taken to be away
 NOT_THERE = 0x0112  # failure reasons of storage commitment, PS3.3 C.14.1.1
 PERMANENT = frozenset({0x0119, 0x0122})  # class and instance do not fit; the class is not supported
 
@@ -57,51 +61,64 @@ class DicomSender:
     def check(self, url: str) -> None:
         self._peers.dimse(url)
 
-    async def send(self, url: str, artifact: Artifact) -> None:
-        """Return when the peer has the object, committed where that is wanted. Raises DimseError."""
-        if artifact.media_type != DICOM:
-            return
-        peer, meta = self._peers.dimse(url), read_file_meta(artifact.data)
-        key = url, meta.sop_instance_uid
-        if key not in self._uncommitted:
-            (outcome,) = await StoreScu(peer).send([artifact.data])
-            _check_stored(outcome, peer.ae_title, artifact.name)
-        if self._commitment is Commitment.OFF:
-            return
-        self._uncommitted.add(key)
-        reason = await self._committed(peer, meta.sop_class_uid, meta.sop_instance_uid)
-        if reason in (None, NOT_THERE):
-            self._uncommitted.discard(key)
-        if reason is not None:
-            text = f"{peer.ae_title} did not commit {artifact.name}: reason {reason:04X}"
-            raise DimseError(ErrorCode.SERVER_UNREACHABLE, text, is_transient=reason not in PERMANENT)
+    async def send(self, url: str, artifacts: Sequence[Artifact], begin: Begin) -> AsyncGenerator[Outcome, None]:
+        """By C-STORE over one association, then one request for the commitment of all that were stored."""
+        peer = self._peers.dimse(url)
+        stored, new = [], []
+        for index, artifact in enumerate(artifacts):
+            if artifact.media_type != DICOM:
+                if await begin(index):
+                    yield index, None
+            elif (url, _instance_uid(artifact)) not in self._uncommitted:
+                new.append(index)
+            elif await begin(index):
+                stored.append(index)
+        sources = [artifacts[index].data for index in new]
+        async with aclosing(StoreScu(peer).outcomes(sources, lambda number: begin(new[number]))) as outcomes:
+            async for number, outcome in outcomes:
+                index = new[number]
+                error = _not_stored(outcome, peer.ae_title, artifacts[index].name)
+                if error or self._commitment is Commitment.OFF:
+                    yield index, error
+                else:
+                    self._uncommitted.add((url, outcome.sop_instance_uid))
+                    stored.append(index)
+        if stored:
+            reasons = await self._committed(peer, [artifacts[index] for index in stored])
+            for index, reason in zip(stored, reasons, strict=True):
+                if reason in (None, NOT_THERE):
+                    self._uncommitted.discard((url, _instance_uid(artifacts[index])))
+                yield index, _not_committed(reason, peer.ae_title, artifacts[index].name)
 
     async def has(self, url: str, artifact: Artifact) -> bool:
         """Whether the peer has committed the object or, where that is not wanted, finds it. Raises DimseError."""
-        peer, meta = self._peers.dimse(url), read_file_meta(artifact.data)
+        peer = self._peers.dimse(url)
         if self._commitment is Commitment.REQUIRED:
-            return await self._committed(peer, meta.sop_class_uid, meta.sop_instance_uid) is None
+            (reason,) = await self._committed(peer, [artifact])
+            if isinstance(reason, RadserveError):
+                raise reason
+            return reason is None
         instance = await asyncio.to_thread(instance_of, artifact.data)
         found = await QueryScu(peer).find_instances(instance.study_instance_uid, instance.series_instance_uid)
         return any(each.sop_instance_uid == instance.sop_instance_uid for each in found)
 
-    async def _committed(self, peer: Peer, sop_class_uid: str, sop_instance_uid: str) -> int | None:
-        """None when the peer keeps the object for good, else the failure reason. Raises DimseError."""
+    async def _committed(self, peer: Peer, artifacts: Sequence[Artifact]) -> list[int | RadserveError | None]:
+        """None for each object that the peer keeps for good, else the failure reason, or why there is none."""
         transaction = derive_uid("storage commitment", secrets.token_hex(16))
+        metas = [read_file_meta(artifact.data) for artifact in artifacts]
+        instances = [(meta.sop_class_uid, meta.sop_instance_uid) for meta in metas]
         scu = StoreScu(peer, commitments=self._inbox)
         try:
-            report = await scu.commit(transaction, [(sop_class_uid, sop_instance_uid)], self._commitment_s)
+            report = await scu.commit(transaction, instances, self._commitment_s)
         except DimseError as error:
             not_offered = error.code is ErrorCode.UNSUPPORTED_SOP_CLASS
-            if not_offered and self._commitment is Commitment.OFFERED:
-                return None
-            raise
+            enough = not_offered and self._commitment is Commitment.OFFERED
+            return [None if enough else error] * len(metas)
         if report is None:
             text = f"{peer.ae_title} took the commitment request and has not reported: it is asked again"
-            raise DimseError(ErrorCode.DEADLINE_EXCEEDED, text)
-        if sop_instance_uid in report.committed:
-            return None
-        return report.failed.get(sop_instance_uid, NOT_THERE)
+            return [DimseError(ErrorCode.DEADLINE_EXCEEDED, text)] * len(metas)
+        uids = [meta.sop_instance_uid for meta in metas]
+        return [None if uid in report.committed else report.failed.get(uid, NOT_THERE) for uid in uids]
 
 
 class WebSender:
@@ -113,16 +130,43 @@ class WebSender:
     def check(self, url: str) -> None:
         self._peers.web(url)
 
-    async def send(self, url: str, artifact: Artifact) -> None:
-        """Return when the service says that it has the object. Raises PeerError."""
-        if artifact.media_type != DICOM:
-            return
+    async def send(self, url: str, artifacts: Sequence[Artifact], begin: Begin) -> AsyncGenerator[Outcome, None]:
+        """All in one request; one after the other where the service answers that with nothing for each of them."""
+        begun = [index for index in range(len(artifacts)) if await begin(index)]
+        for index in begun:
+            if artifacts[index].media_type != DICOM:
+                yield index, None
+        objects = [index for index in begun if artifacts[index].media_type == DICOM]
         peer = self._peers.web(url)
-        (outcome,) = await stow.store(peer, [artifact.data])
+        outcomes = await stow.store(peer, [artifacts[index].data for index in objects]) if objects else []
+        if len(objects) > 1 and all(_says_nothing(outcome) for outcome in outcomes):
+            async with aclosing(self._one_by_one(url, artifacts, objects)) as found:
+                async for each in found:
+                    yield each
+            return
+        for index, outcome in zip(objects, outcomes, strict=True):
+            yield index, await self._error(url, artifacts[index], outcome)
+
+    async def _one_by_one(
+        self, url: str, artifacts: Sequence[Artifact], objects: Sequence[int]
+    ) -> AsyncGenerator[Outcome, None]:
+        """Each object in a request of its own, so that one does not stop the others; until the service is not there."""
+        peer = self._peers.web(url)
+        unanswered = 0
+        error: RadserveError | None = None
+        for index in objects:
+            if unanswered < UNANSWERED:
+                (outcome,) = await stow.store(peer, [artifacts[index].data])
+                error = await self._error(url, artifacts[index], outcome)
+                unanswered = unanswered + 1 if error and outcome.state is StoreState.UNCONFIRMED else 0
+            yield index, error
+
+    async def _error(self, url: str, artifact: Artifact, outcome: StoreOutcome) -> RadserveError | None:
+        """Why an object is not there, None where it is: an answer that does not say so is settled by a query."""
         answered_nothing = outcome.state is StoreState.UNCONFIRMED and outcome.status is None
         if answered_nothing and await self._is_found(url, artifact):
-            return
-        _check_stored(outcome, peer.name, artifact.name)
+            return None
+        return _not_stored(outcome, self._peers.web(url).name, artifact.name)
 
     async def has(self, url: str, artifact: Artifact) -> bool:
         """Whether the service finds the object (QIDO-RS). Raises PeerError."""
@@ -137,7 +181,28 @@ class WebSender:
             return False
 
 
-def _check_stored(outcome: StoreOutcome, name: str, artifact: str) -> None:
-    if not outcome.is_stored:
-        text = f"{name} did not take {artifact}: {outcome.message or outcome.state}"
-        raise PeerError(ErrorCode.SERVER_UNREACHABLE, text, is_transient=outcome.is_transient)
+def _says_nothing(outcome: StoreOutcome) -> bool:
+    """Whether the service has not answered for this instance, but at most for the whole request."""
+    return not outcome.is_stored and outcome.status is None
+
+
+def _not_stored(outcome: StoreOutcome, name: str, artifact: str) -> PeerError | None:
+    if outcome.is_stored:
+        return None
+    text = f"{name} did not take {artifact}: {outcome.message or outcome.state}"
+    return PeerError(ErrorCode.SERVER_UNREACHABLE, text, is_transient=outcome.is_transient)
+
+
+def _not_committed(reason: int | RadserveError | None, name: str, artifact: str) -> RadserveError | None:
+    if reason is None or isinstance(reason, RadserveError):
+        return reason
+    text = f"{name} did not commit {artifact}: reason {reason:04X}"
+    return DimseError(ErrorCode.SERVER_UNREACHABLE, text, is_transient=reason not in PERMANENT)
+
+
+def _instance_uid(artifact: Artifact) -> str:
+    """The SOP Instance UID, "" for bytes that are no Part 10 file."""
+    try:
+        return read_file_meta(artifact.data).sop_instance_uid
+    except RadserveError:
+        return ""

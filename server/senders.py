@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,9 @@ from urllib.parse import unquote, urlsplit
 from radserve._checks import invalid
 from radserve.dicom_io.durable import fsync_folder, storage_error
 from radserve.dicom_io.web_peer.peer import shown
+from radserve.errors import RadserveError
 from radserve.findings import Artifact
+from radserve.ports import Begin, Outcome
 
 
 class SchemeSender(Protocol):
@@ -24,8 +27,8 @@ class SchemeSender(Protocol):
         """Raise RadserveError INVALID_ARGUMENT for a URL that cannot be used."""
         ...
 
-    async def send(self, url: str, artifact: Artifact) -> None:
-        """Return when the destination has the object. Raises RadserveError."""
+    def send(self, url: str, artifacts: Sequence[Artifact], begin: Begin) -> AsyncGenerator[Outcome, None]:
+        """As ports.ArtifactSender.send."""
         ...
 
     async def has(self, url: str, artifact: Artifact) -> bool:
@@ -40,8 +43,15 @@ class FolderSender:
         if not Path(unquote(urlsplit(url).path)).is_absolute():
             raise invalid("destination", url, "file:///FOLDER")
 
-    async def send(self, url: str, artifact: Artifact) -> None:
-        await asyncio.to_thread(_write, _target(url, artifact), artifact)
+    async def send(self, url: str, artifacts: Sequence[Artifact], begin: Begin) -> AsyncGenerator[Outcome, None]:
+        for index, artifact in enumerate(artifacts):
+            if await begin(index):
+                try:
+                    await asyncio.to_thread(_write, _target(url, artifact), artifact)
+                except RadserveError as error:
+                    yield index, error
+                else:
+                    yield index, None
 
     async def has(self, url: str, artifact: Artifact) -> bool:
         return await asyncio.to_thread(_target(url, artifact).exists)
@@ -67,10 +77,14 @@ class Destinations:
         if unknown := sorted(set(names) - set(self.urls)):
             raise invalid("destinations", unknown, f"some of {sorted(self.urls)}")
 
-    async def send(self, destination: str, artifact: Artifact) -> None:
+    async def send(
+        self, destination: str, artifacts: Sequence[Artifact], begin: Begin
+    ) -> AsyncGenerator[Outcome, None]:
         self.check((destination,))
         url = self.urls[destination]
-        await self.senders[urlsplit(url).scheme].send(url, artifact)
+        async with aclosing(self.senders[urlsplit(url).scheme].send(url, artifacts, begin)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
 
     async def has(self, destination: str, artifact: Artifact) -> bool:
         url = self.urls.get(destination)

@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     )
     study_cap_s: float = Field(3600.0, ge=0, description="a study is closed after so long in any case")
     attempts: int = Field(3, ge=1, description="attempts of an analysis before it goes to quarantine")
+    delivery_connections: int = Field(
+        2, ge=1, description="associations, or connections for HTTP, with one destination at once"
+    )
     delivery_attempts: int = Field(
         24, ge=1, description="attempts of a delivery before it goes to quarantine; the default is some three hours"
     )

@@ -17,6 +17,7 @@ from radserve.models.catalogue import PackCatalogue
 from radserve.pipelines.outbox import Outbox
 from radserve.pipelines.rules import Rule, RuleSet
 from radserve.pipelines.rules_file import read_rules
+from radserve.pipelines.shipping import Shipper
 from radserve.pipelines.timing import CompletionPolicy, RetryPolicy, SystemClock
 from radserve.pipelines.workflow import StudyWorkflow, WorkflowOptions
 from radserve.server.dbos_work import DbosWork
@@ -87,7 +88,8 @@ async def studies_at_work(
     clock = SystemClock()
     workflow = StudyWorkflow(records.ledger, records.results, analysis, work, clock, options)
     retries = RetryPolicy(settings.delivery_attempts, first_s=settings.delivery_retry_s, factor=6.0)
-    outbox = Outbox(records.outbox, records.results, destinations, clock, retries, probe=destinations)
+    shipper = Shipper(records.outbox, records.results, destinations, clock, retries, probe=destinations)
+    outbox = Outbox(records.outbox, shipper, clock, settings.delivery_connections)
     await work.open()
     try:
         async with running(workflow.run()), running(outbox.run()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +60,11 @@ class _Item:
 
 
 _Sent = AsyncGenerator[tuple[_Item, StoreOutcome], None]
+Begin = Callable[[int], Awaitable[bool]]
+
+
+async def _always(index: int) -> bool:
+    return True
 
 
 class StoreScu:
@@ -78,27 +83,38 @@ class StoreScu:
 
     async def send(self, sources: Sequence[Source]) -> list[StoreOutcome]:
         """Send Part 10 files as they are; one outcome for each, in their order. Never raises for what the peer does."""
-        outcomes: dict[int, StoreOutcome] = {}
+        async with aclosing(self.outcomes(sources)) as sent:
+            found = {index: outcome async for index, outcome in sent}
+        return [found[index] for index in range(len(sources))]
+
+    async def outcomes(
+        self, sources: Sequence[Source], begin: Begin = _always
+    ) -> AsyncGenerator[tuple[int, StoreOutcome], None]:
+        """As `send`, with each outcome as it is known, by the index of its source.
+
+        `begin(index)` is awaited before an instance leaves; where it is False the instance is left out.
+        """
         items = []
         for index, source in enumerate(sources):
             try:
                 items.append(_Item(index, source, read_file_meta(await _head(source))))
             except RadserveError as error:
-                outcomes[index] = StoreOutcome("", "", StoreState.NOT_SENT, message=error.client_message)
+                if await begin(index):
+                    yield index, StoreOutcome("", "", StoreState.NOT_SENT, message=error.client_message)
         for proposed, batch in _batches(items):
-            async with aclosing(self._sent(proposed, batch)) as sent:
+            async with aclosing(self._sent(proposed, batch, begin)) as sent:
                 async for item, outcome in sent:
-                    outcomes[item.index] = outcome
-        return [outcomes[index] for index in range(len(sources))]
+                    yield item.index, outcome
 
-    async def _sent(
-        self, proposed: list[Proposed], batch: list[_Item]
-    ) -> AsyncGenerator[tuple[_Item, StoreOutcome], None]:
+    async def _sent(self, proposed: list[Proposed], batch: list[_Item], begin: Begin) -> _Sent:
         left = list(batch)
         is_under_way = False
         try:
             async with associated(self._peer, proposed) as association:
                 while left:
+                    if not await begin(left[0].index):
+                        left.pop(0)
+                        continue
                     is_under_way = True
                     outcome = await self._send_one(association, left[0])
                     is_under_way = False

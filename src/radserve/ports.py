@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from enum import StrEnum
 from typing import Protocol
 
+from radserve.errors import RadserveError
 from radserve.findings import Artifact, StudyResult
 from radserve.image import Image, Volume
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
@@ -218,11 +219,20 @@ class ResultStore(Protocol):
         ...
 
 
-class ArtifactSender(Protocol):
-    """Brings an object to a destination: C-STORE, STOW-RS, a folder."""
+Begin = Callable[[int], Awaitable[bool]]
+Outcome = tuple[int, RadserveError | None]
 
-    async def send(self, destination: str, artifact: Artifact) -> None:
-        """Return when the destination has said that it has the object. Raises RadserveError."""
+
+class ArtifactSender(Protocol):
+    """Brings objects to a destination: C-STORE, STOW-RS, a folder."""
+
+    def send(self, destination: str, artifacts: Sequence[Artifact], begin: Begin) -> AsyncGenerator[Outcome, None]:
+        """Send in this order, over one connection where that can be.
+
+        Yields the index of an artifact when the destination has said that it has it, or with the error for which it
+        has not. `begin(index)` is awaited before an artifact leaves; where it is False the artifact is left out. What
+        has no outcome at the end was not sent. Raises RadserveError where nothing can be sent.
+        """
         ...
 
 

@@ -126,6 +126,7 @@ class Delivery:
     artifact: str
     attempts: int = 0
     interrupted: bool = False
+    study_instance_uid: str = ""
 
 
 class QuarantineKind(StrEnum):

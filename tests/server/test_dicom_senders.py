@@ -31,6 +31,7 @@ from radserve.server.settings import Settings
 from tests.dicom_io.dimse.certificates import Authority
 from tests.dicom_io.dimse.support import running_scp, slice_bytes
 from tests.support.dicomweb import WebArchive, header, served
+from tests.support.sending import send, send_all
 
 DATA = slice_bytes(1)
 UID = str(header(DATA).SOPInstanceUID)
@@ -132,7 +133,7 @@ async def failures(sender: DicomSender, url: str, attempts: int) -> list[bool | 
     found: list[bool | None] = []
     for _ in range(attempts):
         try:
-            await sender.send(url, ARTIFACT)
+            await send(sender, url, ARTIFACT)
             found.append(None)
         except PeerError as error:
             found.append(error.is_transient)
@@ -140,7 +141,7 @@ async def failures(sender: DicomSender, url: str, attempts: int) -> list[bool | 
 
 
 async def test_what_is_no_dicom_object_is_not_sent_to_an_archive() -> None:
-    await sender().send("dicom://PACS@127.0.0.1:1", Artifact("report.txt", "text/plain", b"text"))
+    await send(sender(), "dicom://PACS@127.0.0.1:1", Artifact("report.txt", "text/plain", b"text"))
 
 
 async def test_a_pacs_that_is_full_aborts_or_refuses_has_the_object_once_it_can() -> None:
@@ -176,7 +177,7 @@ async def test_a_pacs_that_dies_within_the_data_set_is_a_transient_failure() -> 
 
     large = Artifact("sr.dcm", "application/dicom", slice_bytes(1, EncapsulatedDocument=bytes(400_000)))
     with pacs.running(also=[(evt.EVT_PDU_RECV, die)]) as url, pytest.raises(PeerError) as caught:
-        await sender().send(url, large)
+        await send(sender(), url, large)
     assert died.is_set() and caught.value.is_transient and not pacs.stored
     assert await failures(sender(), url, 1) == [True]  # and one that is not there
 
@@ -217,7 +218,7 @@ async def test_a_report_that_does_not_come_is_no_delivery() -> None:
     pacs.commit = lambda number: "silence"
     impatient = DicomSender(SitePeers(Settings()), CommitmentInbox(), Commitment.OFFERED, commitment_s=0.3)
     with pacs.running() as url, pytest.raises(PeerError, match="has not reported") as caught:
-        await impatient.send(url, ARTIFACT)
+        await send(impatient, url, ARTIFACT)
     assert caught.value.code is ErrorCode.DEADLINE_EXCEEDED and caught.value.is_transient
 
 
@@ -252,7 +253,7 @@ async def test_an_archive_says_whether_it_has_an_object(commitment: Commitment) 
     pacs.commit = lambda number: None if UID in pacs.stored else 0x0112
     with pacs.running() as url:
         assert not await sender(commitment).has(url, ARTIFACT)
-        await sender(commitment).send(url, ARTIFACT)
+        await send(sender(commitment), url, ARTIFACT)
         assert await sender(commitment).has(url, ARTIFACT)
 
 
@@ -263,13 +264,51 @@ async def test_dicoms_is_mutual_tls_with_the_certificates_of_the_settings(tmp_pa
     given = {"dimse_tls_certificate": ours.certificate, "dimse_tls_key": ours.key}
     async with running_scp(tmp_path / "pacs", tls=tls) as running:
         at = f"RADSERVE@127.0.0.1:{running.port}"
-        await sender(dimse_tls_ca=authority.pem.certificate, **given).send(f"dicoms://{at}", ARTIFACT)
+        await send(sender(dimse_tls_ca=authority.pem.certificate, **given), f"dicoms://{at}", ARTIFACT)
         assert len(running.instances()) == 1
         with pytest.raises(RadserveError, match="TLS"):
-            await sender(dimse_tls_ca=stranger.pem.certificate, **given).send(f"dicoms://{at}", ARTIFACT)
+            await send(sender(dimse_tls_ca=stranger.pem.certificate, **given), f"dicoms://{at}", ARTIFACT)
         with pytest.raises(RadserveError):
-            await sender().send(f"dicom://{at}", ARTIFACT)
+            await send(sender(), f"dicom://{at}", ARTIFACT)
         assert len(running.instances()) == 1
+
+
+def artifacts(count: int) -> list[Artifact]:
+    return [Artifact(f"{number}.dcm", "application/dicom", slice_bytes(number)) for number in range(1, count + 1)]
+
+
+def uids_of(given: Sequence[Artifact]) -> list[str]:
+    return [str(header(each.data).SOPInstanceUID) for each in given]
+
+
+async def test_several_objects_go_over_one_association_in_their_order() -> None:
+    pacs, opened = Pacs(), []
+    pacs.on_store = lambda event, number: 0xA900 if number == 2 else 0
+    given = [*artifacts(4), Artifact("report.txt", "text/plain", b"text"), Artifact("x.dcm", "application/dicom", b"x")]
+    with pacs.running(also=[(evt.EVT_ACCEPTED, opened.append)]) as url:
+        sent = await send_all(sender(), url, given, without=3)
+    assert len(opened) == 1 and pacs.stored == [uids_of(given[:4])[each] for each in (0, 2)]
+    errors = {index: None if error is None else error.is_transient for index, error in sent.errors.items()}  # type: ignore[attr-defined]
+    assert errors == {0: None, 1: False, 2: None, 4: None, 5: False}
+    assert sent.begun == [4, 5, 0, 1, 2]
+
+
+async def test_what_did_not_get_its_turn_is_told_apart_from_what_failed() -> None:
+    pacs = Pacs()
+    pacs.on_store = lambda event, number: event.assoc.abort() or 0xA700 if number == 2 else 0
+    with pacs.running() as url:
+        sent = await send_all(sender(), url, artifacts(4))
+    assert sent.begun == [0, 1] and pacs.stored == uids_of(artifacts(1))
+    assert [index for index, error in sent.errors.items() if error] == [1, 2, 3]
+
+
+async def test_one_request_commits_all_that_were_stored() -> None:
+    pacs = Pacs()
+    given = artifacts(3)
+    with pacs.running() as url:
+        sent = await send_all(sender(Commitment.REQUIRED), url, given)
+    assert (pacs.stored, pacs.requests) == (uids_of(given), 1)
+    assert sent.errors == dict.fromkeys(range(3))
 
 
 # STOW-RS as a destination
@@ -287,7 +326,7 @@ async def test_a_dicomweb_destination_is_told_apart_by_its_scheme_and_gets_its_o
         secrets = {host: "Bearer sesame", "elsewhere.example": "Bearer other"}
         web = destinations(f"dicomweb+{url}/dicom-web", web_authorization=secrets)
         assert not await web.has("web", ARTIFACT)
-        await web.send("web", ARTIFACT)
+        await send(web, "web", ARTIFACT)
         assert await web.has("web", ARTIFACT)
     assert archive.stored == [UID]
     assert {headers["authorization"] for _, _, headers in archive.requests} == {"Bearer sesame"}
@@ -304,10 +343,10 @@ async def test_an_answer_that_tells_nothing_of_the_object_is_settled_by_a_query(
 
     archive.answer = silent
     with served(archive.app()) as url:
-        await destinations(f"dicomweb+{url}/dicom-web").send("web", ARTIFACT)
+        await send(destinations(f"dicomweb+{url}/dicom-web"), "web", ARTIFACT)
         archive.held.clear()
         with pytest.raises(PeerError, match="does not say"):
-            await destinations(f"dicomweb+{url}/dicom-web").send("web", ARTIFACT)
+            await send(destinations(f"dicomweb+{url}/dicom-web"), "web", ARTIFACT)
 
 
 @pytest.mark.parametrize(
@@ -340,3 +379,42 @@ def test_a_destination_that_cannot_be_used_is_refused_at_the_start(url: str) -> 
         destinations(url)
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
     assert "secret" not in str(caught.value)
+
+
+async def test_several_objects_go_to_a_web_service_in_one_request() -> None:
+    archive = WebArchive()
+    given = [*artifacts(3), Artifact("report.txt", "text/plain", b"text")]
+    archive.refuse = lambda uid: 0xA900 if uid == uids_of(given[:3])[1] else None
+    with served(archive.app()) as url:
+        sent = await send_all(destinations(f"dicomweb+{url}/dicom-web"), "web", given)
+    assert [method for method, _, _ in archive.requests] == ["POST"]
+    assert archive.stored == [uids_of(given[:3])[0], uids_of(given[:3])[2]]
+    assert {index for index, error in sent.errors.items() if error} == {1} and len(sent.errors) == 4
+
+
+async def test_a_request_that_fails_as_a_whole_is_taken_apart() -> None:
+    archive = WebArchive()
+    poison = uids_of(artifacts(3))[1]
+
+    async def broken(request: Any, call_next: Any) -> Any:
+        from fastapi import Response
+
+        if request.method == "POST" and poison.encode() in await request.body():
+            return Response(status_code=500)
+        return await call_next(request)
+
+    app = archive.app()
+    app.middleware("http")(broken)
+    with served(app) as url:
+        sent = await send_all(destinations(f"dicomweb+{url}/dicom-web"), "web", artifacts(3))
+    assert [index for index, error in sent.errors.items() if error] == [1] and len(sent.errors) == 3
+    assert archive.stored == [each for each in uids_of(artifacts(3)) if each != poison]
+
+
+async def test_a_web_service_that_is_away_is_not_tried_for_each_object() -> None:
+    archive = WebArchive()
+    with served(archive.app()) as url:
+        pass
+    sent = await send_all(destinations(f"dicomweb+{url}/dicom-web"), "web", artifacts(6))
+    assert all(isinstance(error, PeerError) and error.is_transient for error in sent.errors.values())
+    assert len(sent.errors) == 6

@@ -24,6 +24,7 @@ from radserve.server.study_work import site_rules
 from radserve.work import QuarantineEntry, QuarantineKind, StudyState
 from tests.support.dicoms import cr, save, uid
 from tests.support.results import sample_image, sample_result
+from tests.support.sending import send
 from tests.support.workflow import InlineWorkers, instance
 
 STUDY = uid("study", "s")
@@ -209,9 +210,9 @@ async def test_a_folder_destination_has_each_object_once(tmp_path: Path) -> None
 
     destinations = Destinations({"archive": f"file://{tmp_path}/with%20space"}, {"file": FolderSender()})
     for data in (b"one", b"one", b"two"):
-        await destinations.send("archive", Artifact("sr.dcm", "application/dicom", data))
+        await send(destinations, "archive", Artifact("sr.dcm", "application/dicom", data))
     assert sorted(path.read_bytes() for path in (tmp_path / "with space").iterdir()) == [b"one", b"two"]
     with pytest.raises(RadserveError, match="expected some of"):
-        await destinations.send("pacs", Artifact("sr.dcm", "application/dicom", b""))
+        await send(destinations, "pacs", Artifact("sr.dcm", "application/dicom", b""))
     with pytest.raises(RadserveError, match="ftp"):
         Destinations({"a": "ftp://host"}, {"file": FolderSender()})

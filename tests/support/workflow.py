@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.result_folders import ResultFolders
 from radserve.dicom_io.store import IndexedOptions, StoredInstance, StudyStore
 from radserve.dicom_io.work_ledger import SqlWorkLedger
+from radserve.errors import RadserveError
 from radserve.findings import Artifact
 from radserve.pipelines.outbox import Outbox
 from radserve.pipelines.rules import Rule, RuleSet, SeriesFacts, StudyFacts
+from radserve.pipelines.shipping import Shipper
 from radserve.pipelines.timing import CompletionPolicy, RetryPolicy
 from radserve.pipelines.workflow import AnalysisJob, StudyWorkflow, WorkflowOptions
-from radserve.ports import Step, WorkStatus
+from radserve.ports import Begin, Outcome, Step, WorkStatus
 from radserve.references import InstanceRef, StudyRef
 from radserve.uids import derive_uid
 from radserve.work import ResultObject
@@ -173,6 +175,25 @@ class FolderDestination:
         return log.read_text().splitlines() if log.exists() else []
 
 
+class OneByOne:
+    """ports.ArtifactSender over a destination that takes one object at a time."""
+
+    def __init__(self, destination: FolderDestination) -> None:
+        self._destination = destination
+
+    async def send(
+        self, destination: str, artifacts: Sequence[Artifact], begin: Begin
+    ) -> AsyncGenerator[Outcome, None]:
+        for index, artifact in enumerate(artifacts):
+            if await begin(index):
+                try:
+                    await self._destination.send(destination, artifact)
+                except RadserveError as error:
+                    yield index, error
+                else:
+                    yield index, None
+
+
 class Site:
     """All parts, open to be looked at and to be broken."""
 
@@ -185,6 +206,7 @@ class Site:
         rules: RuleSet = RULES,
         url: str = "",
         wrap: Callable[[str, Any], Any] = lambda name, part: part,
+        connections: int = 1,
         **options: Any,
     ) -> None:
         self.root = root
@@ -210,13 +232,10 @@ class Site:
             self.clock,
             WorkflowOptions(rules, **given),
         )
-        self.outbox = Outbox(
-            wrap("outbox", self.outbox_ledger),
-            wrap("results", self.results),
-            wrap("sender", self.destination),
-            self.clock,
-            probe=self.destination,
-        )
+        ledger = wrap("outbox", self.outbox_ledger)
+        sender = OneByOne(wrap("sender", self.destination))
+        self.shipper = Shipper(ledger, wrap("results", self.results), sender, self.clock, probe=self.destination)
+        self.outbox = Outbox(ledger, self.shipper, self.clock, connections)
 
     async def open(self) -> None:
         await self.database.open()

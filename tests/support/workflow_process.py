@@ -97,7 +97,7 @@ async def run(root: Path, study: str, point: str, *, asks: bool) -> None:
     options = {"completion": CompletionPolicy(0, 600), "retries": RetryPolicy(3, 0.01)}
     site = Site(root, work=work, clock=SystemClock(), wrap=lambda name, part: Deadly(name, part, reached), **options)
     if not asks:
-        site.outbox._probe = None
+        site.shipper._probe = None
     await site.open()
     async with asyncio.timeout(SECONDS):
         await finish(site)
