@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve.errors import ErrorCode, RadserveError
+from radserve.evaluation.collector import collector_paused
 
 STDOUT = "-"
 
@@ -52,7 +53,8 @@ def json_text(value: object) -> str:
     Objects are indented; a list of numbers or a row of a table stands on one line, so that a million points stay
     readable and quick to write.
     """
-    return "".join(_lines(to_jsonable(value), "\n")) + "\n"
+    with collector_paused():
+        return "".join(_lines(to_jsonable(value), "\n")) + "\n"
 
 
 def write_text(text: str, target: str) -> None:

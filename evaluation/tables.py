@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,14 +18,17 @@ import numpy.typing as npt
 
 from radserve._checks import read_only
 from radserve.errors import ErrorCode, RadserveError
+from radserve.evaluation.collector import collector_paused
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 ROWS_AT_A_TIME = 8192
+MOST_SHOWN = 5  # values of a column in an error
 LONGEST_SHOWN = 40  # characters of an offending value in an error
 MISSING = frozenset({"", "na", "nan", "null", "none", "n/a"})  # what R, pandas and spreadsheets write for "no value"
+OTHER_DELIMITERS = MappingProxyType({";": "semicolons", "\t": "tabs"})  # what spreadsheets also save as CSV
 BINARY_WORDS: Mapping[str, bool] = MappingProxyType({"0": False, "1": True, "false": False, "true": True})
 
 
@@ -67,6 +70,8 @@ class Table:
         """
         cells = self.text(column)
         try:
+            if "_" in "".join(cells):  # Python reads 1_000 as a number; no other program writes one so
+                raise ValueError
             values = np.array(cells, dtype=np.float64)
         except ValueError:
             values = np.array([_as_number(cell) for cell in cells])  # NaN where it is no number: refused below
@@ -98,14 +103,16 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a CSV file with a header line: comma separated, UTF-8 (a byte-order mark is allowed), quotes as in RFC 4180.
 
-    Raises RadserveError INVALID_ARGUMENT for a file that cannot be read, is empty, has no data row, has a header with
-    an empty or repeated name, or has a row with another number of fields than the header.
+    A column without a name (the row numbers that R and pandas write) is left out.
+
+    Raises RadserveError INVALID_ARGUMENT for a file that cannot be read, is empty, has no data row, is separated by
+    something else, has a repeated name in the header, or has a row with another number of fields than the header.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
+        with path.open(encoding="utf-8-sig", newline="") as lines, collector_paused():
             return _read(path.name, csv.reader(lines, strict=True))
     except OSError as error:
-        raise refusal(f"cannot read {path.name}: {error.strerror or error}") from error
+        raise refusal(f"cannot read {path.name or path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise refusal(f"{path.name} is not a UTF-8 CSV file: {error}") from error
 
@@ -114,11 +121,19 @@ def binary_labels(column: str, cells: Sequence[str], positive: str | None = None
     """Return which cells are the positive class, shape (n,), not writeable.
 
     Without `positive` the cells are 0 and 1 or true and false (any case). With it, the cells equal to it are positive
-    (as text, or as the same number: "1" and "1.0"), and all the others must share one other value.
+    (as text, as the same number, "1" and "1.0", or as the same truth, "TRUE" and "True"), and all the others must share
+    one other value.
 
-    Raises INVALID_ARGUMENT naming column, row and value for a missing or a third value, and for a single class.
+    Raises INVALID_ARGUMENT naming column, row and value for a missing or a third value, for a positive value that does
+    not occur, and for a single class.
     """
     stripped = [cell.strip() for cell in cells]
+    if positive is not None and not any(_same_value(cell, positive) for cell in set(stripped)):
+        present = sorted(set(stripped))
+        shown = ", ".join(
+            [repr(_shorten(each)) for each in present[:MOST_SHOWN]] + ["..."] * (len(present) > MOST_SHOWN)
+        )
+        raise refusal(f"column {column!r} has no row of the positive value {positive!r}, only {shown}")
     meaning: dict[str, bool] = {}
     for row, cell in enumerate(stripped, start=1):
         if cell not in meaning:
@@ -126,9 +141,8 @@ def binary_labels(column: str, cells: Sequence[str], positive: str | None = None
     labels = np.fromiter(map(meaning.__getitem__, stripped), dtype=np.bool_, count=len(stripped))
     if labels.all() or not labels.any():
         shown = ", ".join(repr(_shorten(each)) for each in meaning)
-        wanted = "" if positive is None else f" (the positive value is {positive!r})"
         absent = "negative" if labels.all() else "positive"
-        raise refusal(f"column {column!r} has one class only, {shown}, in all {len(labels)} rows: no {absent}{wanted}")
+        raise refusal(f"column {column!r} has one class only, {shown}, in all {len(labels)} rows: no {absent}")
     return read_only(labels)
 
 
@@ -170,13 +184,14 @@ def _meaning(column: str, row: int, cell: str, positive: str | None, known: Mapp
 
 
 def _same_value(cell: str, other: str) -> bool:
-    number = _as_number(cell)
-    return cell == other or (not math.isnan(number) and number == _as_number(other))
+    number, words = _as_number(cell), {cell.lower(), other.lower()}
+    same_word = len(words) == 1 and words <= BINARY_WORDS.keys()
+    return cell == other or same_word or (not math.isnan(number) and number == _as_number(other))
 
 
 def _as_number(cell: str) -> float:
     try:
-        return float(cell)
+        return math.nan if "_" in cell else float(cell)
     except ValueError:
         return math.nan
 
@@ -199,7 +214,8 @@ def _read(source: str, rows: Iterator[list[str]]) -> Table:
             column.extend(cells)
     if not columns[0]:
         raise refusal(f"{source} has a header but no data row")
-    return Table(source, MappingProxyType(dict(zip(header, map(tuple, columns), strict=True))))
+    named = {name: tuple(cells) for name, cells in zip(header, columns, strict=True) if name}
+    return Table(source, MappingProxyType(named))
 
 
 def _without_blank_end(
@@ -213,11 +229,14 @@ def _without_blank_end(
     return piece[:first]
 
 
-def _check_header(source: str, header: Iterable[str]) -> None:
+def _check_header(source: str, header: Sequence[str]) -> None:
+    if not any(header):
+        raise refusal(f"{source}: no column of the header has a name")
+    for delimiter, title in OTHER_DELIMITERS.items():
+        if len(header) == 1 and delimiter in header[0]:
+            raise refusal(f"{source}: the header {_shorten(header[0])!r} is separated by {title}, expected commas")
     seen: set[str] = set()
-    for number, name in enumerate(header, start=1):
-        if not name:
-            raise refusal(f"{source}: column {number} of the header has no name")
+    for name in filter(None, header):
         if name in seen:
             raise refusal(f"{source}: the header has the column {name!r} twice")
         seen.add(name)

@@ -43,7 +43,10 @@ def test_a_table_keeps_its_cells_as_text_under_trimmed_names(tmp_path: Path) -> 
         ("a,b\n1,2\n\n3,4\n", "scores.csv, row 2: got 0 fields, expected 2 as in the header"),
         ("a,b\n1,2,3\n", "scores.csv, row 1: got 3 fields, expected 2 as in the header"),
         ("a,a\n1,2\n", "scores.csv: the header has the column 'a' twice"),
-        ("a,\n1,2\n", "scores.csv: column 2 of the header has no name"),
+        (",\n1,2\n", "scores.csv: no column of the header has a name"),
+        ("a;b\n1;2\n", "scores.csv: the header 'a;b' is separated by semicolons, expected commas"),
+        ("a;b\n0,1;2\n", "scores.csv: the header 'a;b' is separated by semicolons, expected commas"),
+        ("a\tb\n1\t2\n", "scores.csv: the header 'a\\tb' is separated by tabs, expected commas"),
     ],
 )
 def test_a_misshapen_file_is_refused_with_its_row(text: str, message: str, tmp_path: Path) -> None:
@@ -54,6 +57,11 @@ def test_a_short_row_far_down_is_named_by_its_number(tmp_path: Path) -> None:
     rows = ["1,2"] * (ROWS_AT_A_TIME + 5)
     rows[ROWS_AT_A_TIME + 2] = "7"
     assert f"row {ROWS_AT_A_TIME + 3}: got 1 fields" in refused("a,b\n" + "\n".join(rows), tmp_path)
+
+
+@pytest.mark.parametrize("text", [",a,b\n0,1,2\n1,3,4\n", '"","a","b"\n"1",1,2\n"2",3,4\n', "a,b,\n1,2,\n3,4,\n"])
+def test_row_numbers_under_no_name_as_r_and_pandas_write_them_are_left_out(text: str, tmp_path: Path) -> None:
+    assert dict(table_of(text, tmp_path).columns) == {"a": ("1", "3"), "b": ("2", "4")}
 
 
 def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path) -> None:
@@ -71,7 +79,7 @@ def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path) -> None:
         table_of("a,b\n1,2\n", tmp_path).numbers("c")
 
 
-@pytest.mark.parametrize("cell", ["", "high", "nan", "NaN", "inf", "-Infinity", "1,5", "1e999"])
+@pytest.mark.parametrize("cell", ["", "high", "nan", "NaN", "inf", "-Infinity", "1,5", "1e999", "1_000"])
 def test_a_cell_that_is_no_finite_number_is_named_by_column_row_and_value(cell: str) -> None:
     table = Table("scores.csv", {"s": ("0.5", "1", cell, "x")})
     with pytest.raises(RadserveError) as caught:
@@ -106,6 +114,8 @@ def test_zeros_and_ones_or_true_and_false_are_labels(cells: tuple[str, ...]) -> 
 def test_any_two_values_are_labels_once_the_positive_one_is_named() -> None:
     assert binary_labels("y", ("Good", "Poor", "Poor"), "Poor").tolist() == [False, True, True]
     assert binary_labels("y", ("2", "1.0", "2.0"), "1").tolist() == [False, True, False]
+    assert binary_labels("y", ("TRUE", "FALSE", "True"), "true").tolist() == [True, False, True]
+    assert binary_labels("y", ("TRUE", "FALSE", "True"), "False").tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -117,8 +127,9 @@ def test_any_two_values_are_labels_once_the_positive_one_is_named() -> None:
         (("a", "b", "NA"), "a", "column 'y', row 3: got 'NA', expected a label"),
         (("0", "0"), None, "column 'y' has one class only, '0', in all 2 rows: no positive"),
         (("1", "1"), None, "column 'y' has one class only, '1', in all 2 rows: no negative"),
-        (("a", "b"), "c", "column 'y', row 2: got 'b', expected two classes, 'c' and 'a'"),
-        (("a", "a"), "c", "column 'y' has one class only, 'a', in all 2 rows: no positive (the positive value is 'c')"),
+        (("a", "b"), "c", "column 'y' has no row of the positive value 'c', only 'a', 'b'"),
+        (("a", "a"), "a", "column 'y' has one class only, 'a', in all 2 rows: no negative"),
+        (tuple("abcdefg"), "h", "column 'y' has no row of the positive value 'h', only 'a', 'b', 'c', 'd', 'e', ..."),
     ],
 )
 def test_labels_that_are_not_two_classes_are_refused(cells: tuple[str, ...], positive: str, message: str) -> None:
