@@ -21,6 +21,8 @@ from radserve.evaluation.tables import BoolArray, FloatArray, check_same_length,
 Condition = tuple[str, int]  # corruption, severity
 Scoring = Callable[[list[AnyFloat]], FloatArray]
 
+NO_BASELINE = "no baseline: corruption_error and relative_error are null"
+
 
 @dataclass(frozen=True)
 class ConditionResult:
@@ -122,7 +124,10 @@ def assess_robustness(
     if (baseline is None) != (baseline_clean is None) or (baseline is not None and set(baseline) != set(corrupted)):
         raise refusal("baseline: expected clean scores and the same corruptions and severities as the model")
     order = sorted(corrupted)
-    conditions = tuple(_condition(labels, clean, each, corrupted[each], threshold, ci_level) for each in order)
+    warnings: list[str] = []
+    conditions = tuple(
+        _condition(labels, clean, each, corrupted[each], threshold, ci_level, warnings) for each in order
+    )
     clean_error = balanced_error(labels, clean, threshold)
     other: dict[Condition, float] = {}
     other_clean = 0.0
@@ -130,7 +135,6 @@ def assess_robustness(
         cut = threshold if baseline_threshold is None else baseline_threshold
         other = {each: balanced_error(labels, baseline[each], cut) for each in order}
         other_clean = balanced_error(labels, baseline_clean, cut)
-    warnings: list[str] = []
     names = list(dict.fromkeys(name for name, _ in order))
     summaries = tuple(_summary(name, conditions, clean_error, other, other_clean, warnings) for name in names)
     return Robustness(
@@ -144,7 +148,7 @@ def assess_robustness(
         mean_flip_rate=float(np.mean([each.mean_flip_rate for each in summaries])),
         mean_corruption_error=_mean([each.corruption_error for each in summaries]),
         mean_relative_error=_mean([each.relative_error for each in summaries]),
-        warnings=tuple(warnings if other else ["no baseline: corruption_error and relative_error are null"]),
+        warnings=tuple(warnings if other else [*warnings, NO_BASELINE]),
     )
 
 
@@ -160,10 +164,17 @@ def flip_rate(clean: FloatArray, changed: FloatArray, threshold: float) -> float
 
 
 def _condition(
-    labels: BoolArray, clean: FloatArray, condition: Condition, scores: FloatArray, threshold: float, ci_level: float
+    labels: BoolArray,
+    clean: FloatArray,
+    condition: Condition,
+    scores: FloatArray,
+    threshold: float,
+    ci_level: float,
+    warnings: list[str],
 ) -> ConditionResult:
     title = f"{condition[0]}@{condition[1]}"
     test = paired_test(delong([clean, scores], labels, names=["clean", title]), 0, 1, ci_level)
+    warnings.extend(f"{title}: auroc_drop: {reason}" for reason in test.warnings)
     flips = int(np.sum((clean >= threshold) != (scores >= threshold)))
     rate = proportion(flips, len(labels), ci_level)
     return ConditionResult(

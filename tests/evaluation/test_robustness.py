@@ -159,6 +159,17 @@ def test_without_a_baseline_or_its_error_the_relative_error_is_null_with_the_rea
         assess_robustness(labels, clean, {}, threshold=0.5)
 
 
+def test_a_drop_whose_variance_is_zero_has_no_test_and_says_so() -> None:
+    labels = np.array([True, True, False, False])
+    report = assess_robustness(
+        labels, np.array([0.9, 0.8, 0.2, 0.1]), {("blur", 2): np.array([0.1, 0.2, 0.8, 0.9])}, threshold=0.5
+    )
+    (condition,) = report.conditions
+    assert condition.auroc_drop == 1.0
+    assert np.isnan(condition.auroc_drop_p)
+    assert report.warnings[0].startswith("blur@2: auroc_drop: the areas differ and their difference has variance 0")
+
+
 def test_a_scoring_function_that_loses_an_image_is_refused() -> None:
     images, _ = disc_images(4)
     with pytest.raises(RadserveError, match=r"shape \(3,\), expected \(4,\)"):
