@@ -190,6 +190,10 @@ def _treatment_means(
         }[analysis]
         if math.isnan(variance):
             warnings.append(f"the interval of treatment {treatment!r} is undefined (null): there is one reader")
+        if math.isinf(df) and analysis is Analysis.RANDOM:
+            warnings.append(
+                f"the df of treatment {treatment!r} are infinite (null): its readers have the same estimate"
+            )
         estimate, se = float(theta[i].mean()), math.sqrt(variance / r)
         interval = _interval(estimate, se, df, level)
         means.append(TreatmentMean(treatment, estimate, se, df, interval, ms_reader, var_error, cov2))
