@@ -16,7 +16,6 @@ from radserve.dicom_io.plain import ODD, plain_value
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.references import AcquisitionContext
 
-SHOWN_LENGTH = 24
 TEXT_LENGTH = 1024
 DAYS_PER_YEAR = 365.25
 YEARS_PER_UNIT = {"D": 1 / DAYS_PER_YEAR, "W": 7 / DAYS_PER_YEAR, "M": 1 / 12, "Y": 1.0}  # PS3.5 6.2, VR AS

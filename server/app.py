@@ -138,7 +138,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
         models = ModelService(serving.packs, serving.runner)
         model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
-        health = health_aio.HealthServicer()
+        health = await health_before_the_watch()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if settings.loopback:
             reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
@@ -191,6 +191,17 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> str:
     except RuntimeError:
         raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"cannot listen on {wanted}: is the port taken?") from None
     return f"{settings.host}:{port}"
+
+
+async def health_before_the_watch() -> health_aio.HealthServicer:
+    """Return the health service of a server that starts: nothing serves until the watch has seen that it does.
+
+    The library's own default is that the server as a whole serves and its services are not known.
+    """
+    health = health_aio.HealthServicer()
+    for service in ("", *SERVICES):
+        await health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+    return health
 
 
 @asynccontextmanager

@@ -34,10 +34,6 @@ class PromptLibrary:
                 self._broken[path.stem] = error
 
     @property
-    def sets(self) -> Mapping[str, PromptSetFile]:
-        return MappingProxyType(self._sets)
-
-    @property
     def broken(self) -> Mapping[str, RadserveError]:
         """Why files cannot be used, by their name without its ending."""
         return MappingProxyType(self._broken)

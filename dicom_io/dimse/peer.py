@@ -18,7 +18,7 @@ from radserve.dicom_io.dimse.statuses import SUCCESS
 from radserve.dicom_io.dimse.wire import Wire
 from radserve.errors import ErrorCode, PeerError, RequestError
 
-LOW_PRIORITY, MEDIUM_PRIORITY = 2, 0
+MEDIUM_PRIORITY = 0
 
 
 @dataclass(frozen=True, slots=True)
