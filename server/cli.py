@@ -112,7 +112,7 @@ def infer_command(
     request = InferRequest(tuple(paths), out, pack, context, ReportOptions(language, options), prompts)
     settings = settings_of(port=0, triton_url=triton, pack_dirs=pack_dir)
     _log_to_console("ERROR")
-    outcome = asyncio.run(infer_with(request, server, settings))
+    outcome = asyncio.run(infer_with(request, server or settings.server, settings))
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
 

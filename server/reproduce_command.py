@@ -45,6 +45,7 @@ def reproduce(
     """Make a result anew with the pack of its digest and compare: exit code 0 the same numbers, 3 others."""
     expected = read_result(record)
     settings = settings_of(port=0, pack_dirs=pack_dir)
+    server = server or settings.server
     reference = f"{expected['pack']['name']}@{expected['pack']['digest']}"
     if not server:
         site_catalogue(settings).verify(reference)  # another content under the same version would prove nothing

@@ -18,6 +18,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8500, ge=0, le=65535, description="gRPC port; 0 takes a free one")
+    server: str = Field("", description="HOST:PORT that `radserve infer` asks without --server; empty: an embedded one")
     data_dir: Path = Field(Path("radserve-data"), description="where studies and logs are kept")
     pack_dirs: tuple[Path, ...] = Field((), description="folders with further model packs, as a JSON list")
     default_pack: str = Field(

@@ -20,8 +20,8 @@ from radserve.workers import WorkerPool
 
 _log = logging.getLogger(__name__)
 
-PRELOAD = "radserve.pipelines.preprocess.transforms"
-"""What a worker of the pool should import before its first task: MONAI takes seconds."""
+PRELOAD = "radserve.pipelines.preprocess.worker"
+"""What a worker of the pool should import before its first task: MONAI, which takes seconds, and no more of it."""
 
 Chain = tuple[TransformSpec, ...]
 Outcome = tuple[npt.NDArray[np.float32], FloatArray]

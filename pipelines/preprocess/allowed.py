@@ -144,3 +144,15 @@ ALLOWED: Mapping[str, TransformRule] = MappingProxyType(
     | {name: TransformRule(TransformKind.SPATIAL, arguments) for name, arguments in _SPATIAL.items()}
     | {name: TransformRule(TransformKind.SPATIAL, arguments, physical=True) for name, arguments in _PHYSICAL.items()}
 )
+
+UNUSED_BY_MONAI = (
+    "matplotlib",
+    "nibabel",
+    "pandas",
+    "scipy.signal",
+    "skimage",
+    "sklearn",
+    "torchvision",
+    "transformers",
+)
+"""Packages that MONAI imports where they are installed and that no transform of the table needs."""

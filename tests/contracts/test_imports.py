@@ -48,7 +48,8 @@ def modules_after_importing(package: str, *, exempt: str = "", shallow: bool = F
         ),
         (
             "radserve.pipelines",
-            "radserve.pipelines.preprocess.transforms",  # imported by the adapter at call time, in a worker
+            # imported at call time, in a worker
+            "radserve.pipelines.preprocess.transforms,radserve.pipelines.preprocess.worker",
             ["torch", "monai", "pydicom", "fastapi", "tritonclient", "radserve.server", "radserve.dicom_io"],
         ),
         ("radserve.evaluation", "", ["torch", "pydicom", "tritonclient", "radserve.server"]),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from statsmodels.stats.multitest import multipletests
 
 from radserve.errors import ErrorCode, RadserveError
 from radserve.evaluation.auc_tests import (
@@ -22,6 +21,7 @@ from radserve.evaluation.auc_tests import (
 from radserve.evaluation.delong import AucEstimates, delong
 from radserve.evaluation.roc import auc
 from radserve.evaluation.tables import read_table
+from tests.evaluation.peers import adjusted_by_statsmodels
 from tests.evaluation.published import asah, published
 
 WFNS, S100B, NDKA = range(3)
@@ -220,7 +220,7 @@ def test_an_unknown_scale_and_a_lone_overall_area_are_refused() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
-    expected = multipletests(p_values, method="holm")[1]
+    expected = adjusted_by_statsmodels(p_values, "holm")
     assert np.allclose(holm(np.array(p_values)), expected, rtol=1e-12, atol=0)
 
 

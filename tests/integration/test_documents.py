@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from pydicom.data import get_testdata_file
 
+from tests.dicom_io.dimse.support import free_port
+from tests.support.server import LiveServer
+
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/guide.md", "docs/operations.md", "docs/packs.md", "docs/prompts.md", "docs/reports.md")
 BINARIES = Path(sys.executable).parent
@@ -30,9 +33,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_script(script: str, folder: Path) -> str:
+def on_a_free_port(script: str) -> str:
+    """The script with another port in the place of the default one."""
+    return script.replace("8500", str(free_port()))
+
+
+def run_script(script: str, folder: Path, **variables: str) -> str:
     """Run a script with radserve on its PATH; what it left in the background ends with it."""
-    environment = {**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}", **variables}
     wrapped = f"set -e\ntrap 'code=$?; jobs -p | xargs -r kill; wait; exit $code' EXIT\n{script}"
     run = subprocess.run(
         ["bash", "-c", wrapped], cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
@@ -43,18 +51,19 @@ def run_script(script: str, folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_work(page: str, folder: Path) -> None:
+def test_the_commands_of_a_page_work(page: str, folder: Path, server: LiveServer) -> None:
+    """On the pages after the first a running server answers: an embedded one is no other, it takes seconds to start."""
     scripts = blocks(page, "sh")
     assert scripts
     for script in scripts:
-        run_script(script, folder)
+        run_script(on_a_free_port(script), folder, **{} if page == PAGES[0] else {"RADSERVE_SERVER": server.address})
 
 
 @pytest.mark.slow
 def test_the_api_example_works(folder: Path) -> None:
     (example,) = blocks("docs/api.md", "python")
-    (folder / "example.py").write_text(example)
-    printed = run_script("radserve serve --port 8500 --data-dir kept &\npython example.py", folder)
+    script = f"radserve serve --port 8500 --data-dir kept &\npython - <<'END'\n{example}\nEND\n"
+    printed = run_script(on_a_free_port(script), folder)
     assert "Findings:" in printed
     assert re.search(r"Pneumonia: 0\.\d{3}", printed)
 

@@ -17,6 +17,7 @@ import pydicom
 import pytest
 from PIL import Image as PillowImage
 from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
 
 from tests.support.dicoms import cr, part10
 from tests.support.packs import make_tiny_pack
@@ -121,11 +122,17 @@ def test_the_sr_is_accepted_by_dciodvfy_and_says_what_the_json_says(rg1: Run) ->
 
 
 @pytest.mark.parametrize(("one", "two"), [("RG1_UNCR.dcm", "RG1_J2KR.dcm"), ("RG1_UNCI.dcm", "RG1_J2KI.dcm")])
-def test_the_same_pixels_in_another_encoding_give_the_same_result(one: str, two: str, tmp_path: Path) -> None:
-    """Each in a server of its own: all four files are of one study."""
+def test_the_same_pixels_in_another_encoding_give_the_same_result(
+    server: LiveServer, one: str, two: str, tmp_path: Path
+) -> None:
+    """Each as an instance of a study of its own: all four files are of one."""
     results = []
     for name in (one, two):
-        run = infer(tmp_path / name, real(name))
+        image = pydicom.dcmread(real(name))
+        image.StudyInstanceUID = generate_uid(entropy_srcs=["study", name])
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[name])
+        image.save_as(tmp_path / name)
+        run = infer(tmp_path / f"{name} out", tmp_path / name, server=server)
         assert run.code == 0, run.printed
         (result,) = run.results
         for finding in result["findings"]:  # the two files are different instances

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from radserve.errors import ErrorCode, RadserveError
 from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor, prepare_now, prepare_volume_now
+from radserve.pipelines.preprocess.allowed import ALLOWED, UNUSED_BY_MONAI
 from radserve.workers import WorkerLimits, WorkerPool
 from tests.pipelines.preprocess.builders import chain, image_of, radiograph, volume_of
 
@@ -57,6 +59,41 @@ async def test_in_the_worker_the_same_bytes_come_out_and_errors_are_named() -> N
     assert prepared.provenance == here.provenance
     assert prepared_volume.tensor.tobytes() == prepare_volume_now(PACK_CHAIN, volume).tensor.tobytes()
     assert broken.value.code is ErrorCode.UNSUPPORTED_PIXELS
+
+
+EVERY_TRANSFORM = chain(
+    "VoiWindow", "GaussianSmooth", "AdjustContrast", "ShiftIntensity", "ThresholdIntensity", "ScaleIntensity",
+    "ScaleIntensityRange", "ScaleIntensityRangePercentiles", "NormalizeIntensity", "Spacing", "Resize", "CropToSquare",
+    "Rotate90", "Flip", "SpatialPad", "CenterSpatialCrop", "ResizeWithPadOrCrop", "ResizeAntialias", "RepeatChannel",
+    GaussianSmooth={"sigma": 1.5}, AdjustContrast={"gamma": 0.7}, ShiftIntensity={"offset": 0.1},
+    ThresholdIntensity={"threshold": 0.2}, ScaleIntensityRange={"a_min": 0, "a_max": 1},
+    ScaleIntensityRangePercentiles={"lower": 1, "upper": 99, "b_min": 0, "b_max": 1},
+    Spacing={"pixdim": [0.7, 0.9]}, Resize={"spatial_size": [80, 70], "mode": "bilinear", "anti_aliasing": True},
+    SpatialPad={"spatial_size": [90, 90]}, CenterSpatialCrop={"roi_size": [64, 64]},
+    ResizeWithPadOrCrop={"spatial_size": [60, 70]}, ResizeAntialias={"spatial_size": [28, 28]},
+    RepeatChannel={"repeats": 3},
+)  # fmt: skip
+
+
+def loaded(names: Sequence[str]) -> list[str]:
+    """Which of the packages this process has imported; that none of them is marked as absent."""
+    assert None not in sys.modules.values()
+    return [name for name in names if name in sys.modules]
+
+
+async def test_a_worker_imports_no_more_than_the_allowed_transforms_use() -> None:
+    image = image_of(radiograph(310, 250), pixel_spacing_mm=(0.8, 0.8))
+    turned = chain("Orientation", Orientation={"axcodes": "RAS"})
+    volume = volume_of(radiograph(36, 30).astype("f4")[np.newaxis], (3, 1, 1))
+    assert {spec.name for spec in (*EVERY_TRANSFORM, *turned)} == set(ALLOWED)
+    async with WorkerPool(name="lean", size=1, limits=WorkerLimits(None, None, 120.0), preload=(PRELOAD,)) as pool:
+        preprocessor = MonaiPreprocessor({"image": EVERY_TRANSFORM, "volume": turned}, pool)
+        assert await pool.run(loaded, [*UNUSED_BY_MONAI, "monai"]) == ["monai"]
+        (prepared,) = await preprocessor.prepare(image, "image", [0])
+        prepared_volume = await preprocessor.prepare_volume(volume, "volume")
+        assert await pool.run(loaded, UNUSED_BY_MONAI) == []
+    assert prepared.tensor.tobytes() == prepare_now(EVERY_TRANSFORM, image, [0])[0].tensor.tobytes()
+    assert prepared_volume.tensor.tobytes() == prepare_volume_now(turned, volume).tensor.tobytes()
 
 
 async def test_an_unknown_input_or_frame_is_refused_before_a_worker_is_asked() -> None:
