@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find src dicom_io models pipelines evaluation server proto -type f -not -path '*/__pycache__/*')
 DEMO_OUT ?= demo-out
 # Two processes of one thread each; tests of one file stay together: they share the server that the file starts.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo test test-fast serve lint format bench proto clean
 

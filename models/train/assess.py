@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,20 @@ from radserve.models.train.wordings import START_TOKENS, asserted_states
 
 @dataclass(frozen=True)
 class Readings:
-    """What the network says of every image of a split: logits (N,) float64, what each report asserts by language."""
+    """What the network says of every image of a split.
+
+    Logits (N,) float64, what each report asserts by language, and the image tokens (N, P, C) float32 behind it.
+    """
 
     logits: npt.NDArray[np.float64]
     positive: npt.NDArray[np.bool_]
     asserted: Mapping[str, tuple[frozenset[bool], ...]]
+    image_tokens: npt.NDArray[np.float32]
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """Scores (N,) in [0, 1], as `scoring.score_images` gives them."""
+        return cast(npt.NDArray[np.float64], 1 / (1 + np.exp(-self.logits)))
 
     def contradictions(self, calibration: Calibration) -> dict[str, int]:
         """How many reports do not assert exactly what the classifier decides at its operating point, by language."""
@@ -66,4 +76,5 @@ def read_images(
             language: tuple(asserted_states(tokenizer.pieces(report), task.wording) for report in written)
             for language, written in reports.items()
         },
+        image_tokens=tokens.numpy(),
     )

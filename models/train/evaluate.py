@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,12 +20,12 @@ from radserve.evaluation.calibration import assess_calibration
 from radserve.evaluation.delong import delong
 from radserve.models.gate import read_gate
 from radserve.models.tokenizer import PackTokenizer
-from radserve.models.train.architecture import IMAGE_CHANNELS, RadCoCa
+from radserve.models.train.architecture import IMAGE_CHANNELS
 from radserve.models.train.assess import Readings, read_images
 from radserve.models.train.calibrate import BoolArray, Calibration, FloatArray
 from radserve.models.train.checkpoint import TrainingRecord
-from radserve.models.train.data import TASKS, LabelledImages, Task, load_split
-from radserve.models.train.fit_gate import image_tokens, load_gate_records
+from radserve.models.train.data import TASKS, Task, load_split
+from radserve.models.train.fit_gate import load_gate_records
 from radserve.models.train.prompt_file import load_prompts
 from radserve.models.train.scoring import load_model
 from radserve.models.train.twins import have_twin
@@ -74,19 +75,25 @@ class LabelEvaluation:
     gate_false_alarm_rate: float | None
 
 
-def evaluate(checkpoint: Path, data: Path) -> dict[str, LabelEvaluation]:
-    """Measure every label on the official test split and write `evaluation.json` into `checkpoint`."""
+def read_test_splits(checkpoint: Path, data: Path) -> dict[str, Readings]:
+    """What the network of a checkpoint or pack says of the official test splits, by label."""
     model = load_model(checkpoint)
     tokenizer, prompts = PackTokenizer(checkpoint / "tokenizer.json"), load_prompts(checkpoint / "prompts.toml")
+    return {
+        task.wording.label: read_images(model, tokenizer, prompts, task, load_split(data, task, "test"))
+        for task in TASKS
+    }
+
+
+def evaluate(checkpoint: Path, data: Path, readings: Mapping[str, Readings]) -> dict[str, LabelEvaluation]:
+    """Measure every label by its `readings` of the official test split; write `evaluation.json` into `checkpoint`."""
     record = TrainingRecord.load(checkpoint)
     results = {}
     for task in TASKS:
-        labelled = load_split(data, task, "test")
-        readings = read_images(model, tokenizer, prompts, task, labelled)
-        twin = have_twin(labelled.images[:, 0].numpy(), task.file_name, "test")
-        alarms = _false_alarms(checkpoint, model, task, labelled)
         label = task.wording.label
-        results[label] = _figures(readings, record.labels[label].calibration, twin, alarms)
+        twin = have_twin(load_split(data, task, "test").images[:, 0].numpy(), task.file_name, "test")
+        alarms = _false_alarms(checkpoint, task, readings[label])
+        results[label] = _figures(readings[label], record.labels[label].calibration, twin, alarms)
         _log.info("%s: %s", label, results[label])
     document = {label: asdict(each) for label, each in results.items()}
     (checkpoint / EVALUATION_FILE).write_text(json.dumps(document, indent=2) + "\n")
@@ -132,12 +139,12 @@ def _risk_coverage(confidence: FloatArray, right: BoolArray) -> list[tuple[float
     return [(share, float(wrong[:count].mean())) for share, count in zip(_COVERAGES, counts, strict=True)]
 
 
-def _false_alarms(checkpoint: Path, model: RadCoCa, task: Task, labelled: LabelledImages) -> float | None:
+def _false_alarms(checkpoint: Path, task: Task, readings: Readings) -> float | None:
     record = load_gate_records(checkpoint).get(task.wording.input_name)
     if record is None:
         return None
     gate = read_gate((checkpoint / record.file).read_bytes(), IMAGE_CHANNELS)
-    return float((gate.score(image_tokens(model, labelled.images[:, 0].numpy())) > record.threshold).mean())
+    return float((gate.score(readings.image_tokens) > record.threshold).mean())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -147,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     _log.setLevel(logging.INFO)
-    evaluate(options.checkpoint, options.data)
+    evaluate(options.checkpoint, options.data, read_test_splits(options.checkpoint, options.data))
 
 
 if __name__ == "__main__":

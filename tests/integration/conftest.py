@@ -14,7 +14,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("server") / "data") as live:
+    with live_server(tmp_path_factory.mktemp("server") / "data", decode_workers=2, triton_instances=2) as live:
         yield live
 
 

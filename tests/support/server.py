@@ -78,8 +78,11 @@ def reason_of(error: grpc.RpcError) -> str:
 
 @contextmanager
 def live_server(data_dir: Path, **given: Any) -> Iterator[LiveServer]:
-    """Start a server on a free port, stop it at the end, and raise what its start or its end raised."""
-    settings = Settings(port=0, data_dir=data_dir, **given)
+    """Start a server on a free port, stop it at the end, and raise what its start or its end raised.
+
+    It has one process for each task where nothing else is given: what is started for one test is to start fast.
+    """
+    settings = Settings(port=0, data_dir=data_dir, **{"decode_workers": 1, "triton_instances": 1, **given})
     started: Future[tuple[RunningServer, asyncio.AbstractEventLoop]] = Future()
     stop = threading.Event()
     ended: Future[None] = Future()
