@@ -3,7 +3,7 @@
     python benchmarks/dicomweb.py [--slices 200] [--rounds 3] [--json FILE]
 
 CT slices of 512 x 512 pixels (16 bits, explicit VR little endian) are stored by STOW-RS in one request over the
-loopback, then asked for: the metadata of the series, every frame by itself, a picture of every tenth frame, and the
+loopback, then asked for: the metadata of the series, twice, every frame by itself, a picture of every tenth frame, and the
 whole series as it is stored. Both servers are up all the time and take turns within every round; each round stores a
 new study. Durable writes on both sides: radserve fsyncs file, folder and index row before it answers, Orthanc runs with
 SyncStorageArea on. Orthanc gives metadata from the files (StudiesMetadata Full), as radserve does. Without Orthanc
@@ -30,7 +30,7 @@ from receive import free_port, write_slices
 from radserve.uids import derive_uid
 
 ORTHANC, PLUGIN = Path("/usr/sbin/Orthanc"), Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-TASKS = ("STOW-RS", "metadata", "frames", "rendered", "WADO-RS")
+TASKS = ("STOW-RS", "metadata", "metadata again", "frames", "rendered", "WADO-RS")
 START_SECONDS = 120.0
 DICOM = 'multipart/related; type="application/dicom"'
 FRAME = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
@@ -60,6 +60,8 @@ def measure(root: str, study: str, files: list[Path], http: httpx2.Client) -> di
         headers = {"Content-Type": f"{DICOM}; boundary={boundary}", "Accept": "application/dicom+json"}
         assert http.post(f"{root}/studies", content=body, headers=headers).status_code == 200
     with timed("metadata"):
+        get(f"{series}/metadata", "application/dicom+json")
+    with timed("metadata again"):
         get(f"{series}/metadata", "application/dicom+json")
     with timed("frames"):
         for instance in instances:

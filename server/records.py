@@ -9,6 +9,7 @@ from pathlib import Path
 
 from radserve.dicom_io.annotations import AnnotationTable
 from radserve.dicom_io.database import Database, sqlite_url
+from radserve.dicom_io.dicomweb.header_cache import HeaderCache
 from radserve.dicom_io.index import StudyIndex
 from radserve.dicom_io.outbox_ledger import SqlOutboxLedger
 from radserve.dicom_io.quarantine import QuarantineFolder
@@ -34,6 +35,7 @@ class Records:
     result_rows: ResultRows
     quarantine: QuarantineFolder
     shadows: ShadowStore
+    header_cache: HeaderCache
     refuse_erased: bool
 
     @property
@@ -43,8 +45,12 @@ class Records:
             self.quarantine,
             self.refuse_erased,
             remove_result=self.results.remove,
-            remove_study=self.shadows.remove,
+            remove_study=self._remove_study,
         )
+
+    async def _remove_study(self, study_instance_uid: str) -> None:
+        await self.shadows.remove(study_instance_uid)
+        await self.header_cache.remove_study(study_instance_uid)
 
 
 @asynccontextmanager
@@ -55,6 +61,7 @@ async def opened_records(settings: Settings) -> AsyncIterator[Records]:
     await database.open()
     ledger = SqlWorkLedger(database)
     results = ResultFolders(folder / "results")
+    header_cache = HeaderCache(folder / "headers.db")
     try:
         yield Records(
             index=StudyIndex(database),
@@ -66,9 +73,11 @@ async def opened_records(settings: Settings) -> AsyncIterator[Records]:
             result_rows=ResultRows(database, results),
             quarantine=QuarantineFolder(folder / "quarantine", ledger),
             shadows=ShadowStore(folder / "shadow"),
+            header_cache=header_cache,
             refuse_erased=settings.erased_studies == "refuse",
         )
     finally:
+        await header_cache.close()
         await database.close()
 
 

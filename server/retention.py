@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from radserve.dicom_io.index import StudyIndex
 from radserve.pipelines.timing import Clock
-from radserve.server.study_work import running
+from radserve.server.background import running
 
 logger = logging.getLogger(__name__)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from radserve.dicom_io.database import sqlite_url
 from radserve.dicom_io.facts import check_keywords
@@ -20,6 +18,7 @@ from radserve.pipelines.rules_file import read_rules
 from radserve.pipelines.shipping import Shipper
 from radserve.pipelines.timing import CompletionPolicy, RetryPolicy, SystemClock
 from radserve.pipelines.workflow import StudyWorkflow, WorkflowOptions
+from radserve.server.background import running
 from radserve.server.dbos_work import DbosWork
 from radserve.server.records import Records
 from radserve.server.senders import Destinations, SchemeSender
@@ -96,15 +95,3 @@ async def studies_at_work(
             yield workflow
     finally:
         await work.close()
-
-
-@asynccontextmanager
-async def running(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run the coroutine while the block does."""
-    task = asyncio.create_task(coroutine)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.watched_folder import WatchedFolder
+from radserve.server.background import running
 from radserve.server.settings import MEBIBYTE, Settings
-from radserve.server.study_work import running
 from radserve.workers import WorkerPool
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import sqlalchemy as sa
 
 from radserve.dicom_io import index_schema as schema
+from radserve.dicom_io.dicomweb.header_cache import BATCH, HeaderCache, Headers
+from radserve.dicom_io.dicomweb.held import Held
 from radserve.dicom_io.index import StudyIndex
 from radserve.dicom_io.result_rows import ResultRows, current_objects
 from radserve.dicom_io.store import StudyStore
@@ -16,20 +20,7 @@ from radserve.errors import ErrorCode, RadserveError, RequestError
 from radserve.references import InstanceRef, StudyRef
 from radserve.workers import WorkerPool
 
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """An instance and its file."""
-
-    instance: InstanceRef
-    transfer_syntax_uid: str
-    path: Path
-
-    @property
-    def url(self) -> str:
-        """Its place below the address of the service."""
-        uids = self.instance
-        return f"/studies/{uids.study_instance_uid}/series/{uids.series_instance_uid}/instances/{uids.sop_instance_uid}"
+READ_AHEAD = 2  # batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +31,7 @@ class Holdings:
     index: StudyIndex
     result_rows: ResultRows
     workers: WorkerPool
+    cache: HeaderCache
 
     async def instances(self, study: str, series: str = "") -> list[Held]:
         """All of a study or of a series: received ones in their order, then those of results."""
@@ -61,6 +53,35 @@ class Holdings:
                 return held
         raise RequestError(ErrorCode.INSTANCE_NOT_FOUND, f"the instance {sop} is not stored in this series")
 
+    async def several(self, study_by_sop: Mapping[str, str]) -> dict[str, Held]:
+        """Instances by their SOP Instance UIDs and those of their studies; those that are not there are left out."""
+        found: dict[str, Held] = {}
+        for sop, study in study_by_sop.items():
+            header = self.store.header(sop)
+            if header is not None and header.instance.study_instance_uid == study:
+                found[sop] = Held(header.instance, header.transfer_syntax_uid, self.store.path(header.instance))
+        left = [sop for sop in study_by_sop if sop not in found]
+        objects = schema.result_objects.c
+        for at in range(0, len(left), 500):  # SQLite bounds the parameters of a statement
+            part = left[at : at + 500]
+            rows = await self._result_objects(partial(_one_of, objects.sop_instance_uid, part))
+            found.update({held.instance.sop_instance_uid: held for held in rows})
+        return found
+
+    async def headers(self, held: Sequence[Held]) -> AsyncGenerator[Headers, None]:
+        """The headers of instances as DICOM JSON (see HeaderCache.read), in batches; the next are read ahead."""
+        tasks: deque[asyncio.Task[Headers]] = deque()
+        try:
+            for at in range(0, len(held), BATCH):
+                tasks.append(asyncio.create_task(self.cache.read(held[at : at + BATCH], self.workers)))
+                if len(tasks) > READ_AHEAD:
+                    yield await tasks.popleft()
+            while tasks:
+                yield await tasks.popleft()
+        finally:
+            for task in tasks:
+                task.cancel()
+
     async def refresh(self) -> None:
         """Read the objects of new results."""
         await self.result_rows.refresh(self.workers)
@@ -77,12 +98,17 @@ class Holdings:
     async def _results(self, study: str, series: str) -> Sequence[Held]:
         await self.refresh()
         objects = schema.result_objects.c
+        wanted = objects.study_instance_uid == study
+        return await self._result_objects(
+            lambda: wanted & (objects.series_instance_uid == series) if series else wanted
+        )
+
+    async def _result_objects(self, condition: Callable[[], sa.ColumnElement[bool]]) -> Sequence[Held]:
+        objects = schema.result_objects.c
 
         def query() -> sa.Select[tuple[object, ...]]:
-            found = current_objects().where(objects.study_instance_uid == study)
-            if series:
-                found = found.where(objects.series_instance_uid == series)
-            return found.order_by(objects.series_number, objects.series_instance_uid, objects.sop_instance_uid)
+            order = objects.series_number, objects.series_instance_uid, objects.sop_instance_uid
+            return current_objects().where(condition()).order_by(*order)
 
         uids = "study_instance_uid", "series_instance_uid", "sop_instance_uid", "sop_class_uid"
         return [
@@ -93,3 +119,7 @@ class Holdings:
             )
             for row in await self.index.query(query)
         ]
+
+
+def _one_of(column: sa.Column[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    return column.in_(values)

@@ -29,13 +29,15 @@ class Level(IntEnum):
 class Attribute:
     """An attribute that can be matched (`column` of the index) or is only returned (no column: it is computed).
 
-    `always`: it is returned without being asked for.
+    `always`: it is returned without being asked for. `in_header`: it is read from the header of an instance, and left
+    out where that does not have it.
     """
 
     keyword: str
     level: Level
     column: str = ""
     always: bool = True
+    in_header: bool = False
 
     @property
     def tag(self) -> str:
@@ -102,8 +104,35 @@ def _attributes() -> Iterable[Attribute]:
     ):
         for keyword, column in keywords.items():
             yield Attribute(keyword, level, column, always)
+    for keywords, level, always in (
+        (("TimezoneOffsetFromUTC",), Level.STUDY, True),
+        (STUDY_IN_HEADER, Level.STUDY, False),
+        (REQUIRED_OF_SERIES, Level.SERIES, True),
+        (SERIES_IN_HEADER, Level.SERIES, False),
+        (("BitsAllocated",), Level.INSTANCE, True),
+    ):
+        for keyword in keywords:
+            yield Attribute(keyword, level, always=always, in_header=True)
 
 
+# PS3.18 tables 10.6.3-4 and 10.6.3-5: what is returned if it is known. Of the other attributes of patient, study and
+# series those that worklists and viewers ask for; at the level of instances whatever is asked for is returned.
+REQUIRED_OF_SERIES = (
+    "PerformedProcedureStepStartDate",
+    "PerformedProcedureStepStartTime",
+    "RequestAttributesSequence",
+)
+STUDY_IN_HEADER = (
+    *("IssuerOfPatientID", "OtherPatientIDs", "PatientBirthTime", "PatientAge", "PatientSize", "PatientWeight"),
+    *("EthnicGroup", "PatientComments", "NameOfPhysiciansReadingStudy", "AdmittingDiagnosesDescription"),
+    *("ProcedureCodeSequence", "InstitutionName"),
+)
+SERIES_IN_HEADER = (
+    *("SeriesDate", "SeriesTime", "ProtocolName", "Laterality", "PatientPosition", "FrameOfReferenceUID"),
+    *("PerformingPhysicianName", "OperatorsName", "InstitutionalDepartmentName", "StationName"),
+    *("DeviceSerialNumber", "SoftwareVersions", "PerformedProcedureStepID", "PerformedProcedureStepDescription"),
+)
+REQUEST_ATTRIBUTES = ("00400009", "00401001")  # of the items of the Request Attributes Sequence
 ATTRIBUTES: Mapping[str, Attribute] = {each.tag: each for each in _attributes()}
 FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."  # PS3.18 8.3.4.2
 MORE = "The number of results exceeded the maximum supported by the server. Additional results can be requested."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,13 +14,20 @@ import sqlalchemy as sa
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.dicomweb.dicom_json import JsonElement, element
-from radserve.dicom_io.dicomweb.query import ATTRIBUTES, MORE, Attribute, Level, Match, Query
-from radserve.dicom_io.index import StudyIndex
+from radserve.dicom_io.dicomweb.header_cache import with_address
+from radserve.dicom_io.dicomweb.holdings import Holdings
+from radserve.dicom_io.dicomweb.query import ATTRIBUTES, MORE, REQUEST_ATTRIBUTES, Attribute, Level, Match, Query
 from radserve.dicom_io.result_rows import current_objects
+from radserve.errors import RadserveError
 
 Row = Mapping[str, Any]
 STUDY, SERIES = "study_instance_uid", "series_instance_uid"
 KEYS = {Level.STUDY: (STUDY,), Level.SERIES: (STUDY, SERIES), Level.INSTANCE: (STUDY, SERIES, "sop_instance_uid")}
+
+
+AT_EVERY_LEVEL = frozenset(
+    ("StudyInstanceUID", "SeriesInstanceUID", "RetrieveURL", "InstanceAvailability", "TimezoneOffsetFromUTC")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +38,9 @@ class Found:
     warnings: tuple[str, ...]
 
 
-async def search(index: StudyIndex, query: Query, base_url: str) -> Found:
+async def search(holdings: Holdings, query: Query, base_url: str) -> Found:
     """Find what matches among received instances and the objects of results. Raises StorageError."""
+    index = holdings.index
     rows = await index.query(lambda: selection(query))
     page, more = rows[: query.limit], len(rows) > query.limit
     modalities: dict[str, list[str]] = {}
@@ -38,8 +49,28 @@ async def search(index: StudyIndex, query: Query, base_url: str) -> Found:
         part = studies[at : at + 500]
         for row in await index.query(partial(_modalities, part)):
             modalities.setdefault(row[STUDY], []).append(row["modality"])
-    results = [_result(query, {**row, "modalities": modalities.get(row[STUDY], [])}, base_url) for row in page]
+    headers = await _headers(holdings, {str(row["example"]): str(row[STUDY]) for row in page}, base_url)
+    results = [
+        _result(query, {**row, "modalities": modalities.get(row[STUDY], [])}, headers.get(row["example"], {}), base_url)
+        for row in page
+    ]
     return Found(results, (*query.warnings, *((MORE,) if more else ())))
+
+
+async def _headers(holdings: Holdings, study_by_sop: Mapping[str, str], base_url: str) -> dict[str, Row]:
+    """The headers of instances by their UIDs; what cannot be read is left out."""
+    held = list((await holdings.several(study_by_sop)).values())
+    found: list[bytes | RadserveError] = []
+    async with aclosing(holdings.headers(held)) as batches:
+        async for batch in batches:
+            found += batch
+
+    def parsed() -> dict[str, Row]:
+        pairs = zip(held, found, strict=True)
+        readable = {each.instance.sop_instance_uid: data for each, data in pairs if isinstance(data, bytes)}
+        return {uid: json.loads(with_address(data, base_url)) for uid, data in readable.items()}
+
+    return await asyncio.to_thread(parsed)
 
 
 def selection(query: Query) -> sa.Select[Any]:
@@ -47,9 +78,13 @@ def selection(query: Query) -> sa.Select[Any]:
     objects = _objects().subquery("objects")
     keys = [objects.c[name] for name in KEYS[query.level]]
     if query.level is Level.INSTANCE:
-        chosen = sa.select(objects).where(*_conditions(query, objects))
+        example = objects.c.sop_instance_uid.label("example")
+        chosen = sa.select(objects, example).where(*_conditions(query, objects))
     else:
         others = [sa.func.max(each).label(each.name) for each in objects.c if each.name not in KEYS[query.level]]
+        uid = objects.c.sop_instance_uid
+        received = sa.func.max(sa.case((objects.c.is_received == 1, uid)))  # else NULL, which max leaves out
+        others.append(sa.func.coalesce(received, sa.func.max(uid)).label("example"))
         counts = sa.func.count(objects.c[SERIES].distinct()).label("series"), sa.func.count().label("instances")
         chosen = sa.select(*keys, *others, *counts).group_by(*keys)
         if query.matches:  # all instances are counted of what one instance matches
@@ -66,8 +101,9 @@ def selection(query: Query) -> sa.Select[Any]:
 def _objects() -> sa.CompoundSelect[Any]:
     """Received instances and current objects of results, with the columns that both have."""
     names = [column.name for column in schema.result_objects.c if column.name not in ("result_uid", "file_name")]
-    received = sa.select(*(schema.instances.c[name] for name in names))
-    results = current_objects().with_only_columns(*(schema.result_objects.c[name] for name in names))
+    received = sa.select(*(schema.instances.c[name] for name in names), sa.literal(1).label("is_received"))
+    columns = [schema.result_objects.c[name] for name in names]
+    results = current_objects().with_only_columns(*columns, sa.literal(0).label("is_received"))
     return sa.union_all(received, results)
 
 
@@ -118,7 +154,7 @@ def _pattern(value: str) -> str:
     return value.replace("*", "%").replace("?", "_")
 
 
-def _result(query: Query, row: Row, base_url: str) -> dict[str, JsonElement]:
+def _result(query: Query, row: Row, header: Row, base_url: str) -> dict[str, JsonElement]:
     given = {
         "InstanceAvailability": ["ONLINE"],
         "ModalitiesInStudy": row["modalities"],
@@ -130,10 +166,24 @@ def _result(query: Query, row: Row, base_url: str) -> dict[str, JsonElement]:
     }
     found = {"00080005": element("CS", "ISO_IR 192")}
     for tag, attribute in ATTRIBUTES.items():
-        if _is_returned(attribute, query):
+        if not _is_returned(attribute, query):
+            continue
+        if attribute.in_header:
+            if tag in header:
+                found[tag] = _of_header(attribute, header[tag])
+        else:
             values = given[attribute.keyword] if attribute.keyword in given else [_value(attribute, row)]
             found[tag] = element(attribute.vr, *values)
+    if query.level is Level.INSTANCE:
+        found |= {tag: header[tag] for tag in query.included if tag not in ATTRIBUTES and tag in header}
     return dict(sorted(found.items()))
+
+
+def _of_header(attribute: Attribute, given: JsonElement) -> JsonElement:
+    if attribute.keyword != "RequestAttributesSequence":
+        return given
+    items = [{tag: each[tag] for tag in REQUEST_ATTRIBUTES if tag in each} for each in given.get("Value", [])]
+    return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
 
 
 def _value(attribute: Attribute, row: Row) -> Any:
@@ -144,7 +194,7 @@ def _value(attribute: Attribute, row: Row) -> Any:
 def _is_returned(attribute: Attribute, query: Query) -> bool:
     if attribute.level > query.level:
         return False
-    if attribute.keyword in ("StudyInstanceUID", "SeriesInstanceUID", "RetrieveURL", "InstanceAvailability"):
+    if attribute.keyword in AT_EVERY_LEVEL:
         return True
     if attribute.level is query.level:
         return attribute.always or attribute.tag in query.included

@@ -7,16 +7,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
-from radserve.dicom_io.dicomweb.dicom_json import read_metadata
 from radserve.dicom_io.dicomweb.frames import Piece, check_frames, decoded_pieces, put_aside, stored_pieces
-from radserve.dicom_io.dicomweb.holdings import Held
+from radserve.dicom_io.dicomweb.header_cache import with_address
+from radserve.dicom_io.dicomweb.held import Held
 from radserve.dicom_io.dicomweb.media import DICOM
 from radserve.dicom_io.dicomweb.multipart import MultipartWriter
 from radserve.dicom_io.dicomweb.transcode import write_explicit_little
 from radserve.errors import RadserveError
 from radserve.server.web.service import WebService, file_chunks
 
-METADATA_BATCH = 32
 Place = tuple[Path, Piece]
 Places = AsyncGenerator[Place, None]
 
@@ -55,25 +54,17 @@ async def _file(service: WebService, held: Held, syntax: str) -> AsyncIterator[P
 
 async def metadata(service: WebService, held: Sequence[Held], base_url: str) -> AsyncGenerator[bytes, None]:
     """A JSON array of the headers; the next ones are read while those before are sent."""
-    batches = [held[at : at + METADATA_BATCH] for at in range(0, len(held), METADATA_BATCH)]
-    task = _reading(service, batches[0], base_url)
-    try:
-        for number, _ in enumerate(batches):
-            found = await task
-            if number + 1 < len(batches):
-                task = _reading(service, batches[number + 1], base_url)
-            for place, each in enumerate(found):
+    before = b"["
+    async with aclosing(service.holdings.headers(held)) as batches:
+        async for found in batches:
+            headers = []
+            for each in found:
                 if isinstance(each, RadserveError):
                     raise each
-                yield (b"," if number or place else b"[") + each
-        yield b"]"
-    finally:
-        task.cancel()
-
-
-def _reading(service: WebService, held: Sequence[Held], base_url: str) -> asyncio.Task[list[bytes | RadserveError]]:
-    paths, urls = [each.path for each in held], [base_url + each.url for each in held]
-    return asyncio.create_task(service.holdings.workers.run(read_metadata, paths, urls))
+                headers.append(with_address(each, base_url))
+            yield before + b",".join(headers)
+            before = b","
+    yield b"]"
 
 
 async def frames(service: WebService, held: Held, numbers: Sequence[int], *, decoded: bool) -> Places:

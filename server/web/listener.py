@@ -16,12 +16,14 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from radserve.dicom_io.dicomweb.header_filling import HeaderFilling
 from radserve.dicom_io.dicomweb.holdings import Holdings
 from radserve.dicom_io.dimse.tls import TlsFiles, server_context
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StudyStore
 from radserve.errors import ErrorCode, RequestError
+from radserve.server.background import running
 from radserve.server.records import Records
 from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.web.application import web_application
@@ -63,8 +65,9 @@ async def web_listener(
         return
     _check_open(settings)
     limits = limits or replace(WebLimits(), request_bytes=settings.http_max_request_mib * MEBIBYTE)
+    holdings = Holdings(store, records.index, records.result_rows, workers, records.header_cache)
     service = WebService(
-        Holdings(store, records.index, records.result_rows, workers),
+        holdings,
         records.ledger,
         DiskReserve(settings.data_dir, settings.disk_reserve_mib * MEBIBYTE),
         await asyncio.to_thread(_empty, settings.data_dir / ".web"),
@@ -75,7 +78,8 @@ async def web_listener(
     async with _served(app, _listening(settings.host, settings.http_port), _tls(settings), limits) as port:
         listener = WebListener(settings.host, port, settings.http_tls_certificate is not None)
         logger.info("HTTP: listening on %s", listener.url)
-        yield listener
+        async with running(HeaderFilling(holdings).run()):
+            yield listener
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from radserve._checks import invalid
 from radserve.dicom_io.dicomweb.frames import bulk_pieces
-from radserve.dicom_io.dicomweb.holdings import Held
+from radserve.dicom_io.dicomweb.held import Held
 from radserve.dicom_io.dicomweb.media import (
     DICOM,
     DICOM_JSON,

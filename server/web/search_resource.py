@@ -21,7 +21,7 @@ def router(service: WebService) -> APIRouter:
         uids = {keyword: check_instance_uid(keyword, uid) for keyword, uid in fixed.items()}
         query = read_query(level, service.parameters(request), uids)
         await service.holdings.refresh()
-        found = await search(service.holdings.index, query, service.base_url(request))
+        found = await search(service.holdings, query, service.base_url(request))
         response = JSONResponse(found.results, media_type=answer_type)
         for warning in found.warnings:
             response.headers.append("Warning", f'299 {request.url.netloc or "radserve"} "{warning}"')

@@ -107,7 +107,7 @@ def _search() -> list[str]:
             each.keyword,
             each.level.name.lower(),
             each.matching,
-            "always" if each.always else "asked",
+            ("always" if each.always else "asked") + (", if known" if each.in_header else ""),
         )
         for tag, each in ATTRIBUTES.items()
     ]
@@ -128,8 +128,11 @@ def _search() -> list[str]:
             groups.""",
             "`ModalitiesInStudy` and `Modality` take several values with commas; so do UIDs.",
             f"`limit`: {DEFAULT_LIMIT} without it, {MOST_RESULTS} at most; a Warning header says that there are more.",
-            """`includefield`: keywords or tags, several with commas or repeated, or `all`; what is not in the table is
-            not returned.""",
+            """`includefield`: keywords or tags, several with commas or repeated, or `all` for the table. At the level
+            of instances any attribute of the header is returned that is asked for; at the others what is not in the
+            table is not.""",
+            """What is returned "if known" is read from the header of an instance: of any one of the study or series, a
+            received one where there is one.""",
             "`fuzzymatching=true` is answered by literal matching and a Warning header.",
             "A key that is not in the table is refused (400): leaving it out would find more than was asked for.",
         ),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
 
+from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.result_objects import result_objects
 from radserve.findings import PackRef
 from radserve.references import StudyRef
 from radserve.uids import derive_uid
-from radserve.work import ResultObject, ResultRecord
+from radserve.work import ResultObject, ResultRecord, Revision
 from tests.support.dicoms import cr, part10
 from tests.support.results import sample_image, sample_result
 from tests.support.web import LiveWeb
@@ -23,6 +26,9 @@ def keep(web: LiveWeb, study: str, objects: tuple[ResultObject, ...], revision: 
     uid = derive_uid("result", study, str(revision))
     record = ResultRecord(uid, study, revision, pack.name, pack.digest, predecessor)
     web.wait_for(web.records.results.keep(record, objects))
+    row = {**asdict(Revision(study, revision)), "incomplete": 0, "work_id": uid, "closed_at": 1.0}
+    insert = schema.revisions.insert().values(row)
+    web.wait_for(web.records.index._database.run(lambda connection: connection.execute(insert)))
     web.wait_for(web.records.ledger.add_result(record, (), 1.0))
     return uid
 

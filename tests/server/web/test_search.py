@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.database import Database, sqlite_url
+from radserve.dicom_io.dicomweb.header_cache import HeaderCache
+from radserve.dicom_io.dicomweb.held import Held
+from radserve.dicom_io.dicomweb.holdings import Holdings
 from radserve.dicom_io.dicomweb.query import MORE, Level, read_query
 from radserve.dicom_io.dicomweb.search import Found, search
 from radserve.dicom_io.index import Received, StudyIndex
@@ -18,6 +24,7 @@ from radserve.dicom_io.index_entry import read_entry
 from tests.support.dicoms import cr, ct_series, mr, save, uid
 from tests.support.postgres import postgres
 from tests.support.web import LiveWeb
+from tests.support.workflow import InlineWorkers
 
 URL = "http://server/dicom-web"
 STUDY, SERIES, SOP, NAME, MODALITIES = "0020000D", "0020000E", "00080018", "00100010", "00080061"
@@ -29,6 +36,21 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+def request() -> Dataset:
+    item = Dataset()
+    item.RequestedProcedureID, item.ScheduledProcedureStepID, item.RequestedProcedureDescription = "R1", "S1", "knee"
+    return item
+
+
+KNOWN = {
+    "TimezoneOffsetFromUTC": "+0100",
+    "PerformedProcedureStepStartDate": "20240105",
+    "PerformedProcedureStepStartTime": "0929",
+    "RequestAttributesSequence": [request()],
+    "ProtocolName": "knee",
+}
+
+
 def instances() -> list[Dataset]:
     """Three patients: CT in two series; an MR and a radiograph; a radiograph."""
     small = np.zeros((4, 6), np.uint8)
@@ -38,21 +60,31 @@ def instances() -> list[Dataset]:
     return [
         *ct_series(np.zeros((3, 4, 6), np.int16), series="thin", StudyDate="20231231", **one),
         *ct_series(np.zeros((1, 4, 6), np.int16), series="thick", SeriesNumber=2, StudyDate="20231231", **one),
-        mr(small.astype(np.uint16), series="mr", StudyTime="093000", StudyDescription="Knee, left", **two),
+        mr(small.astype(np.uint16), series="mr", StudyTime="093000", StudyDescription="Knee, left", **two, **KNOWN),
         cr(small, series="cr", StudyTime="093000", SeriesNumber=2, SeriesDescription="PA view", **two),
         cr(small, StudyTime="235959.5", **three),
     ]
 
 
+@dataclass(frozen=True)
+class Files(Holdings):
+    """Instances that lie anywhere."""
+
+    files: dict[str, Held]
+
+    async def several(self, study_by_sop: Mapping[str, str]) -> dict[str, Held]:
+        return {sop: self.files[sop] for sop in study_by_sop if sop in self.files}
+
+
 class Asked:
     """An index that is asked from tests without an event loop."""
 
-    def __init__(self, runner: asyncio.Runner, index: Asked) -> None:
+    def __init__(self, runner: asyncio.Runner, holdings: Files) -> None:
         self._runner = runner
-        self._index = index
+        self._holdings = holdings
 
     def find(self, level: Level, items: dict[str, str], **fixed: str) -> Found:
-        return self._runner.run(search(self._index, read_query(level, list(items.items()), fixed), URL))
+        return self._runner.run(search(self._holdings, read_query(level, list(items.items()), fixed), URL))
 
     def studies(self, items: dict[str, str]) -> list[str]:
         """The names of the studies that match, in their order."""
@@ -70,7 +102,12 @@ def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with asyncio.Runner() as runner:
         runner.run(database.open())
         runner.run(asked.add([Received(read_entry(path), 100.0) for path in files]))
-        yield Asked(runner, asked)
+        entries = [(path, read_entry(path).header) for path in files]
+        held = [Held(each.instance, each.transfer_syntax_uid, path) for path, each in entries]
+        by_uid = {each.instance.sop_instance_uid: each for each in held}
+        cache, unused = HeaderCache(folder / "headers.db"), cast(Any, None)
+        yield Asked(runner, Files(unused, asked, unused, cast(Any, InlineWorkers()), cache, by_uid))
+        runner.run(cache.close())
         runner.run(database.close())
 
 
@@ -138,6 +175,51 @@ def test_series_and_instances_are_found_below_a_study_and_across_studies(index: 
     assert slices[0]["00083002"]["Value"] == ["1.2.840.10008.1.2.1"]
     second = {"InstanceNumber": "2", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}
     assert len(index.find(Level.INSTANCE, second).results) == 1
+
+
+# PS3.18 tables 10.6.3-3 to 10.6.3-5
+REQUIRED = {
+    Level.STUDY: (
+        *("StudyDate", "StudyTime", "AccessionNumber", "InstanceAvailability", "ModalitiesInStudy"),
+        *("ReferringPhysicianName", "TimezoneOffsetFromUTC", "RetrieveURL", "PatientName", "PatientID"),
+        *("PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID"),
+        *("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"),
+    ),
+    Level.SERIES: (
+        *("Modality", "TimezoneOffsetFromUTC", "SeriesDescription", "RetrieveURL", "SeriesInstanceUID"),
+        *("SeriesNumber", "NumberOfSeriesRelatedInstances", "PerformedProcedureStepStartDate"),
+        *("PerformedProcedureStepStartTime", "RequestAttributesSequence"),
+    ),
+    Level.INSTANCE: (
+        *("SOPClassUID", "SOPInstanceUID", "InstanceAvailability", "TimezoneOffsetFromUTC", "RetrieveURL"),
+        *("InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames"),
+    ),
+}
+
+
+@pytest.mark.parametrize("level", Level)
+def test_all_that_the_standard_requires_is_returned(index: Asked, level: Level) -> None:
+    (found,) = index.find(level, {"Modality" if level else "ModalitiesInStudy": "MR"}).results
+    missing = {keyword for keyword in REQUIRED[level] if f"{tag_for_keyword(keyword):08X}" not in found}
+    assert not missing and found["00080005"]["Value"] == ["ISO_IR 192"]
+    assert found["00080201"] == {"vr": "SH", "Value": ["+0100"]}
+
+
+def test_what_the_index_does_not_have_is_read_from_the_header(index: Asked) -> None:
+    (series,) = index.find(Level.SERIES, {"Modality": "MR"}).results
+    assert (series["00400244"]["Value"], series["00400245"]["Value"]) == (["20240105"], ["0929"])
+    (asked,) = series["00400275"]["Value"]
+    assert {tag: each["Value"] for tag, each in asked.items()} == {"00400009": ["S1"], "00401001": ["R1"]}
+    assert "00181030" not in series
+    (series,) = index.find(Level.SERIES, {"Modality": "MR", "includefield": "ProtocolName,KVP"}).results
+    assert series["00181030"]["Value"] == ["knee"] and "00180060" not in series
+    (instance,) = index.find(
+        Level.INSTANCE, {"Modality": "MR", "includefield": "00280101,PhotometricInterpretation"}
+    ).results
+    assert (instance["00280100"]["Value"], instance["00280101"]["Value"]) == ([16], [16])
+    assert instance["00280004"]["Value"] == ["MONOCHROME2"]
+    (three,) = index.find(Level.STUDY, {"StudyInstanceUID": uid("study", "three")}).results
+    assert "00080201" not in three, "not known, not returned"
 
 
 def test_more_than_the_limit_is_warned_of(index: Asked) -> None:
