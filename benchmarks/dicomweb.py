@@ -3,8 +3,8 @@
     python benchmarks/dicomweb.py [--slices 200] [--rounds 3] [--json FILE]
 
 CT slices of 512 x 512 pixels (16 bits, explicit VR little endian) are stored by STOW-RS in one request over the
-loopback, then asked for: the metadata of the series, twice, every frame by itself, a picture of every tenth frame, and the
-whole series as it is stored. Both servers are up all the time and take turns within every round; each round stores a
+loopback, then asked for: the metadata of the series, twice, every frame by itself, a picture of every tenth frame, and
+the whole series as stored. Both servers are up all the time and take turns within every round; each round stores a
 new study. Durable writes on both sides: radserve fsyncs file, folder and index row before it answers, Orthanc runs with
 SyncStorageArea on. Orthanc gives metadata from the files (StudiesMetadata Full), as radserve does. Without Orthanc
 radserve is measured alone, with a line that says so.
