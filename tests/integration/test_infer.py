@@ -73,8 +73,8 @@ def radiograph(**tags: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def rg1(server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The real radiograph through an embedded server of its own, as `make demo` does it."""
-    return infer(tmp_path_factory.mktemp("rg1"), real("RG1_UNCR.dcm"), "--indication", "Cough")
+    """The real radiograph; `make demo` and the README's command send it through an embedded server of its own."""
+    return infer(tmp_path_factory.mktemp("rg1"), real("RG1_UNCR.dcm"), "--indication", "Cough", server=server)
 
 
 def test_a_real_radiograph_gives_every_result_file(rg1: Run) -> None:
