@@ -6,7 +6,7 @@ and runs inside Triton's Python backend as well as in the in-process runner, so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,27 @@ class OnnxGraph:
             return self._run(inputs, options)
         rows = [self._run(_part(inputs, row, row + 1), options) for row in range(batch)]
         return {name: np.concatenate([row[name] for row in rows]) for name in self.outputs}
+
+    def bound(self, inputs: Tensors, outputs: Tensors) -> Callable[[], None]:
+        """A run that reads `inputs` and writes `outputs` where they lie, as often as it is called.
+
+        The arrays are contiguous, of the declared dtypes and shapes, all outputs among them; one may be both, where the
+        graph may write into its input. Raises OutputError for an output that is not as declared.
+        """
+        binding, held = self._session.io_binding(), {}
+        for arrays, bind in ((inputs, binding.bind_ortvalue_input), (outputs, binding.bind_ortvalue_output)):
+            for name, array in arrays.items():
+                if id(array) not in held:
+                    held[id(array)] = (ort.OrtValue.ortvalue_from_numpy(array), array)
+                bind(name, held[id(array)][0])
+        batch = len(next(iter(inputs.values())))
+        for name, (kind, shape) in self.outputs.items():
+            check_output(name, outputs[name], (batch, *shape), _NUMPY_TYPES[kind])
+
+        def run(held: Any = held) -> None:  # the binding does not keep the memory alive
+            self._session.run_with_iobinding(binding)
+
+        return run
 
     def _run(self, inputs: Tensors, options: ort.RunOptions | None = None) -> dict[str, npt.NDArray[Any]]:
         batch = len(next(iter(inputs.values())))

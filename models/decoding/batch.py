@@ -1,7 +1,7 @@
 """Several reports decoded side by side: their rows share the runs of the step graph, each at its own position.
 
-Does no input or output: `next_inputs` says what to run, `accept` takes what came of it. Needs numpy only and imports
-nothing of radserve: this file is copied into the Triton model repository.
+`DecodeBatch` does no input or output: `next_inputs` says what to run, `accept` takes what came of it. Needs numpy only
+and imports nothing of radserve: this file is copied into the Triton model repository.
 """
 
 from __future__ import annotations
@@ -92,3 +92,25 @@ class DecodeBatch:
 
 def _joined(arrays: list[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+class GraphBatch:
+    """A `DecodeBatch` over the step graph in this process (an OnnxGraph)."""
+
+    def __init__(self, graph: Any, max_rows: int) -> None:
+        self._graph, self._batch = graph, DecodeBatch(max_rows)
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def add(self, key: Any, search: Any, image_tokens: Array, rows: int = 1) -> None:
+        """Take a report in: `image_tokens` (P, C) float32."""
+        self._batch.add(key, search, image_tokens, tuple(self._graph.inputs["cache"][1]))
+
+    def remove(self, key: Any) -> None:
+        """Drop a report that is no longer wanted."""
+        self._batch.remove(key)
+
+    def step(self) -> list[Progress]:
+        """Write the next token of the reports in work. Raises ValueError where a logit is not a number."""
+        return self._batch.accept(self._graph.run(self._batch.next_inputs()))

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+_NONE, _SAME = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
 
 
 class Constraint(Protocol):
@@ -34,8 +36,7 @@ class Constraint(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Advance:
+class Advance(NamedTuple):
     """What a step came to: the cache rows that the new hypotheses go on from, and tokens that are certain now."""
 
     parents: Ints
@@ -57,7 +58,7 @@ class Frame:
     def after(self, state: Any, token: int) -> Any:
         return self.constraint.step(state, token) if self.constraint else None
 
-    def masked(self, scores: Floats, state: Any) -> Floats:
+    def masked(self, scores: npt.NDArray[Any], state: Any) -> npt.NDArray[Any]:
         """The scores (V,) with what may not come next at minus infinity; where nothing may, the text ends."""
         if self.constraint is None:
             return scores
@@ -87,16 +88,16 @@ class SingleSearch:
 
     def advance(self, logits: npt.NDArray[Any]) -> Advance:
         """Take the logits (1, V) of the last token."""
-        scores = self._frame.masked(np.asarray(logits[0], dtype=np.float64), self._state)
-        token = self._draw(scores) if self._draw else int(np.argmax(scores))
+        scores = self._frame.masked(logits[0], self._state)
+        token = self._draw(scores) if self._draw else int(scores.argmax())
         if token == self._frame.end_id:
             self.finished = True
-            return Advance(np.zeros(0, dtype=np.int64), ())
+            return Advance(_NONE, ())
         self._state = self._frame.after(self._state, token)
         self._taken += 1
         self.finished = self._taken >= self._frame.max_tokens
         self.tokens = np.array([token], dtype=np.int64)
-        return Advance(np.zeros(1, dtype=np.int64), (token,))
+        return Advance(_SAME, (token,))
 
 
 class Sampler:
@@ -109,8 +110,9 @@ class Sampler:
         self._temperature, self._top_k, self._top_p = temperature, top_k, top_p
         self._random = np.random.Generator(np.random.PCG64(seed))
 
-    def __call__(self, scores: Floats) -> int:
+    def __call__(self, scores: npt.NDArray[Any]) -> int:
         """`scores` (V,): logits, minus infinity for what may not come."""
+        scores = np.asarray(scores, dtype=np.float64)
         order = np.argsort(-scores, kind="stable")
         if self._top_k:
             order = order[: self._top_k]

@@ -1,8 +1,8 @@
 """The model of Triton's Python backend that writes whole reports: one request in, tokens out as they become certain.
 
 The reports of all requests are decoded side by side, whenever they came; a request that is cancelled leaves before the
-next step. Copied into the model repository as model.py, with onnx_graph.py, search.py, constraint.py and batch.py
-beside it; imports nothing of radserve.
+next step. Copied into the model repository as model.py, with onnx_graph.py, search.py, constraint.py, batch.py and
+in_place.py beside it; imports nothing of radserve.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+START_FILE, STEP_FILE = "start.onnx", "step.onnx"
 _RULES_KEPT = 32
 
 
@@ -23,11 +24,9 @@ class TritonPythonModel:
     """What Triton's Python backend calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open model.onnx and vocabulary.json beside this file and start the thread that decodes."""
+        """Open the graphs and vocabulary.json beside this file and start the thread that decodes."""
         import triton_python_backend_utils as pb_utils  # exists inside the backend's process only
-        from batch import DecodeBatch  # type: ignore[import-not-found]  # these lie beside this file
-        from constraint import ReportConstraint  # type: ignore[import-not-found]
-        from onnx_graph import OnnxGraph  # type: ignore[import-not-found]
+        from constraint import ReportConstraint  # type: ignore[import-not-found]  # lies beside this file
 
         if int(np.__version__.split(".")[0]) >= 2:
             raise RuntimeError(
@@ -38,10 +37,8 @@ class TritonPythonModel:
         words = json.loads(here.with_name("vocabulary.json").read_text(encoding="utf-8"))
         threads = int(parameters["intra_op_threads"]["string_value"])
         self._pb_utils = pb_utils
-        self._graph = OnnxGraph(here.with_name("model.onnx").read_bytes(), threads=threads)
-        self._cache_shape = tuple(self._graph.inputs["cache"][1])
         self._max_rows = int(parameters["max_rows"]["string_value"])
-        self._batch = DecodeBatch(self._max_rows)
+        self._batch = _batch(here, threads, self._max_rows)
         self._senders: dict[int, Any] = {}
         self._constraint = lru_cache(_RULES_KEPT)(
             lambda rules: ReportConstraint(
@@ -85,7 +82,8 @@ class TritonPythonModel:
                 return False
             sender, image_tokens, job = item
             try:
-                search = self._search(json.loads(job.tobytes()))
+                told = json.loads(job.tobytes())
+                search = self._search(told)
                 if not np.isfinite(image_tokens).all():
                     raise ValueError("image_tokens hold values that are not numbers")
             except Exception as error:
@@ -93,7 +91,7 @@ class TritonPythonModel:
                 continue
             number = next(numbers)
             self._senders[number] = sender
-            self._batch.add(number, search, image_tokens, self._cache_shape)
+            self._batch.add(number, search, image_tokens, told["parameters"].get("beams", 1))
         return True
 
     def _search(self, job: dict[str, Any]) -> Any:
@@ -114,7 +112,7 @@ class TritonPythonModel:
 
     def _step(self) -> None:
         try:
-            steps = self._batch.accept(self._graph.run(self._batch.next_inputs()))
+            steps = self._batch.step()
         except Exception as error:  # no report can go on from here: each is told so
             for number, sender in self._senders.items():
                 self._batch.remove(number)
@@ -138,6 +136,20 @@ class TritonPythonModel:
         message = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
         response = self._pb_utils.InferenceResponse([], self._pb_utils.TritonError(message))
         sender.send(response, flags=self._pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _batch(here: Path, threads: int, max_rows: int) -> Any:
+    """The reports in work: with the cache in place where the repository has the graphs for it."""
+    from batch import GraphBatch  # type: ignore[import-not-found]
+    from in_place import InPlaceBatch  # type: ignore[import-not-found]
+    from onnx_graph import OnnxGraph  # type: ignore[import-not-found]
+
+    def graph(name: str) -> Any:
+        return OnnxGraph(here.with_name(name).read_bytes(), threads=threads)
+
+    if here.with_name(STEP_FILE).exists():
+        return InPlaceBatch(graph(START_FILE), graph(STEP_FILE), max_rows)
+    return GraphBatch(graph("model.onnx"), max_rows)
 
 
 class _Rules(dict[str, Any]):

@@ -13,12 +13,13 @@ from pathlib import Path
 from types import ModuleType
 
 from radserve.models import onnx_graph
-from radserve.models.decoding import batch, constraint, search
+from radserve.models.decoding import batch, constraint, in_place, search
 from radserve.models.pack import DECODER_STEP, GraphSpec, ModelPack
 from radserve.models.tokenizer import PackTokenizer
 from radserve.models.triton import backend_model, loop_model
 from radserve.models.triton.config import ServingOptions, config_text, loop_config_text
 from radserve.models.triton.config_check import CONFIG_FILE, MODEL_FILE, check_config
+from radserve.models.triton.loop_graphs import loop_graphs
 from radserve.tensors import ModelRef
 
 VOCABULARY_FILE = "vocabulary.json"
@@ -70,12 +71,19 @@ def _write_model(folder: Path, model: ModelRef, graph: GraphSpec, onnx: bytes, o
 def _write_loop(folder: Path, pack: ModelPack, options: ServingOptions) -> None:
     model = loop_of(pack)
     with _replaced(folder, model) as version:
-        (version / MODEL_FILE).write_bytes(pack.read(DECODER_STEP))
+        for name, graph in _loop_files(pack.read(DECODER_STEP)).items():
+            (version / name).write_bytes(graph)
         words = PackTokenizer(pack.tokenizer_path, special=pack.tokenizer).words
         (version / VOCABULARY_FILE).write_text(json.dumps(words), encoding="utf-8")
-        _copy_sources(version, loop_model, onnx_graph, batch, constraint, search)
+        _copy_sources(version, loop_model, onnx_graph, batch, constraint, in_place, search)
         config = loop_config_text(model, pack.graphs[DECODER_STEP], options)
         (version.parent / CONFIG_FILE).write_text(config)
+
+
+def _loop_files(step: bytes) -> dict[str, bytes]:
+    """The graphs that the loop runs, by file name: the pair for a cache in place, or the step graph itself."""
+    graphs = loop_graphs(step)
+    return {loop_model.START_FILE: graphs.start, loop_model.STEP_FILE: graphs.step} if graphs else {MODEL_FILE: step}
 
 
 @contextmanager

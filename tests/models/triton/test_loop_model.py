@@ -76,7 +76,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
         get_input_tensor_by_name=lambda request, name: Tensor(name, request.inputs[name]),
     )
-    beside = ("onnx_graph", "batch", "constraint", "search")
+    beside = ("onnx_graph", "batch", "constraint", "in_place", "search")
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     folder = tmp_path / "models" / loop_of(pack).name / "1"
     monkeypatch.syspath_prepend(str(folder))
@@ -89,13 +89,13 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     parameters = {"intra_op_threads": {"string_value": "1"}, "max_rows": {"string_value": "16"}}
     started.initialize({"model_config": json.dumps({"parameters": parameters})})
     started.runs = 0
-    run = started._graph.run
+    step = started._batch.step
 
-    def counted(inputs: Any) -> Any:
+    def counted() -> Any:
         started.runs += 1
-        return run(inputs)
+        return step()
 
-    started._graph.run = counted
+    started._batch.step = counted
     yield started
     started.finalize()
     for name in beside:

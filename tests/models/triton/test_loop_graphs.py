@@ -1,0 +1,162 @@
+"""The cache in place: the same texts as with the cache that goes in and out of every run, whatever is in work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from radserve.models.catalogue import PackCatalogue
+from radserve.models.decoding.batch import GraphBatch
+from radserve.models.decoding.in_place import InPlaceBatch
+from radserve.models.decoding.search import Frame, make_search
+from radserve.models.onnx_graph import OnnxGraph
+from radserve.models.triton import loop_graphs as module
+from radserve.models.triton.loop_graphs import LoopGraphs, loop_graphs
+from tests.support.packs import decoder_step
+
+END, MAX_TOKENS, MAX_ROWS = 2, 30, 8
+BEAMS = {"strategy": "beam", "beams": 3}
+SAMPLE = {"strategy": "sample", "temperature": 2.0, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def step_graph() -> bytes:
+    return PackCatalogue().get("cxr-bus-mini").read("decoder_step")
+
+
+@pytest.fixture(scope="module")
+def graphs(step_graph: bytes) -> LoopGraphs:
+    found = loop_graphs(step_graph)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def opened(graphs: LoopGraphs) -> tuple[OnnxGraph, OnnxGraph]:
+    return OnnxGraph(graphs.start), OnnxGraph(graphs.step)
+
+
+@pytest.fixture(scope="module")
+def copied(step_graph: bytes) -> OnnxGraph:
+    return OnnxGraph(step_graph)
+
+
+@pytest.fixture
+def in_place(opened: tuple[OnnxGraph, OnnxGraph]) -> Iterator[InPlaceBatch]:
+    batch = InPlaceBatch(*opened, MAX_ROWS)
+    yield batch
+    assert len(batch) == 0
+
+
+def image(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((49, 112)).astype(np.float32)
+
+
+def search(told: Mapping[str, Any]) -> Any:
+    return make_search(Frame(1, END, MAX_TOKENS), **{"strategy": "greedy", **told})
+
+
+def add(batch: InPlaceBatch | GraphBatch, key: int, told: Mapping[str, Any]) -> None:
+    batch.add(key, search(told), image(key), told.get("beams", 1))
+
+
+def ended(batch: InPlaceBatch | GraphBatch, texts: dict[int, list[int]] | None = None) -> dict[int, list[int]]:
+    texts = {} if texts is None else texts
+    while len(batch):
+        for step in batch.step():
+            texts.setdefault(step.key, []).extend(step.tokens)
+    return texts
+
+
+def alone(graph: OnnxGraph, key: int, told: Mapping[str, Any]) -> list[int]:
+    batch = GraphBatch(graph, MAX_ROWS)
+    add(batch, key, told)
+    return ended(batch)[key]
+
+
+@pytest.mark.parametrize("told", [{}, BEAMS, SAMPLE], ids=["greedy", "beam", "sample"])
+def test_a_text_is_that_of_the_step_graph(in_place: InPlaceBatch, copied: OnnxGraph, told: dict) -> None:
+    add(in_place, 5, told)
+    assert ended(in_place)[5] == alone(copied, 5, told)
+
+
+def test_texts_side_by_side_are_those_written_alone_whenever_they_come(
+    in_place: InPlaceBatch, copied: OnnxGraph
+) -> None:
+    wanted: dict[int, dict] = {0: {}, 1: BEAMS, 2: SAMPLE, 3: {}, 4: BEAMS}
+    texts: dict[int, list[int]] = {}
+    for key, told in wanted.items():
+        add(in_place, key, told)
+        for _ in range(3):
+            for step in in_place.step():
+                texts.setdefault(step.key, []).extend(step.tokens)
+    assert ended(in_place, texts) == {key: alone(copied, key, told) for key, told in wanted.items()}
+
+
+def test_more_texts_than_rows_wait_for_their_turn(in_place: InPlaceBatch, copied: OnnxGraph) -> None:
+    for key in range(4):
+        add(in_place, key, BEAMS)
+    assert {step.key for step in in_place.step()} == {0, 1}
+    assert set(ended(in_place)) == {0, 1, 2, 3}
+
+
+def test_a_text_that_is_dropped_leaves_the_others_as_they_were(in_place: InPlaceBatch, copied: OnnxGraph) -> None:
+    for key, told in enumerate([BEAMS, {}, SAMPLE]):
+        add(in_place, key, told)
+    for _ in range(4):
+        in_place.step()
+    in_place.remove(0)
+    add(in_place, 7, {})
+    in_place.remove(7)  # waits still
+    in_place.remove(99)
+    texts = ended(in_place)
+    assert set(texts) == {1, 2}
+    assert texts[1] == alone(copied, 1, {})[4:]
+    assert texts[2] == alone(copied, 2, SAMPLE)[4:]
+
+
+def test_values_that_are_no_numbers_are_an_error_and_do_not_outlive_their_report(
+    in_place: InPlaceBatch, copied: OnnxGraph
+) -> None:
+    in_place.add(0, search({}), np.full((49, 112), np.inf, np.float32))
+    with pytest.raises(ValueError, match="values that are not numbers"):
+        in_place.step()
+    in_place.remove(0)
+    add(in_place, 1, {})
+    assert ended(in_place)[1] == alone(copied, 1, {})
+
+
+def test_rows_run_alone_where_a_batch_gives_other_last_bits(graphs: LoopGraphs, copied: OnnxGraph) -> None:
+    step = OnnxGraph(graphs.step)
+    step.joint = False
+    batch = InPlaceBatch(OnnxGraph(graphs.start), step, MAX_ROWS)
+    add(batch, 0, {})
+    add(batch, 1, BEAMS)
+    assert ended(batch) == {0: alone(copied, 0, {}), 1: alone(copied, 1, BEAMS)}
+
+
+def test_what_the_image_alone_decides_is_not_in_the_step(graphs: LoopGraphs) -> None:
+    step = onnx.load_from_string(graphs.step)
+    onnx.checker.check_model(step, full_check=True)
+    onnx.checker.check_model(onnx.load_from_string(graphs.start), full_check=True)
+    assert "image_tokens" not in {each.name for each in step.graph.input}
+    assert not {"Where", "Concat"} & {node.op_type for node in step.graph.node if "slot" in "".join(node.input)}
+
+
+def test_a_step_graph_that_is_built_in_another_way_is_left_alone() -> None:
+    assert loop_graphs(decoder_step(np.random.default_rng(0)).SerializeToString()) is None
+    assert loop_graphs(b"no graph") is None
+
+
+def test_graphs_that_give_something_else_are_not_used(step_graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load_from_string(step_graph)
+    bias = next(each for each in model.graph.initializer if each.name.endswith("mlp.c_proj.bias"))
+    bias.CopyFrom(numpy_helper.from_array(image(0)[0], bias.name))
+    rebuilt = module._rebuilt
+    monkeypatch.setattr(module, "_rebuilt", lambda _: rebuilt(model.SerializeToString()))
+    assert loop_graphs(step_graph) is None
