@@ -9,11 +9,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from radserve.errors import ErrorCode, PackError
 from radserve.findings import PackRef
+from radserve.models.exemplars import ExemplarIndex, exemplars_of
 from radserve.models.gate import Gate, read_gate
+from radserve.models.learned_prompts import LearnedPrompts, learned_prompts_of
 from radserve.models.onnx_signature import read_signature
 from radserve.models.pack_checks import check_graphs, check_labels, check_scoring
 from radserve.models.pack_files import PACK_FILE, invalid, pipeline_digest, read_verified, verify_files
@@ -44,8 +49,8 @@ class ModelPack:
     """A verified model pack. `digest`, the pipeline digest, is the SHA-256 over everything in it (pack_files.py).
 
     `decoder` is None for a pack that writes no report, `prompts` for one that scores no label by prompts. `parity` is
-    parity.json in a few words. `gates` has
-    the out-of-distribution gate of each input that states one.
+    parity.json in a few words. `gates` has the out-of-distribution gate of each input that states one, `learned` the
+    sides of each label whose prompts were learned, `exemplars` the examples of each label that has some.
     """
 
     name: str
@@ -66,6 +71,8 @@ class ModelPack:
     digest: str
     parity: str
     folder: Path = field(repr=False)
+    learned: Mapping[str, LearnedPrompts] = field(default_factory=lambda: MappingProxyType({}))
+    exemplars: Mapping[str, ExemplarIndex] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def ref(self) -> PackRef:
@@ -97,7 +104,8 @@ class ModelPack:
     def graphs_of(self, use: PackInput) -> tuple[str, ...]:
         """The graphs that an image or volume of this input goes through, each once."""
         scored = [graph_of(self.label(name)) for name in use.labels]
-        writes = [IMAGE_ENCODER] if (self.decoder or use.gate) and use.kind == "image" else []
+        embeds = self.decoder or use.gate or any(name in self.exemplars for name in use.labels)
+        writes = [IMAGE_ENCODER] if embeds and use.kind == "image" else []
         return tuple(dict.fromkeys((*writes, *scored)))
 
     def read(self, graph: str) -> bytes:
@@ -146,6 +154,8 @@ def _load(folder: Path) -> ModelPack:
         digest=pipeline_digest(raw, table.files),
         parity=_parity(folder, table.files),
         folder=folder,
+        learned=MappingProxyType(_learned(folder, table, prompts, graphs)),
+        exemplars=MappingProxyType(_exemplars(folder, table, graphs)),
     )
 
 
@@ -197,6 +207,42 @@ def _gates(folder: Path, table: PackTable, graphs: Mapping[str, GraphSpec]) -> d
             content = read_verified(folder, use.gate.file, table.files[use.gate.file])
             found[use.name] = read_gate(content, graphs[IMAGE_ENCODER].tensor("image_tokens").shape[-1])
     return found
+
+
+def _learned(
+    folder: Path, table: PackTable, prompts: PromptSet | None, graphs: Mapping[str, GraphSpec]
+) -> dict[str, LearnedPrompts]:
+    found = {}
+    for name, each in (prompts.labels if prompts else {}).items():
+        if each.learned:
+            tensors = _tensors(folder, each.learned, table.files)
+            width = graphs[TEXT_ENCODER].tensor("embedding").shape[1]
+            where = f"label {name!r}: {each.learned}"
+            found[name] = learned_prompts_of(tensors, width, pair=bool(each.negative), where=where)
+    return found
+
+
+def _exemplars(folder: Path, table: PackTable, graphs: Mapping[str, GraphSpec]) -> dict[str, ExemplarIndex]:
+    found = {}
+    for label in table.labels:
+        if spec := label.exemplars:
+            if IMAGE_ENCODER not in graphs or any(
+                use.kind != "image" for use in table.inputs if label.name in use.labels
+            ):
+                raise invalid(f"label {label.name!r}: exemplars need an image encoder and images")
+            tensors = _tensors(folder, spec.file, table.files)
+            width = graphs[IMAGE_ENCODER].tensor("embedding").shape[1]
+            where = f"label {label.name!r}: {spec.file}"
+            found[label.name] = exemplars_of(tensors, spec.alpha, spec.beta, width, where)
+    return found
+
+
+def _tensors(folder: Path, name: str, files: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+    _require(files, name)
+    try:
+        return load(read_verified(folder, name, files[name]))
+    except (SafetensorError, ValueError) as error:
+        raise invalid(f"{name!r} is not a safetensors file: {error}") from error
 
 
 def _outputs(graphs: Mapping[str, GraphSpec]) -> tuple[TensorSpec, ...]:

@@ -163,6 +163,19 @@ Scoring = Annotated[PromptScoring | OutputScoring | MaskScoring, Field(discrimin
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class ExemplarSpec:
+    """Labelled examples that speak for or against a label beside its score (models/exemplars.py).
+
+    `file` (safetensors) holds them; `alpha` and `beta` weigh them; a finding names the `shown` nearest ones.
+    """
+
+    file: Text
+    alpha: Annotated[Number, Field(ge=0)]
+    beta: Scale
+    shown: Annotated[int, Field(strict=True, ge=0)] = 0
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class PackLabel:
     """A question the pack answers: its codes, how it is scored, operating point and calibration.
 
@@ -180,6 +193,7 @@ class PackLabel:
     assertions: Assertions | None = None
     offset: Number = 0.0
     cannot_assess: tuple[Probability, Probability] | None = None
+    exemplars: ExemplarSpec | None = None
 
     @model_validator(mode="after")
     def _band_in_order(self) -> PackLabel:
@@ -212,10 +226,15 @@ class TokenizerSpec:
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class LabelPrompts:
-    """The wordings of one label; embeddings of the wordings of a side are averaged."""
+    """The wordings of one label; embeddings of the wordings of a side are averaged.
+
+    `learned` names a safetensors file with the text embeddings of both sides: then the wordings describe what was
+    learned and are not encoded (models/learned_prompts.py).
+    """
 
     positive: Texts
     negative: tuple[Text, ...] = ()
+    learned: str = ""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

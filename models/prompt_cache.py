@@ -53,6 +53,7 @@ def prompts_key(pack: ModelPack) -> str:
     digest = hashlib.sha256()
     parts = [repr(pack.prompts), repr(pack.tokenizer), pack.graphs[TEXT_ENCODER].sha256]
     parts.append(hashlib.sha256(pack.tokenizer_path.read_bytes()).hexdigest())
+    parts += [f"{label} {each.direction.tobytes().hex()}" for label, each in sorted(pack.learned.items())]
     for part in parts:
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve.errors import ErrorCode, ModelError
-from radserve.findings import Finding, Region
+from radserve.findings import Exemplar, Finding, Region
+from radserve.models.exemplars import ExemplarIndex
 from radserve.models.pack import IMAGE_ENCODER, ModelPack
 from radserve.models.pack_types import MaskScoring, PackLabel
 from radserve.pipelines.deadline import Deadline
@@ -71,7 +72,8 @@ def find_label(
 
     `direction` is that of the label's prompts (PromptEmbeddings), None for a label that is not scored by prompts.
     """
-    scored = [(score_label(label, direction, frame.outputs), frame) for frame in frames]
+    examples = pack.exemplars.get(label.name)
+    scored = [(score_label(label, direction, frame.outputs, examples), frame) for frame in frames]
     best, key = max(scored, key=lambda pair: pair[0].logit)
     region, mask = Region(key.instance, key.frame), None
     if isinstance(label.scoring, MaskScoring):
@@ -93,8 +95,15 @@ def find_label(
         tracking_uid=derive_uid("tracking", key.instance.series_instance_uid, *instances, label.name, pack.digest),
         mask=mask,
         cannot_assess=_undecided(label, best.probability),
+        exemplars=_nearest(label, examples, key),
     )
     return finding, key
+
+
+def _nearest(label: PackLabel, examples: ExemplarIndex | None, frame: EncodedFrame) -> tuple[Exemplar, ...]:
+    if examples is None or label.exemplars is None:
+        return ()
+    return tuple(Exemplar(*each) for each in examples.nearest(frame.embedding, label.exemplars.shown))
 
 
 def _undecided(label: PackLabel, probability: float) -> bool:

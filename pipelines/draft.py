@@ -139,9 +139,12 @@ def _written(texts: Sequence[str], wording: Wording) -> str:
 def _measured(finding: Finding, wording: Wording, ontology: Ontology) -> str:
     positive, negative, unsure = wording.states
     state = unsure if finding.cannot_assess else positive if finding.positive else negative
-    return wording.measured.format(
+    measured = wording.measured.format(
         name=wording.name(finding, ontology),
         state=state,
         probability=finding.probability,
         threshold=finding.threshold,
     )
+    states = {True: positive, False: negative}
+    examples = [f"{each.id} ({states[each.positive]}, {each.cosine:.3f})" for each in finding.exemplars]
+    return measured + (wording.exemplars.format(examples=wording.join.join(examples)) if examples else "")

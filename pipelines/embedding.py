@@ -43,29 +43,38 @@ async def embed_images(
     runner: ModelRunner,
     cache: Path | None = None,
 ) -> Embedded:
-    """Embed `images`, each (rows, columns) uint8 or uint16, as the input `use` of a pack; the pack needs an encoder.
+    """Embed `images`, each (rows, columns) uint8 or uint16, as the input `use` of a pack.
 
-    `label` may be unknown to the pack. `cache` is a folder: what is there for the same pack, input, label and pixels is
-    read and not computed. Raises as the model runner and the preprocessing do.
+    Of a pack without an image encoder the embeddings have no columns. `label` may be unknown to the pack. `cache` is a
+    folder: what is there for the same pack, input, label and pixels is read and not computed. Raises as the model
+    runner and the preprocessing do.
     """
     kept = cache / f"{_key(pack, use, label, images)}.npz" if cache else None
     if kept and (found := _read(kept, len(images))):
         return found
-    chain = chain_of((step.transform, step.arguments) for step in use.preprocess)
     asked = next((each for each in pack.labels if each.name == label), None)
     directions = (await embed_prompts(pack, pack_tokenizer(pack), runner)).directions if asked else {}
-    graphs = tuple(dict.fromkeys((IMAGE_ENCODER, *pack.graphs_of(use))))
-    prepared = np.concatenate([_prepared(chain, image) for image in images])
+    encodes = IMAGE_ENCODER in pack.graphs
+    graphs = tuple(dict.fromkeys((*([IMAGE_ENCODER] if encodes else []), *pack.graphs_of(use))))
+    prepared = prepare_images(use, images)
     outputs = await run_graphs(pack, runner, graphs, prepared, Deadline.after(None))
-    embeddings = np.stack([each[IMAGE_ENCODER]["embedding"] for each in outputs]).astype(np.float64)
-    logits = [score_label(asked, directions.get(label), each).logit if asked else 0.0 for each in outputs]
-    embedded = Embedded(embeddings, np.array(logits, dtype=np.float64))
+    nothing = np.zeros(0)
+    embeddings = np.stack([each[IMAGE_ENCODER]["embedding"] if encodes else nothing for each in outputs])
+    examples = pack.exemplars.get(label)
+    logits = [score_label(asked, directions.get(label), each, examples).logit if asked else 0.0 for each in outputs]
+    embedded = Embedded(embeddings.astype(np.float64), np.array(logits, dtype=np.float64))
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(".part.npz")
         np.savez(part, embeddings=embedded.embeddings, logits=embedded.logits)
         part.replace(kept)
     return embedded
+
+
+def prepare_images(use: PackInput, images: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    """(N, channels, rows, columns): grey images, each (rows, columns), through the input's chain."""
+    chain = chain_of((step.transform, step.arguments) for step in use.preprocess)
+    return np.concatenate([_prepared(chain, image) for image in images])
 
 
 def _prepared(chain: tuple[Any, ...], image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -94,8 +94,12 @@ async def embed_prompts(
 
     if cache and prompts is None and (kept := cache.get(pack)):
         return PromptEmbeddings(kept, record=prompt_record(rendered))
+    learned = pack.learned if prompts is None else {}
     directions = {}
     for each in rendered.labels:
+        if each.label in learned:
+            directions[each.label] = learned[each.label].direction
+            continue
         positive = await side((*each.positive, *each.added_positive))
         negative = (*each.negative, *each.added_negative)
         directions[each.label] = positive - await side(negative) if negative else positive

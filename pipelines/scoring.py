@@ -15,6 +15,7 @@ from radserve._checks import read_only
 from radserve.errors import ErrorCode, ModelError
 from radserve.findings import HeatMap
 from radserve.geometry import SpatialTransform
+from radserve.models.exemplars import ExemplarIndex
 from radserve.models.pack import IMAGE_ENCODER
 from radserve.models.pack_types import Activation, MaskScoring, OutputScoring, PackLabel, PromptScoring
 from radserve.references import InstanceRef
@@ -66,9 +67,19 @@ class LabelScore:
     probability: float
 
 
-def score_label(label: PackLabel, direction: npt.NDArray[np.float64] | None, outputs: Outputs) -> LabelScore:
-    """Score one label by its kind: prompts (with their `direction`), an output of a classifier, or a mask."""
+def score_label(
+    label: PackLabel,
+    direction: npt.NDArray[np.float64] | None,
+    outputs: Outputs,
+    exemplars: ExemplarIndex | None = None,
+) -> LabelScore:
+    """Score one label by its kind: prompts (with their `direction`), an output of a classifier, or a mask.
+
+    `exemplars` are the label's examples in the pack; what they say is added to the logit.
+    """
     logit = _logit(label, direction, outputs)
+    if exemplars is not None:
+        logit += float(exemplars.evidence(outputs[IMAGE_ENCODER]["embedding"][None])[0])
     return LabelScore(logit, sigmoid(logit), sigmoid(logit / label.temperature + label.offset))
 
 

@@ -38,6 +38,7 @@ class Wording:
     no_impression: str
     measured: str
     states: tuple[str, str, str]
+    exemplars: str
     written_by: str
     put_together: str
     notice: str
@@ -74,6 +75,7 @@ ENGLISH = Wording(
     no_impression="No finding above threshold.",
     measured="{name}: {state}, probability {probability:.3f} (threshold {threshold:.3f}).",
     states=("positive", "negative", "cannot be assessed"),
+    exemplars=" Most alike among labelled examples: {examples}.",
     written_by="written by",
     put_together="put together from the findings of",
     notice="Draft {how} {name} {version} (pipeline {digest}). Not verified by a person. Research use only.",
@@ -103,6 +105,7 @@ CHINESE = Wording(
     no_impression="无超过阈值的判读。",
     measured="{name}：{state}，概率 {probability:.3f}（阈值 {threshold:.3f}）。",
     states=("阳性", "阴性", "无法评估"),
+    exemplars="最相似的标注样例：{examples}。",
     written_by="撰写者：",
     put_together="由以下模型的判读汇编：",
     notice="草稿，{how} {name} {version}（pipeline {digest}）。未经人员核实。仅供研究使用。",

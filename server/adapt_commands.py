@@ -1,7 +1,9 @@
-"""radserve adapt: a pack with a head learned from a site's images, behind the gate."""
+"""radserve adapt and apply-adapter: a pack with a label learned from a site's images, behind the gate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("adapt")(adapt)
+    app.command("apply-adapter")(apply_adapter)
 
 
 def adapt(
@@ -34,40 +37,77 @@ def adapt(
     test: Annotated[
         bool, typer.Option("--test", help="Measure the test split for the record; it decides nothing.")
     ] = False,
+    method: Annotated[
+        str, typer.Option(help="logistic, prototype, context-vectors, low-rank or exemplars; the manifest's without.")
+    ] = "",
     recalibrate_only: Annotated[
         str, typer.Option(metavar="METHOD", help="Learn no head; fit temperature or platt on train, judged on val.")
     ] = "",
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings from run to run.")] = None,
     pack_dir: PackDirs = None,
 ) -> None:
-    """Learn a head on a pack's frozen image encoder; the gate (paired DeLong on val) refuses it or goes on record."""
+    """Learn a label from labelled images; the gate (paired DeLong on val) refuses it or goes on record."""
     base = site_catalogue(settings_of(pack_dirs=pack_dir)).get(pack)
-    try:
+    with _train_extra():
         from radserve.evaluation.calibrators import Method
+        from radserve.models.adapt.manifest import METHODS
         from radserve.server.adapting import Adapted, Refitted, refit
         from radserve.server.adapting import adapt as run
 
         made: Adapted | Refitted
         if recalibrate_only:
             check_one_of("--recalibrate-only", recalibrate_only, [each.value for each in Method])
-            method = Method(recalibrate_only)
-            made = refit(base, manifest, out, method, version=version, keep_failed=keep_failed, cache=cache)
+            chosen = Method(recalibrate_only)
+            made = refit(base, manifest, out, chosen, version=version, keep_failed=keep_failed, cache=cache)
             _print_figures(made.made)
         else:
-            made = run(base, manifest, out, version=version, keep_failed=keep_failed, test=test, cache=cache)
+            if method:
+                check_one_of("--method", method, list(METHODS))
+            made = run(
+                base,
+                manifest,
+                out,
+                version=version,
+                method=next((each for each in METHODS if each == method), None),
+                keep_failed=keep_failed,
+                test=test,
+                cache=cache,
+            )
             _print_learned(made.learned)
-    except ModuleNotFoundError as error:
-        message = f"adaptation needs the train extra: {error.name} is not installed"
-        raise RadserveError(ErrorCode.INVALID_ARGUMENT, message) from None
     for warning in made.warnings:
         stderr().out(f"note: {warning}")
     stdout().out(f"{made.pack.name}@{made.pack.version} is in {out} (digest {made.pack.digest})")
 
 
+def apply_adapter(
+    adapter: Annotated[Path, typer.Argument(help="An adapter_LABEL.safetensors of an adapted pack.")],
+    pack: Annotated[str, typer.Option(metavar="NAME[@VERSION]", help="The pack that it was learned on.")],
+    out: Annotated[Path, typer.Option(help="The new pack's folder; it must not exist.")],
+    version: Annotated[str, typer.Option(help="Of the new pack; the old one's with what was done without.")] = "",
+    pack_dir: PackDirs = None,
+) -> None:
+    """Make the pack that is another one with an adapter: the file alone travels, the base is there already."""
+    base = site_catalogue(settings_of(pack_dirs=pack_dir)).get(pack)
+    with _train_extra():
+        from radserve.server.adapting import apply
+
+        made = apply(base, adapter, out, version=version)
+    stdout().out(f"{made.name}@{made.version} is in {out} (digest {made.digest})")
+
+
+@contextmanager
+def _train_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"adaptation needs the train extra: {error.name} is not installed"
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, message) from None
+
+
 def _print_learned(learned: Learned) -> None:
-    curve = Table("head", "examples of each class", "AUROC on val, mean", "standard deviation", "seeds")
+    curve = Table("method", "examples of each class", "AUROC on val, mean", "standard deviation", "seeds")
     for point in learned.curve:
-        curve.add_row(point.head, str(point.shots), f"{point.mean:.4f}", f"{point.spread:.4f}", str(len(point.auroc)))
+        curve.add_row(point.method, str(point.shots), f"{point.mean:.4f}", f"{point.spread:.4f}", str(len(point.auroc)))
     stdout().print(curve)
     compared = Table("split", "images", "AUROC before", "after", "gain", "lower bound", "ECE after", "gate")
     for each in filter(None, (learned.val, learned.test)):

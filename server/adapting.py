@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from radserve.errors import ErrorCode, PackError
 from radserve.evaluation.calibrators import Method
-from radserve.models.adapt.adapted_pack import check_task, write_adapted
+from radserve.models.adapt.adapted_pack import adapter_of, check_task, write_adapted
+from radserve.models.adapt.adapter_file import read_adapter
 from radserve.models.adapt.dataset import LabelledImages, read_images
-from radserve.models.adapt.manifest import Manifest, read_manifest
+from radserve.models.adapt.manifest import Manifest, MethodName, read_manifest
 from radserve.models.adapt.protocol import Learned, learn
 from radserve.models.adapt.recalibrate import Recalibrated, recalibrate, write_recalibrated
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import ModelPack
 from radserve.pipelines.embedding import Embedded, embed_images
+from radserve.server.adapting_learners import learner_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +44,21 @@ def adapt(
     out: Path,
     *,
     version: str = "",
+    method: MethodName | None = None,
     keep_failed: bool = False,
     test: bool = False,
     cache: Path | None = None,
 ) -> Adapted:
-    """Learn the head of a manifest on `base` and write the derived pack when the gate passes, or with `keep_failed`.
+    """Learn the task of a manifest on `base` and write the derived pack when the gate passes, or with `keep_failed`.
 
-    With `test` the test split is measured for the record; it decides nothing. Raises INVALID_ARGUMENT for a manifest or
-    data that are not fit, PACK_INVALID naming the numbers when the gate does not pass.
+    `method` takes the place of the manifest's. With `test` the test split is measured for the record; it decides
+    nothing. Raises INVALID_ARGUMENT for a manifest or data that are not fit, PACK_INVALID naming the numbers when the
+    gate does not pass.
     """
-    manifest, data, embedded = embed_manifest(base, manifest_path, cache)
-    learned = learn(manifest.task, data, embedded.embeddings, embedded.logits, test=test)
+    manifest = with_method(read_manifest(manifest_path), method)
+    data, embedded = embed_manifest(base, manifest, cache)
+    learner = learner_of(base, manifest, data, embedded)
+    learned = learn(manifest.task, data, embedded.embeddings, embedded.logits, learner=learner, test=test)
     if not (learned.passed or keep_failed):
         val = learned.val
         message = (
@@ -60,7 +66,13 @@ def adapt(
             f"gain is {val.gain_lower_bound:+.4f}, not above {learned.least_gain:g}"
         )
         raise PackError(ErrorCode.PACK_INVALID, message)
-    return Adapted(write_adapted(base, manifest, data, learned, out, version=version), learned, data.warnings)
+    adapter = adapter_of(base, manifest, data, learned)
+    return Adapted(write_adapted(base, adapter, out, version=version), learned, data.warnings)
+
+
+def apply(base: ModelPack, adapter_path: Path, out: Path, *, version: str = "") -> ModelPack:
+    """Write the pack that is `base` with an adapter file; raises as read_adapter and write_adapted do."""
+    return write_adapted(base, read_adapter(adapter_path), out, version=version)
 
 
 def refit(
@@ -78,7 +90,8 @@ def refit(
 
     Raises INVALID_ARGUMENT for a manifest, data or method that are not fit, PACK_INVALID when the error does not fall.
     """
-    manifest, data, embedded = embed_manifest(base, manifest_path, cache)
+    manifest = read_manifest(manifest_path)
+    data, embedded = embed_manifest(base, manifest, cache)
     made = recalibrate(base.label(manifest.task.label), data, embedded.logits, method)
     if not (made.passed or keep_failed):
         errors = ", ".join(f"{each.method} {each.ece:.4f}" for each in made.figures)
@@ -86,10 +99,14 @@ def refit(
     return Refitted(write_recalibrated(base, manifest, data, made, out, version=version), made, data.warnings)
 
 
-def embed_manifest(base: ModelPack, path: Path, cache: Path | None) -> tuple[Manifest, LabelledImages, Embedded]:
-    """A manifest, its images, and what `base` makes of them; raises as `adapt` does for what is not fit."""
-    manifest = read_manifest(path)
+def with_method(manifest: Manifest, method: MethodName | None) -> Manifest:
+    """The manifest with another method, if one is given."""
+    return manifest if method is None else replace(manifest, task=replace(manifest.task, method=method))
+
+
+def embed_manifest(base: ModelPack, manifest: Manifest, cache: Path | None) -> tuple[LabelledImages, Embedded]:
+    """The images of a manifest, and what `base` makes of them; raises as `adapt` does for what is not fit."""
     use = check_task(base, manifest)
     data = read_images(manifest)
     embedding = embed_images(base, use, manifest.task.label, data.images, OnnxRunner([base]), cache)
-    return manifest, data, asyncio.run(embedding)
+    return data, asyncio.run(embedding)

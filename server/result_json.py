@@ -73,6 +73,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         ],
         "ood_score": None if finding.ood_score is None else float(finding.ood_score),
         "cannot_assess": bool(finding.cannot_assess),
+        "exemplars": [asdict(each) for each in finding.exemplars],
     }
 
 

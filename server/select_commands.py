@@ -49,9 +49,11 @@ def check_labels(
     base = site_catalogue(settings_of(pack_dirs=pack_dir)).get(pack)
     with _train_extra():
         from radserve.models.adapt.label_noise import suspicion
+        from radserve.models.adapt.manifest import read_manifest
         from radserve.server.adapting import embed_manifest
 
-        asked, data, embedded = embed_manifest(base, manifest, cache)
+        asked = read_manifest(manifest)
+        data, embedded = embed_manifest(base, asked, cache)
         found = suspicion(embedded.embeddings, data.positive, data.patients, strength=asked.task.strength)
     ranked = (-found).argsort(kind="stable").tolist()
     states = {True: "present", False: "absent"}

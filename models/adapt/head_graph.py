@@ -1,4 +1,4 @@
-"""A linear head as a graph of its own: the base's image encoder as it is, and one product behind its embedding."""
+"""A linear head as a graph of its own: an image encoder as it is, and one product behind its embedding."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from radserve.models.adapt.heads import LinearHead
-from radserve.models.pack import IMAGE_ENCODER, ModelPack
+from radserve.models.pack_graphs import GraphSpec
 
 LOGIT, MAP = "adapter_logit", "adapter_map"
 
 
-def head_graph(pack: ModelPack, head: LinearHead) -> tuple[bytes, str]:
-    """The graph with the output `adapter_logit` (N, 1), and the name of its map or "".
+def head_graph(model: onnx.ModelProto, spec: GraphSpec, head: LinearHead) -> tuple[bytes, str]:
+    """The image encoder `model` with the output `adapter_logit` (N, 1), and the name of its map or "".
+
+    `spec` states its tensors. `model` itself is changed.
 
     `adapter_map` (N, 1, side, side) is there where the encoder gives a square of patch embeddings, which add up to the
     embedding: its values add up to the logit less the bias. The encoder's own weights and nodes are not touched.
     """
-    model = onnx.load_model_from_string(pack.read(IMAGE_ENCODER))
-    spec = pack.graphs[IMAGE_ENCODER]
     graph = model.graph
     weight = np.asarray(head.weight, dtype=np.float32)[:, None]
     graph.initializer.append(numpy_helper.from_array(weight, "adapter_weight"))

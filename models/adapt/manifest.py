@@ -8,17 +8,19 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from radserve.errors import ErrorCode, RadserveError
 from radserve.findings import CodedConcept
-from radserve.models.pack_types import STRICT, Assertions, Concept, Number, Scale, Text
+from radserve.models.pack_types import STRICT, Assertions, Concept, Count, Number, Scale, Text
 
 Shots = Annotated[int, Field(strict=True, ge=1)] | Literal["all"]
 LEAST_SEEDS = 3  # fewer do not show how much an adaptation depends on chance
+MethodName = Literal["logistic", "prototype", "context-vectors", "low-rank", "exemplars"]
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -30,6 +32,7 @@ class DataCard:
     licence: Text
     consent_basis: Text
     notes: str = ""
+    deidentified: bool = False  # asked for where something of single images stays in the pack
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -42,23 +45,66 @@ class NewLabel:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class ContextTable:
+    """Learned context vectors: `length` of them stand before the words of each side, `positive` and `negative` (the
+    label's first wordings where they are left out).
+
+    `variant`: "unified" has the same vectors for both sides, "class-specific" each its own. `start` is a text whose
+    word vectors they begin as, its words then give the length; without one they begin as small random numbers.
+    """
+
+    length: Count = 4
+    variant: Literal["unified", "class-specific"] = "unified"
+    positive: str = ""
+    negative: str = ""
+    start: str = ""
+    steps: Count = 200
+    rate: Scale = 0.01
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class LowRankTable:
+    """Low-rank changes of a tower's products and 1 x 1 convolutions: weight + `scale` / `rank` x (B A).
+
+    `towers` may hold "text" too, for a label that is scored by prompts.
+    """
+
+    rank: Count = 4
+    scale: Scale = 8.0
+    towers: Annotated[tuple[Literal["image", "text"], ...], Field(min_length=1)] = ("image",)
+    steps: Count = 100
+    batch: Count = 16
+    rate: Scale = 0.001
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class ExemplarTable:
+    """Labelled examples kept beside the pack: the `shown` nearest ones stand in a result, 0 for none."""
+
+    shown: Annotated[int, Field(strict=True, ge=0)] = 3
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class TaskTable:
     """The label to learn on an input of the base pack, and how.
 
-    `shots` of each class teach the head that is kept; those of `curve` are measured beside it. `strength` is C of
-    scikit-learn's logistic regression. The gate asks that the head's AUROC be above the base's by more than
+    `shots` of each class teach the model that is kept; those of `curve` are measured beside it. `strength` is C of
+    scikit-learn's logistic regression. The gate asks that the new AUROC be above the base's by more than
     `least_gain`; below 0 it is a margin of non-inferiority.
     """
 
     label: Text
     input: Text
-    head: Literal["logistic", "prototype"] = "logistic"
+    method: MethodName = "logistic"
     shots: Shots = "all"
     curve: tuple[Shots, ...] = (1, 4, 16, "all")
     seeds: Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], Field(min_length=LEAST_SEEDS)] = (0, 1, 2)
     strength: Scale = 1.0
     least_gain: Number = 0.0
     new: NewLabel | None = None
+    context: ContextTable = ContextTable()
+    low_rank: LowRankTable = LowRankTable()
+    exemplars: ExemplarTable = ExemplarTable()
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -1,16 +1,16 @@
 """How a head is learned and judged: several seeds, several numbers of examples, calibration apart, a gate on `val`.
 
-Of the training split a fifth of the patients is held out for calibration and threshold; the head learns from the rest,
+Of the training split a fifth of the patients is held out for calibration and threshold; a model learns from the rest,
 `shots` of each class. The validation split decides by the gate, the test split is written down and decides nothing.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from radserve.evaluation.auc_tests import paired_test
 from radserve.evaluation.delong import clustered_delong
@@ -18,7 +18,8 @@ from radserve.evaluation.roc import auc
 from radserve.evaluation.tables import FloatArray
 from radserve.models.adapt.calibrate import Calibrated, ece, fit_calibration, with_threshold
 from radserve.models.adapt.dataset import LabelledImages
-from radserve.models.adapt.heads import HEADS, Head, LinearHead, draw_shots, fit_head, hold_out
+from radserve.models.adapt.heads import HEADS, Rows, draw_shots, hold_out
+from radserve.models.adapt.learners import HeadLearner, LearnedModel, Learner
 from radserve.models.adapt.manifest import Shots, TaskTable
 
 HELD_OUT = 0.2
@@ -29,7 +30,7 @@ LEVEL = 0.90  # the two-sided interval whose lower bound is the one-sided 95 % b
 class CurvePoint:
     """AUROC on the validation split with so many examples of each class, for each seed."""
 
-    head: str
+    method: str
     shots: Shots
     auroc: tuple[float, ...]
 
@@ -45,9 +46,9 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Base and head on one split, paired by DeLong (clustered by patient): `gain` with its one-sided 95 % lower bound.
+    """Base and model on one split, paired by DeLong (clustered by patient): `gain` with its one-sided 95 % lower bound.
 
-    `ece_after` is the expected calibration error of the head's probabilities.
+    `ece_after` is the expected calibration error of the model's probabilities.
     """
 
     split: str
@@ -62,9 +63,9 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Learned:
-    """The head of the first seed with its calibration, the curve, and what the splits say of it."""
+    """The model of the first seed with its calibration, the curve, and what the splits say of it."""
 
-    head: LinearHead
+    model: LearnedModel
     calibrated: Calibrated
     curve: tuple[CurvePoint, ...]
     least_gain: float
@@ -77,22 +78,37 @@ class Learned:
 
 
 def learn(
-    task: TaskTable, data: LabelledImages, embeddings: FloatArray, base_logits: FloatArray, *, test: bool = False
+    task: TaskTable,
+    data: LabelledImages,
+    embeddings: FloatArray,
+    base_logits: FloatArray,
+    *,
+    learner: Learner | None = None,
+    test: bool = False,
 ) -> Learned:
     """Learn the task from `embeddings` (N, E) of the images of `data`; `base_logits` (N,) are the base pack's.
 
-    Raises INVALID_ARGUMENT when a class has fewer training images than the shots ask for.
+    `learner` is that of a task's method which is no linear head; the heads are measured beside it, unless the pack
+    gives no embeddings (E is 0). Raises INVALID_ARGUMENT when a class has fewer training images than the shots ask for.
     """
+    learners: dict[str, Learner] = {}
+    if embeddings.shape[1]:
+        learners |= {kind: HeadLearner(kind, embeddings, data.positive, task.strength) for kind in HEADS}
+    if learner is not None:
+        learners[task.method] = learner
+    course = _Course(data, learners)
     curve = tuple(
-        CurvePoint(kind, shots, tuple(_val_auroc(data, embeddings, kind, shots, task.strength, s) for s in task.seeds))
-        for kind in HEADS
+        CurvePoint(method, shots, tuple(course.val_auroc(method, shots, seed) for seed in task.seeds))
+        for method in learners
         for shots in dict.fromkeys((*task.curve, task.shots))
     )
-    head, held = _fitted(data, embeddings, task.head, task.shots, task.strength, task.seeds[0])
-    logits = head.logits(embeddings)
+    model, held = course.learned(task.method, task.shots, task.seeds[0])
+    logits = np.zeros(len(data.positive))
+    asked = np.concatenate([held, data.of("val"), data.of("test") if test else held[:0]])
+    logits[asked] = model.logits(asked)
     calibrated = with_threshold(fit_calibration(logits[held], data.positive[held]), logits[held], data.positive[held])
     return Learned(
-        head,
+        model,
         calibrated,
         curve,
         task.least_gain,
@@ -122,19 +138,25 @@ def compare(
     )
 
 
-def _val_auroc(
-    data: LabelledImages, embeddings: FloatArray, kind: Head, shots: Shots, strength: float, seed: int
-) -> float:
-    head, _ = _fitted(data, embeddings, kind, shots, strength, seed)
-    rows = data.of("val")
-    return auc(head.logits(embeddings[rows]), data.positive[rows])
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """The models of a data set, each learned once: by method, shots and seed."""
 
+    data: LabelledImages
+    learners: Mapping[str, Learner]
+    kept: dict[tuple[str, Shots, int], tuple[LearnedModel, Rows]] = field(default_factory=dict)
 
-def _fitted(
-    data: LabelledImages, embeddings: FloatArray, kind: Head, shots: Shots, strength: float, seed: int
-) -> tuple[LinearHead, npt.NDArray[np.intp]]:
-    """The head and the training rows held out from it."""
-    train = data.of("train")
-    learning, held = hold_out(data.positive[train], data.patients[train], HELD_OUT, seed)
-    rows = draw_shots(train[learning], data.positive, shots, seed)
-    return fit_head(kind, embeddings[rows], data.positive[rows], strength), train[held]
+    def val_auroc(self, method: str, shots: Shots, seed: int) -> float:
+        model, _ = self.learned(method, shots, seed)
+        rows = self.data.of("val")
+        return auc(model.logits(rows), self.data.positive[rows])
+
+    def learned(self, method: str, shots: Shots, seed: int) -> tuple[LearnedModel, Rows]:
+        """The model and the training rows held out from it."""
+        key = method, shots, seed
+        if key not in self.kept:
+            data, train = self.data, self.data.of("train")
+            learning, held = hold_out(data.positive[train], data.patients[train], HELD_OUT, seed)
+            rows = draw_shots(train[learning], data.positive, shots, seed)
+            self.kept[key] = self.learners[method].learn(rows, train[held], seed), train[held]
+        return self.kept[key]

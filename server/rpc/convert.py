@@ -128,6 +128,7 @@ def _finding(finding: Finding) -> common_pb2.Finding:
         ],
         ood_score=finding.ood_score,
         cannot_assess=finding.cannot_assess,
+        exemplars=[common_pb2.Exemplar(**asdict(each)) for each in finding.exemplars],
     )
 
 

@@ -114,6 +114,17 @@ class Measurement:
             raise invalid("Measurement.value", self.value, "a finite number")
 
 
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A labelled example that the image is like: its name in the pack (nothing of a patient), whether the finding is
+    there in it, and the cosine of the two embeddings.
+    """
+
+    id: str
+    positive: bool
+    cosine: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
     """One question a pack answers about one series, answered on the frame that speaks most for it.
@@ -124,7 +135,7 @@ class Finding:
 
     `ood_score` says how unlike the images of training its frame is (out of distribution), on the scale of the pack's
     gate; None for a pack without one. `cannot_assess`: the probability lies where the model was wrong too often on
-    validation images, so that neither state is its answer.
+    validation images, so that neither state is its answer. `exemplars` are the pack's examples most like its frame.
     """
 
     label: str
@@ -140,6 +151,7 @@ class Finding:
     measurements: tuple[Measurement, ...] = ()
     ood_score: float | None = None
     cannot_assess: bool = False
+    exemplars: tuple[Exemplar, ...] = ()
 
     def __post_init__(self) -> None:
         if self.ood_score is not None and not np.isfinite(self.ood_score):

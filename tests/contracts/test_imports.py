@@ -42,7 +42,7 @@ def modules_after_importing(package: str, *, exempt: str = "", shallow: bool = F
         (
             "radserve.models",
             # tools of their own; the backend module runs inside Triton's own Python process
-            "radserve.models.train,radserve.models.export,radserve.models.compress,radserve.models.importing,"
+            "radserve.models.train,radserve.models.export,radserve.models.compress,radserve.models.importing,radserve.models.tuning,"
             "radserve.models.triton.backend_model",
             ["torch", "pydicom", "radserve.pipelines", "radserve.server", "radserve.dicom_io"],
         ),

@@ -119,7 +119,7 @@ def test_everything_is_linked_by_hash(base: ModelPack, adapted: ModelPack, data:
     assert record["base"]["digest"] == base.digest
     assert record["manifest_sha256"] == read_manifest(path).sha256
     assert record["data"]["sha256"] == read_images(read_manifest(path)).sha256
-    assert record["head_sha256"] == adapted.graphs["head_pneumonia"].sha256
+    assert record["files"]["head_pneumonia.onnx"] == adapted.graphs["head_pneumonia"].sha256
     assert [len(point["auroc"]) for point in record["curve"]] == [3] * 6
     assert record["gate"]["split"] == "val"
     assert record["test_split"]["images"] == 40

@@ -106,8 +106,18 @@ class Measurement(_message.Message):
     unit: CodedConcept
     def __init__(self, name: _Optional[_Union[CodedConcept, _Mapping]] = ..., value: _Optional[float] = ..., unit: _Optional[_Union[CodedConcept, _Mapping]] = ...) -> None: ...
 
+class Exemplar(_message.Message):
+    __slots__ = ("id", "positive", "cosine")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    COSINE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    positive: bool
+    cosine: float
+    def __init__(self, id: _Optional[str] = ..., positive: _Optional[bool] = ..., cosine: _Optional[float] = ...) -> None: ...
+
 class Finding(_message.Message):
-    __slots__ = ("label", "code", "site", "score", "probability", "threshold", "positive", "region", "tracking_identifier", "tracking_uid", "measurements", "ood_score", "cannot_assess")
+    __slots__ = ("label", "code", "site", "score", "probability", "threshold", "positive", "region", "tracking_identifier", "tracking_uid", "measurements", "ood_score", "cannot_assess", "exemplars")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +131,7 @@ class Finding(_message.Message):
     MEASUREMENTS_FIELD_NUMBER: _ClassVar[int]
     OOD_SCORE_FIELD_NUMBER: _ClassVar[int]
     CANNOT_ASSESS_FIELD_NUMBER: _ClassVar[int]
+    EXEMPLARS_FIELD_NUMBER: _ClassVar[int]
     label: str
     code: CodedConcept
     site: CodedConcept
@@ -134,7 +145,8 @@ class Finding(_message.Message):
     measurements: _containers.RepeatedCompositeFieldContainer[Measurement]
     ood_score: float
     cannot_assess: bool
-    def __init__(self, label: _Optional[str] = ..., code: _Optional[_Union[CodedConcept, _Mapping]] = ..., site: _Optional[_Union[CodedConcept, _Mapping]] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., positive: _Optional[bool] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., tracking_identifier: _Optional[str] = ..., tracking_uid: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., ood_score: _Optional[float] = ..., cannot_assess: _Optional[bool] = ...) -> None: ...
+    exemplars: _containers.RepeatedCompositeFieldContainer[Exemplar]
+    def __init__(self, label: _Optional[str] = ..., code: _Optional[_Union[CodedConcept, _Mapping]] = ..., site: _Optional[_Union[CodedConcept, _Mapping]] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., positive: _Optional[bool] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., tracking_identifier: _Optional[str] = ..., tracking_uid: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., ood_score: _Optional[float] = ..., cannot_assess: _Optional[bool] = ..., exemplars: _Optional[_Iterable[_Union[Exemplar, _Mapping]]] = ...) -> None: ...
 
 class ReportSection(_message.Message):
     __slots__ = ("name", "text")

@@ -19,7 +19,7 @@ def test_the_area_does_not_fall_with_more_examples_and_no_seed_is_hidden() -> No
     data, embeddings = planted_embeddings(2.5)
     learned = learn(TASK, data, embeddings, np.zeros(len(embeddings)))
     for kind in ("prototype", "logistic"):
-        points = [point for point in learned.curve if point.head == kind]
+        points = [point for point in learned.curve if point.method == kind]
         assert [point.shots for point in points] == [1, 4, 16, "all"]
         means = [point.mean for point in points]
         assert means == sorted(means)
@@ -36,7 +36,7 @@ def test_the_gate_passes_a_head_that_knows_more_and_refuses_one_that_knows_nothi
     assert learned.passed
     rows = data.of("val")
     assert learned.val.auroc_before == pytest.approx(roc_auc_score(data.positive[rows], guess[rows]))
-    expected = roc_auc_score(data.positive[rows], learned.head.logits(embeddings[rows]))
+    expected = roc_auc_score(data.positive[rows], learned.model.logits(rows))
     assert learned.val.auroc_after == pytest.approx(expected)
     assert learned.val.gain_lower_bound < learned.val.gain
     assert learned.val.ece_after < 0.1
@@ -50,7 +50,7 @@ def test_the_validation_and_test_splits_teach_nothing() -> None:
     other = embeddings.copy()
     other[np.concatenate([data.of("val"), data.of("test")])] += 5
     one, two = (learn(TASK, data, each, np.zeros(len(each))) for each in (embeddings, other))
-    assert one.head.weight.tobytes() == two.head.weight.tobytes()
+    assert one.model.tensors()["weight"].tobytes() == two.model.tensors()["weight"].tobytes()
     assert one.calibrated == two.calibrated
 
 
