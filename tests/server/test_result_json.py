@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from radserve.errors import ErrorCode
-from radserve.findings import ClinicalContext, Measurement, Region, StudyFailure, WarningCode
+from radserve.findings import ClinicalContext, Exemplar, Measurement, Region, StudyFailure, WarningCode
 from radserve.pipelines.segment import MILLILITRE, VOLUME
 from radserve.server.result_json import failure_to_json, result_to_json, to_bytes
 from tests.support.dicoms import cr
@@ -27,7 +27,8 @@ VALIDATOR = Draft202012Validator(SCHEMA)
 def sample() -> Any:
     result = sample_result(sample_image(cr(np.zeros((40, 30), dtype=np.uint16))))
     measured = Measurement(VOLUME, 12.5, MILLILITRE)
-    return replace(result, findings=tuple(replace(each, measurements=(measured,)) for each in result.findings))
+    more: Any = {"measurements": (measured,), "exemplars": (Exemplar("Set/3", True, 0.9),)}
+    return replace(result, findings=tuple(replace(each, **more) for each in result.findings))
 
 
 def test_the_schema_itself_is_valid() -> None:
