@@ -12,6 +12,7 @@ from radserve.models.adapt.adapted_pack import adapter_of, check_task, write_ada
 from radserve.models.adapt.adapter_file import read_adapter
 from radserve.models.adapt.dataset import LabelledImages, read_images
 from radserve.models.adapt.manifest import Manifest, MethodName, read_manifest
+from radserve.models.adapt.overlap import without_overlap
 from radserve.models.adapt.protocol import Learned, learn
 from radserve.models.adapt.recalibrate import Recalibrated, recalibrate, write_recalibrated
 from radserve.models.onnx_runner import OnnxRunner
@@ -107,6 +108,6 @@ def with_method(manifest: Manifest, method: MethodName | None) -> Manifest:
 def embed_manifest(base: ModelPack, manifest: Manifest, cache: Path | None) -> tuple[LabelledImages, Embedded]:
     """The images of a manifest, and what `base` makes of them; raises as `adapt` does for what is not fit."""
     use = check_task(base, manifest)
-    data = read_images(manifest)
+    data = without_overlap(read_images(manifest), manifest.data.overlap)
     embedding = embed_images(base, use, manifest.task.label, data.images, OnnxRunner([base]), cache)
     return data, asyncio.run(embedding)

@@ -29,7 +29,7 @@ def learner_of(base: ModelPack, manifest: Manifest, data: LabelledImages, embedd
     """The learner of the manifest's method, None for a linear head. The task has been checked (check_task)."""
     match manifest.task.method:
         case "exemplars":
-            ids = tuple(f"{manifest.card.name}/{row}" for row in range(1, len(data.positive) + 1))
+            ids = tuple(f"{manifest.card.name}/{row}" for row in data.rows)
             shown = manifest.task.exemplars.shown
             return ExemplarLearner(embedded.embeddings, data.positive, embedded.logits, ids, shown)
         case "context-vectors":

@@ -57,7 +57,7 @@ def check_labels(
         found = suspicion(embedded.embeddings, data.positive, data.patients, strength=asked.task.strength)
     ranked = (-found).argsort(kind="stable").tolist()
     states = {True: "present", False: "absent"}
-    rows = [(row + 1, data.splits[row], states[bool(data.positive[row])], f"{found[row]:.6f}") for row in ranked]
+    rows = [(data.rows[row], data.splits[row], states[bool(data.positive[row])], f"{found[row]:.6f}") for row in ranked]
     _write(out, ("row", "split", "label", "suspicion"), rows)
     for warning in data.warnings:
         stderr().out(f"note: {warning}")

@@ -55,7 +55,7 @@ class Adapter:
         """As a safetensors file. The same adapter gives the same bytes."""
         fields = asdict(self)
         told = {name: fields[name] for name in fields if name != "tensors"}
-        text = json.dumps({"schema": SCHEMA, **told}, ensure_ascii=False, sort_keys=True)
+        text = json.dumps({"schema": SCHEMA, **told}, ensure_ascii=False)
         return save({name: np.ascontiguousarray(each) for name, each in self.tensors.items()}, {_KEY: text})
 
     def check_base(self, pack: ModelPack) -> None:

@@ -26,7 +26,8 @@ Pixels = npt.NDArray[Any]
 class LabelledImages:
     """`images` of (rows, columns) uint8 or uint16, with `positive`, `patients` and `splits` (N,).
 
-    `sha256` is over all pixels and labels. Valid on construction: INVALID_ARGUMENT for a patient in two splits, a split
+    `rows` are those of the manifest's table, counted from 1 (of an .npz: train, then val, then test). `sha256` is over
+    all pixels and labels. Valid on construction: INVALID_ARGUMENT for a patient in two splits, a split
     that is missing, and one with fewer than two images of a class.
     """
 
@@ -35,10 +36,13 @@ class LabelledImages:
     patients: npt.NDArray[np.str_]
     splits: npt.NDArray[np.str_]
     warnings: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("positive", "patients", "splits"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
+        if not self.rows:
+            object.__setattr__(self, "rows", tuple(range(1, len(self.positive) + 1)))
         for split in SPLITS:
             rows = self.of(split)
             present = int(self.positive[rows].sum())
@@ -48,9 +52,9 @@ class LabelledImages:
                     f"split {split!r} has {present} positive and {absent} negative images, expected 2 of each"
                 )
         seen: dict[str, str] = {}
-        for row, (patient, split) in enumerate(zip(self.patients.tolist(), self.splits.tolist(), strict=True), 1):
+        for row, (patient, split) in enumerate(zip(self.patients.tolist(), self.splits.tolist(), strict=True)):
             if seen.setdefault(patient, split) != split:
-                raise _refused(f"row {row}: its patient is in the splits {seen[patient]!r} and {split!r}")
+                raise _refused(f"row {self.rows[row]}: its patient is in the splits {seen[patient]!r} and {split!r}")
 
     def of(self, split: str) -> npt.NDArray[np.intp]:
         """The rows of a split."""
@@ -69,9 +73,9 @@ def read_images(manifest: Manifest) -> LabelledImages:
     """Read the images of a manifest. Raises INVALID_ARGUMENT naming file, column or row at fault."""
     path = manifest.folder / manifest.data.file
     if path.suffix == ".npz":
-        return _with_twins_counted(_read_arrays(path, manifest.data))
+        return _read_arrays(path, manifest.data)
     if path.suffix == ".csv":
-        return _with_twins_counted(_read_files(path, manifest.data))
+        return _read_files(path, manifest.data)
     raise _refused(f"data.file: got {manifest.data.file!r}, expected an .npz or a .csv")
 
 
@@ -131,17 +135,6 @@ def _read_file(folder: Path, name: str, row: int) -> Pixels:
             return np.asarray(image)
     except (OSError, UnidentifiedImageError) as error:
         raise _refused(f"row {row}: the image cannot be read ({type(error).__name__})") from error
-
-
-def _with_twins_counted(images: LabelledImages) -> LabelledImages:
-    """With a warning for images outside `train` that are in it pixel for pixel: one patient under two names."""
-    keys = np.array([hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images.images])
-    learned = set(keys[images.of("train")].tolist())
-    counts = {split: sum(key in learned for key in keys[images.of(split)].tolist()) for split in ("val", "test")}
-    notes = tuple(
-        f"{count} images of {split} are in train, pixel for pixel" for split, count in counts.items() if count
-    )
-    return LabelledImages(images.images, images.positive, images.patients, images.splits, (*images.warnings, *notes))
 
 
 def _refused(cause: str) -> RadserveError:

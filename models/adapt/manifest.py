@@ -20,6 +20,7 @@ from radserve.models.pack_types import STRICT, Assertions, Concept, Count, Numbe
 Shots = Annotated[int, Field(strict=True, ge=1)] | Literal["all"]
 LEAST_SEEDS = 3  # fewer do not show how much an adaptation depends on chance
 MethodName = Literal["logistic", "prototype", "context-vectors", "low-rank", "exemplars"]
+Overlapping = Literal["refuse", "leave-out", "allow"]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
@@ -111,7 +112,8 @@ class TaskTable:
 class DataTable:
     """Where the images are: an .npz in the form of MedMNIST, or a .csv whose `image` column names files beside it.
 
-    `positive` is the cell of the `label` column, or the number in the labels' array, that means "present".
+    `positive` is the cell of the `label` column, or the number in the labels' array, that means "present". `overlap`
+    says what becomes of images that stand in two splits, the same or nearly (models/adapt/overlap.py).
     """
 
     file: Text
@@ -120,6 +122,7 @@ class DataTable:
     label: Text = "label"
     patient: Text = "patient"
     split: Text = "split"
+    overlap: Overlapping = "refuse"
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -177,7 +177,7 @@ class LowRankLearner:
         parameters: Sequence[Tensor],
         generator: torch.Generator,
     ) -> None:
-        truth = torch.from_numpy(self.positive)
+        truth = torch.from_numpy(self.positive.copy())
         weights = torch.zeros(len(truth))
         weights[rows] = balanced(truth[rows])
         optimiser = torch.optim.Adam(parameters, lr=self.table.rate)

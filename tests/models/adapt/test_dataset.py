@@ -60,12 +60,6 @@ def test_a_patient_in_two_splits_is_refused_without_being_named(tmp_path: Path) 
     assert "p0" not in caught.value.client_message
 
 
-def test_the_same_pixels_under_two_names_are_warned_of(tmp_path: Path) -> None:
-    manifest = table(tmp_path)
-    (tmp_path / "11.png").write_bytes((tmp_path / "0.png").read_bytes())
-    assert read_images(read_manifest(manifest)).warnings == ("1 images of test are in train, pixel for pixel",)
-
-
 def test_a_file_outside_the_folder_and_one_that_is_no_image_are_refused(tmp_path: Path) -> None:
     manifest = table(tmp_path)
     text = (tmp_path / "data.csv").read_text()
