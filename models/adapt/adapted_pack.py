@@ -179,7 +179,7 @@ def _record(base: ModelPack, manifest: Manifest, data: LabelledImages, learned: 
 
 def _options(task: TaskTable) -> Table:
     """The table of the method, where it has one."""
-    tables = {"context-vectors": task.context, "low-rank": task.low_rank, "exemplars": task.exemplars}
+    tables: dict[str, Any] = {"context-vectors": task.context, "low-rank": task.low_rank, "exemplars": task.exemplars}
     return {task.method: asdict(tables[task.method])} if task.method in tables else {}
 
 

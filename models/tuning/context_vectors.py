@@ -72,7 +72,7 @@ class TextSides:
         """Unit vectors (sides, E) with the `context` (1 or sides, length, W) in its place."""
         whole = context.expand(len(self.tokens), -1, -1)
         edits: dict[str, Edit] = {}
-        for (output, _), part in zip(self.lookups, whole.split(self.widths, dim=2), strict=True):
+        for (output, _), part in zip(self.lookups, torch.split(whole, self.widths, dim=2), strict=True):
             edits[output] = self._with(part)
         found = self.graph.run({self.graph.inputs[0]: self.tokens}, ["embedding"], edits)["embedding"]
         return functional.normalize(found, dim=1)
@@ -147,7 +147,7 @@ class ContextLearner:
             logits = self._logits(images[batch], sides.encode(context))
             loss = functional.binary_cross_entropy_with_logits(logits, truth[batch].float(), weights[batch])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
         with torch.inference_mode():

@@ -188,7 +188,7 @@ class LowRankLearner:
             logits = self.logits_of(self.tower.graph, pixels, image.edits(), self._direction(text))
             loss = functional.binary_cross_entropy_with_logits(logits, truth[batch].float(), weights[batch])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
 

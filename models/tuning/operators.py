@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
@@ -93,9 +94,8 @@ def _slice(
 
 def _split(attributes: Attributes, data: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
     axis = attributes.get("axis", 0)
-    if sizes is not None:
-        return data.split(_numbers(sizes), axis)
-    return data.split(math.ceil(data.shape[axis] / attributes["num_outputs"]), axis)
+    wanted = _numbers(sizes) or math.ceil(data.shape[axis] / attributes["num_outputs"])
+    return tuple(torch.split(data, wanted, axis))
 
 
 def _gather(attributes: Attributes, data: Tensor, indices: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def _gather_nd(attributes: Attributes, data: Tensor, indices: Tensor) -> Tensor:
 
 
 def _expand(_: Attributes, data: Tensor, shape: Tensor) -> Tensor:
-    return data.expand(torch.broadcast_shapes(data.shape, tuple(_numbers(shape))))
+    return data.expand(np.broadcast_shapes(tuple(data.shape), tuple(_numbers(shape))))
 
 
 def _cast(attributes: Attributes, data: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def _division(_: Attributes, one: Tensor, other: Tensor) -> Tensor:
 def _gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     left = a.T if attributes.get("transA") else a
     right = b.T if attributes.get("transB") else b
-    product = attributes.get("alpha", 1.0) * (left @ right)
+    product: Tensor = attributes.get("alpha", 1.0) * (left @ right)
     return product if c is None else product + attributes.get("beta", 1.0) * c
 
 
@@ -285,7 +285,8 @@ def _leaky(attributes: Attributes, data: Tensor) -> Tensor:
 
 
 def _hard_sigmoid(attributes: Attributes, data: Tensor) -> Tensor:
-    return (attributes.get("alpha", 0.2) * data + attributes.get("beta", 0.5)).clamp(0, 1)
+    line: Tensor = attributes.get("alpha", 0.2) * data + attributes.get("beta", 0.5)
+    return line.clamp(0, 1)
 
 
 def _trilu(attributes: Attributes, data: Tensor, k: Tensor | None = None) -> Tensor:
@@ -297,31 +298,26 @@ def _power(_: Attributes, base: Tensor, exponent: Tensor) -> Tensor:
     return base.pow(exponent).to(base.dtype)
 
 
+_PLAIN: Mapping[str, Callable[..., Tensor]] = {
+    "Abs": torch.abs, "And": torch.logical_and, "Cos": torch.cos, "Equal": torch.eq, "Erf": torch.erf,
+    "Exp": torch.exp, "Floor": torch.floor, "Greater": torch.gt, "GreaterOrEqual": torch.ge,
+    "HardSwish": functional.hardswish, "Identity": torch.clone, "IsNaN": torch.isnan, "Less": torch.lt,
+    "LessOrEqual": torch.le, "Log": torch.log, "MatMul": torch.matmul, "Neg": torch.neg,
+    "Not": torch.logical_not, "Or": torch.logical_or, "Reciprocal": torch.reciprocal, "Relu": torch.relu,
+    "Sigmoid": torch.sigmoid, "Sin": torch.sin, "Softplus": functional.softplus, "Sqrt": torch.sqrt,
+    "Tanh": torch.tanh, "Where": torch.where,
+}  # fmt: skip
+_PAIRWISE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "Add": torch.add, "Max": torch.maximum, "Min": torch.minimum, "Mul": torch.mul, "Sub": torch.sub, "Sum": torch.add,
+}  # fmt: skip
 OPERATORS: Mapping[str, Operator] = {
-    **{
-        name: _plain(compute)
-        for name, compute in {
-            "Abs": torch.abs, "And": torch.logical_and, "Cos": torch.cos, "Equal": torch.eq, "Erf": torch.erf,
-            "Exp": torch.exp, "Floor": torch.floor, "Greater": torch.gt, "GreaterOrEqual": torch.ge,
-            "HardSwish": functional.hardswish, "Identity": torch.clone, "IsNaN": torch.isnan, "Less": torch.lt,
-            "LessOrEqual": torch.le, "Log": torch.log, "MatMul": torch.matmul, "Neg": torch.neg,
-            "Not": torch.logical_not, "Or": torch.logical_or, "Reciprocal": torch.reciprocal,
-            "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Sin": torch.sin, "Softplus": functional.softplus,
-            "Sqrt": torch.sqrt, "Tanh": torch.tanh, "Where": torch.where,
-        }.items()
-    },
-    **{
-        name: _pairwise(combine)
-        for name, combine in {
-            "Add": torch.add, "Max": torch.maximum, "Min": torch.minimum, "Mul": torch.mul, "Sub": torch.sub,
-            "Sum": torch.add,
-        }.items()
-    },
+    **{name: _plain(compute) for name, compute in _PLAIN.items()},
+    **{name: _pairwise(combine) for name, combine in _PAIRWISE.items()},
     "ReduceMean": _reducing(lambda data, axes, keep: data.mean(axes, keepdim=keep)),
     "ReduceSum": _reducing(lambda data, axes, keep: data.sum(axes, keepdim=keep)),
     "ReduceMax": _reducing(lambda data, axes, keep: data.amax(axes, keepdim=keep)),
     "ReduceMin": _reducing(lambda data, axes, keep: data.amin(axes, keepdim=keep)),
-    "ReduceL2": _reducing(lambda data, axes, keep: data.norm(dim=axes, keepdim=keep)),
+    "ReduceL2": _reducing(lambda data, axes, keep: torch.linalg.vector_norm(data, dim=axes, keepdim=keep)),
     "ArgMax": _arg_max,
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
@@ -357,4 +353,4 @@ OPERATORS: Mapping[str, Operator] = {
     "Transpose": _transpose,
     "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
-}  # fmt: skip
+}
