@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src dicom_io models pipelines evaluation server proto -type f -not -path '*/__pycache__/*')
 DEMO_OUT ?= demo-out
-# Two processes of one thread each; tests of one file stay together: they share the server that the file starts.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Processes of one thread each: one more than there are cores, for many tests wait for a server to start or for a time to
+# pass, as far as there are 4 GB for each. Tests of one file stay together: they share the server that the file starts.
+PROCESSES ?= $(shell awk -v cores=$$(nproc) '/MemTotal/ { most = int($$2 / 4e6); n = cores + 1; if (n > most) n = most; \
+	if (n > 8) n = 8; print (n < 1) ? 1 : n }' /proc/meminfo 2>/dev/null || echo 2)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo test test-fast serve lint format bench proto clean
 
