@@ -129,6 +129,11 @@ def assess_fairness(
         for each in tests
         if np.isnan(each.p)
     ]
+    warnings += [
+        f"{each.attribute}: the {each.measure} ratio is null, its highest value is 0"
+        for each in gaps
+        if each.ratio is None
+    ]
     overall = measure_group(measure, "", "", np.ones(len(labels), np.bool_))
     warnings += [note for each in groups for note in each.warnings]
     return Fairness(

@@ -76,7 +76,7 @@ def evaluate_reports(
     options = options or TextOptions()
     if not systems:
         raise refusal("systems: got none, expected at least one column of generated reports")
-    warnings: list[str] = []
+    warnings = [] if options.bootstrap else ["the intervals are null: no bootstrap samples were asked for"]
     metrics, results = {}, {}
     for name, texts in systems.items():
         check_reports(texts, references)
@@ -85,6 +85,7 @@ def evaluate_reports(
             warnings.append(f"{name}: {empty} generated reports have no word")
         metrics[name], details = _metrics(references, texts, labeller, options, warnings)
         results[name] = _with_intervals(name, metrics[name], options, warnings) | details
+        warnings.extend(_undefined_labels(name, details["labels"]))
         results[name]["heavy"] = _heavy(references, texts, options)
     return {
         "n": len(references),
@@ -132,6 +133,12 @@ def _metrics(
     entities = entity_counts([each.entities() for each in truth], [each.entities() for each in said])
     metrics["entity_f1"] = Metric(entities, _f1_score)
     return metrics, {"labels": {name: _label(each) for name, each in labels.per_label.items()}}
+
+
+def _undefined_labels(name: str, labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    reasons = {"precision": "the text never has it", "recall": "the reference never has it", "f1": "neither has it"}
+    undefined = {key: [label for label, each in labels.items() if each[key] is None] for key in reasons}
+    return [f"{name}: {key} is null, {reasons[key]}: {', '.join(found)}" for key, found in undefined.items() if found]
 
 
 def _with_intervals(

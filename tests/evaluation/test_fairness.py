@@ -166,6 +166,13 @@ def test_a_group_of_one_class_has_null_measures_with_the_reason() -> None:
     assert any("0 positives are fewer than 5" in note for note in report.warnings)
 
 
+def test_a_ratio_to_nothing_is_null_with_the_reason() -> None:
+    labels, scores, _ = cohort(200, 6)
+    report = assess_fairness(labels, scores, {"site": ("x", "y") * 100}, threshold=float(scores.max()) + 1)
+    assert {each.ratio for each in report.gaps if each.measure == "tpr"} == {None}
+    assert "site: the tpr ratio is null, its highest value is 0" in report.warnings
+
+
 def test_a_test_without_a_variance_is_null_and_counts_as_no_rejection() -> None:
     labels = np.array([False, True] * 40)
     upside_down = np.arange(80) >= 40

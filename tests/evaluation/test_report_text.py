@@ -85,6 +85,10 @@ def test_what_is_undefined_is_null_with_a_warning() -> None:
     one = evaluate_reports([["No effusion."]], {"s": ["No effusion."]}, Labeller(), OPTIONS)
     assert "cider is left out: it needs at least 2 reports" in one["warnings"]
     assert "cider" not in one["hypotheses"]["s"]
+    (recall,) = [each for each in result["warnings"] if each.startswith("s: recall is null")]
+    nulls = {label for label, each in result["hypotheses"]["s"]["labels"].items() if each["recall"] is None}
+    assert "Support Devices" in nulls
+    assert all(label in recall for label in nulls)
 
 
 def test_no_system_is_refused() -> None:
