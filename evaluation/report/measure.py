@@ -10,7 +10,7 @@ import numpy as np
 
 from radserve.evaluation.auc_tests import auc_interval
 from radserve.evaluation.bootstrap import bootstrap
-from radserve.evaluation.calibration import Calibration, assess_calibration
+from radserve.evaluation.calibration import Calibration, assess_calibration, check_probabilities
 from radserve.evaluation.decision_curve import DecisionCurve, decision_curve
 from radserve.evaluation.delong import clustered_delong, delong
 from radserve.evaluation.fairness import Fairness, assess_fairness
@@ -23,7 +23,10 @@ from radserve.evaluation.tables import BoolArray, FloatArray, Table, refusal
 
 @dataclass(frozen=True)
 class FindingData:
-    """The rows of one finding: labels, scores, calibrated probabilities, threshold, and what else is known of them."""
+    """The rows of one finding: labels, scores, probabilities, threshold, and what else is known of them.
+
+    `total_ms` is None where no time was measured.
+    """
 
     name: str
     labels: BoolArray
@@ -31,7 +34,7 @@ class FindingData:
     probabilities: FloatArray
     threshold: float
     report_says: tuple[str, ...]
-    total_ms: FloatArray
+    total_ms: FloatArray | None
     groups: Mapping[str, tuple[str, ...]]
     clusters: tuple[str, ...]
 
@@ -55,24 +58,33 @@ class FindingReport:
     warnings: tuple[str, ...]
 
 
+NO_REPORT = "no report"  # as `collect` writes it
+ONLY_FINDING = "finding"
 BAND_GRID = np.linspace(0.0, 1.0, 101)
 """Specificities at which the band of the ROC curve is drawn."""
 
 
+def findings_of(table: Table) -> tuple[str, ...]:
+    """The finding of each row; a table without that column is of one finding."""
+    return table.categories("finding") if "finding" in table.columns else (ONLY_FINDING,) * table.n_rows
+
+
 def select(plan: Plan, table: Table, name: str) -> FindingData:
     """The rows of one finding. Raises INVALID_ARGUMENT naming column, row and value."""
-    chosen = table.take(np.flatnonzero([each == name for each in table.categories("finding")]))
-    thresholds = set(chosen.numbers("threshold").tolist())
+    chosen = table.take(np.flatnonzero([each == name for each in findings_of(table)]))
+    given = chosen.columns
+    thresholds = set(chosen.numbers("threshold").tolist()) if "threshold" in given else {plan.threshold}
     if len(thresholds) != 1:
         raise refusal(f"finding {name!r}: got thresholds {sorted(thresholds)}, expected one: was the pack changed?")
+    probability = "probability" if "probability" in given else "score"
     return FindingData(
         name=name,
-        labels=chosen.labels("label"),
+        labels=chosen.labels("label", plan.positive),
         scores=chosen.numbers("score"),
-        probabilities=chosen.numbers("probability"),
+        probabilities=check_probabilities(probability, chosen.numbers(probability)),
         threshold=thresholds.pop(),
-        report_says=chosen.text("report_says"),
-        total_ms=chosen.numbers("total_ms"),
+        report_says=chosen.text("report_says") if "report_says" in given else (NO_REPORT,) * chosen.n_rows,
+        total_ms=chosen.numbers("total_ms") if "total_ms" in given else None,
         groups={column: chosen.categories(column) for column in plan.groups},
         clusters=chosen.categories(plan.cluster) if plan.cluster else (),
     )
@@ -147,7 +159,7 @@ def _fairness(plan: Plan, data: FindingData) -> Fairness | None:
 
 def _agreement(plan: Plan, data: FindingData) -> Rate | None:
     """How often the delivered text asserts the true label; withheld, silent and contradictory text counts as wrong."""
-    if set(data.report_says) == {"no report"}:
+    if set(data.report_says) == {NO_REPORT}:
         return None
     right = [
         says == ("present" if label else "absent") for says, label in zip(data.report_says, data.labels, strict=True)

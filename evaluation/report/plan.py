@@ -26,8 +26,10 @@ FROM_SCORES = frozenset(
 class Plan:
     """The plan of one report.
 
-    `scores` is a table as `radserve evaluate collect` writes it; paths are relative to the plan's folder. `groups` are
-    its columns by which fairness is measured, `cluster` the column that names the patient. `measured` gives, for
+    `scores` is a table as `radserve evaluate collect` writes it, or anybody's with the columns label and score; paths
+    are relative to the plan's folder. `positive` is the value of label that means positive; `threshold` is for a table
+    without a column of that name, whose scores are then probabilities unless it has a column of those. `groups` are its
+    columns by which fairness is measured, `cluster` the column that names the patient. `measured` gives, for
     indicators that are not computed here, a JSON file: an object, or one for each finding, with value, interval and n.
     `not_measured` gives the reason for those left out.
     """
@@ -36,6 +38,8 @@ class Plan:
     model: str
     data: str
     scores: Path
+    positive: str | None = None
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     seed: int = 1

@@ -12,7 +12,7 @@ import numpy as np
 from radserve.evaluation.decision_curve import TREAT_ALL, decision_curve
 from radserve.evaluation.rates import Rate
 from radserve.evaluation.report.indicators import INDICATORS, Indicator
-from radserve.evaluation.report.measure import FindingReport, measure_finding, select
+from radserve.evaluation.report.measure import FindingReport, findings_of, measure_finding, select
 from radserve.evaluation.report.plan import FROM_SCORES, Plan, read_measured
 from radserve.evaluation.tables import read_table
 
@@ -50,7 +50,7 @@ class EvaluationReport:
 def make_report(plan: Plan) -> EvaluationReport:
     """Measure everything the plan allows. Raises INVALID_ARGUMENT naming file, column, row and value."""
     table = read_table(plan.scores)
-    names = tuple(dict.fromkeys(table.categories("finding")))
+    names = tuple(dict.fromkeys(findings_of(table)))
     findings = tuple(measure_finding(plan, select(plan, table, name)) for name in names)
     files = {key: read_measured(path) for key, path in plan.measured.items()}
     rows = tuple(_row(indicator, plan, findings, files) for indicator in INDICATORS)
@@ -78,6 +78,7 @@ def _row(
 _DEFAULT_REASON = {
     "fairness": "the table of scores has no column of groups",
     "language_generation": "no reports were written",
+    "resource_use": "the table of scores has no column total_ms",
 }
 
 
@@ -124,10 +125,10 @@ def _fairness_gap(report: FindingReport) -> Iterator[Value]:
 
 
 def _time(report: FindingReport) -> Iterator[Value]:
-    low, middle, high = np.quantile(report.data.total_ms, [0.05, 0.5, 0.95])
-    yield Value(
-        report.data.name, float(middle), (float(low), float(high)), len(report.data.total_ms), "5th to 95th percentile"
-    )
+    times = report.data.total_ms
+    if times is not None:
+        low, middle, high = np.quantile(times, [0.05, 0.5, 0.95]).tolist()
+        yield Value(report.data.name, middle, (low, high), len(times), "5th to 95th percentile")
 
 
 def _net_benefit(report: FindingReport) -> Iterator[Value]:

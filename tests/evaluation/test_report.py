@@ -200,6 +200,34 @@ def test_the_page_needs_nothing_and_holds_the_numbers_of_its_plots(tmp_path: Pat
     assert "blur" in page
 
 
+def test_a_table_of_labels_and_scores_alone_gives_all_rows_and_says_what_is_missing(tmp_path: Path) -> None:
+    rows = [
+        {"label": ("healthy", "ill")[each["label"]], "score": each["probability"]}
+        for each in planted()
+        if each["finding"] == "Nodule"
+    ]
+    plan = 'title = "T"\nmodel = "M"\ndata = "D"\nscores = "scores.csv"\nbootstrap = 100\n'
+    plan += 'positive = "ill"\nthreshold = 0.4\n'
+    report = run(write_case(tmp_path, rows, plan))
+    jsonschema.validate(report, SCHEMA)
+    assert len(report["indicators"]) == 17
+    truth = [each["label"] == "ill" for each in rows]
+    scores = [float(each["score"]) for each in rows]
+    assert row(report, "auroc")["values"][0]["value"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    called = [score >= 0.4 for score in scores]
+    assert row(report, "f1")["values"][0]["value"] == pytest.approx(f1_score(truth, called), abs=1e-12)
+    assert row(report, "resource_use")["not_measured"] == "the table of scores has no column total_ms"
+    assert row(report, "language_generation")["not_measured"] == "no reports were written"
+
+
+def test_scores_that_are_no_probabilities_are_refused_by_row_where_there_are_no_others(tmp_path: Path) -> None:
+    plan = write_case(
+        tmp_path, [{"label": 1, "score": "0.7"}, {"label": 0, "score": "1.5"}], PLAN.replace('["site"]', "[]")
+    )
+    with pytest.raises(RadserveError, match=r"column 'score', row 2: got 1\.5, expected a probability"):
+        make_report(read_plan(plan))
+
+
 def test_text_of_the_input_cannot_break_the_page(tmp_path: Path) -> None:
     plan = write_case(tmp_path, planted(), PLAN.replace('"Planted"', '"<b>bold</b> & \\"quoted\\""'))
     run(plan)
