@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score, roc_curve
+
+from radserve.evaluation.calibration import assess_calibration
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -17,7 +20,8 @@ MISCOVERAGE = 0.1  # of either class: so many of its images may lie beyond the b
 
 @dataclass(frozen=True)
 class Calibration:
-    """`probability = sigmoid(logit / temperature + offset)`; positive at or above `threshold`; `auroc` of the split.
+    """`probability = sigmoid(logit / temperature + offset)`; positive at or above `threshold`; `auroc`,
+    `negative_log_likelihood` and `ece` (15 bins) of the split as it is.
 
     Inside `cannot_assess` (lowest, highest probability) the answer is none; None where the classes are apart enough.
     """
@@ -28,6 +32,7 @@ class Calibration:
     cannot_assess: tuple[float, float] | None
     auroc: float
     negative_log_likelihood: float
+    ece: float
 
     @property
     def operating_logit(self) -> float:
@@ -38,13 +43,15 @@ class Calibration:
         return np.asarray(1 / (1 + np.exp(-(logits / self.temperature + self.offset))))
 
 
-def calibrate(logits: FloatArray, positive: BoolArray) -> Calibration:
+def calibrate(logits: FloatArray, positive: BoolArray, perturbed: Sequence[FloatArray] = ()) -> Calibration:
     """Fit slope and offset by likelihood (Platt, 1999) and the threshold by Youden's index, inside the band if any.
 
-    Training sees both states equally often, so a temperature alone would keep that prevalence.
+    `perturbed` has the logits (N,) of other views of the same images, which the fit sees as well. Training sees both
+    states equally often, so a temperature alone would keep that prevalence.
     """
+    fitted, states = np.concatenate([logits, *perturbed]), np.tile(positive, 1 + len(perturbed))
     fit = minimize(
-        lambda given: _nll(logits * np.exp(given[0]) + given[1], positive), x0=np.zeros(2), bounds=((-4, 4), (-20, 20))
+        lambda given: _nll(fitted * np.exp(given[0]) + given[1], states), x0=np.zeros(2), bounds=((-4, 4), (-20, 20))
     )
     temperature, offset = float(np.exp(-fit.x[0])), float(fit.x[1])
     probabilities = 1 / (1 + np.exp(-(logits / temperature + offset)))
@@ -56,7 +63,8 @@ def calibrate(logits: FloatArray, positive: BoolArray) -> Calibration:
         threshold=float(np.clip(threshold, *band)) if band else threshold,
         cannot_assess=band,
         auroc=float(roc_auc_score(positive, logits)),
-        negative_log_likelihood=float(fit.fun),
+        negative_log_likelihood=_nll(logits / temperature + offset, positive),
+        ece=assess_calibration(positive, probabilities).errors.l1,
     )
 
 

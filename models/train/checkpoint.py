@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from radserve.models.train.architecture import RadCoCa
 from radserve.models.train.calibrate import Calibration
 
-RECORD_FILE = "training.json"
+RECORD_FILE, WEIGHTS_FILE = "training.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,18 @@ class LabelRecord:
 class TrainingRecord:
     """How the weights came to be; `labels` by name, all figures from the validation split.
 
-    `last_steps` are those of each `polish_decoder`; `seconds` is the sum over the
-    steps of training when they ran apart.
+    `members` of the trained `networks` are joined. `last_steps` are those of each `polish_decoder`. `seconds` on the
+    clock by step of the run, `jobs` networks at a time, each on one thread.
     """
 
     seed: int
     members: int
+    networks: int
     steps: int
     agreement_steps: int
     last_steps: list[int]
-    seconds: float
-    threads: int
+    seconds: dict[str, float]
+    jobs: int
     logit_scale: float
     labels: dict[str, LabelRecord]
 
@@ -61,6 +62,8 @@ def _calibration(values: dict[str, Any]) -> Calibration:
 
 
 def save_model(model: RadCoCa, folder: Path) -> None:
-    """Write `model.safetensors` and `model.json`."""
-    save_file({name: each.contiguous() for name, each in model.state_dict().items()}, folder / "model.safetensors")
+    """Write `model.json` and `model.safetensors`, whole or not at all."""
     model.config.save(folder / "model.json")
+    unfinished = folder / f"{WEIGHTS_FILE}.unfinished"
+    save_file({name: each.contiguous() for name, each in model.state_dict().items()}, unfinished)
+    unfinished.replace(folder / WEIGHTS_FILE)

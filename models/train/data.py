@@ -1,8 +1,8 @@
 """The two MedMNIST v2 data sets as tensors, with one meaning of "positive" for both.
 
 PneumoniaMNIST: label 1 is pneumonia. BreastMNIST: label **0** is malignant, 1 is normal or benign.
-Yang et al., Scientific Data 10:41 (2023), doi 10.1038/s41597-022-01721-8, CC BY 4.0, official splits. These overlap:
-images of the train split that have a near twin in another split are left out of training.
+Yang et al., Scientific Data 10:41 (2023), doi 10.1038/s41597-022-01721-8, CC BY 4.0, official splits, each whole. These
+overlap: twins.py knows which test images have a near twin in the train split, for the evaluation to tell them apart.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from radserve.models.train.twins import have_twin
 from radserve.models.train.wordings import MALIGNANT_BREAST_LESION, PNEUMONIA, LabelWording
 
 Split = Literal["train", "val", "test"]
@@ -51,18 +49,9 @@ class LabelledImages:
     def head(self, count: int) -> LabelledImages:
         return LabelledImages(self.images[:count], self.positive[:count])
 
-    def chosen(self, indices: npt.NDArray[np.int64]) -> LabelledImages:
-        return LabelledImages(self.images[indices], self.positive[indices])
-
 
 def load_split(folder: Path, task: Task, split: Split) -> LabelledImages:
     """Read one official split of a task from `folder`."""
     with np.load(folder / task.file_name) as arrays:
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"].ravel()
     return LabelledImages(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels == task.positive_label))
-
-
-def load_training(folder: Path, task: Task) -> LabelledImages:
-    """The train split without the images that have a twin in the validation or test split (twins.py)."""
-    train = load_split(folder, task, "train")
-    return train.chosen(np.flatnonzero(~have_twin(train.images[:, 0].numpy(), task.file_name, "train")))

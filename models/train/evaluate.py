@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from radserve.evaluation.auc_tests import auc_interval
-from radserve.evaluation.calibration import assess_calibration
+from radserve.evaluation.calibration import DEFAULT_BINS, Binning, assess_calibration, bin_index
 from radserve.evaluation.delong import delong
 from radserve.models.gate import read_gate
 from radserve.models.tokenizer import PackTokenizer
@@ -32,6 +32,7 @@ from radserve.models.train.twins import have_twin
 
 _log = logging.getLogger("radserve.models.train.evaluate")
 EVALUATION_FILE, SEEDS_FILE = "evaluation.json", "seeds.json"
+_REPLICATES = 2000
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 
@@ -50,10 +51,12 @@ class Area:
 class LabelEvaluation:
     """Test figures of one label.
 
-    `without_twins`: of the images that have no twin in the original train split. `text_accuracy` and `contradictions`
+    `without_twins`: of the images that have no twin in the train split. `text_accuracy` and `contradictions`
     are of the generated reports by language: against the truth, and against the classifier's own decision.
     `risk_coverage` has the share of wrong decisions among the images farthest from the operating point, for each
-    share of images that are answered. `ece` has 15 bins of equal width.
+    share of images that are answered. `ece` has 15 bins of equal width, and the percentile interval of 2,000 resamples;
+    `ece_if_calibrated` is its mean where the labels are drawn from the probabilities themselves: no calibration can be
+    expected to fall below it with so few images.
     """
 
     images: int
@@ -68,6 +71,9 @@ class LabelEvaluation:
     text_accuracy: dict[str, float]
     contradictions: dict[str, int]
     ece: float
+    ece_low: float
+    ece_high: float
+    ece_if_calibrated: float
     brier: float
     cannot_assess_share: float
     accuracy_when_assessed: float
@@ -91,7 +97,7 @@ def evaluate(checkpoint: Path, data: Path, readings: Mapping[str, Readings]) -> 
     results = {}
     for task in TASKS:
         label = task.wording.label
-        twin = have_twin(load_split(data, task, "test").images[:, 0].numpy(), task.file_name, "test")
+        twin = have_twin(load_split(data, task, "test").images[:, 0].numpy(), task.file_name)
         alarms = _false_alarms(checkpoint, task, readings[label])
         results[label] = _figures(readings[label], record.labels[label].calibration, twin, alarms)
         _log.info("%s: %s", label, results[label])
@@ -106,17 +112,21 @@ def _figures(
     positive, probabilities = readings.positive, calibration.probabilities(readings.logits)
     right = (probabilities >= calibration.threshold) == positive
     calibrated = assess_calibration(positive, probabilities)
+    low_error, high_error, floor = _calibration_error_spread(probabilities, positive)
     low, high = calibration.cannot_assess or (2.0, 2.0)
     assessed = (probabilities < low) | (probabilities > high)
     return LabelEvaluation(
-        **asdict(_area(readings.logits, positive)),
-        without_twins=_area(readings.logits[~twin], positive[~twin]),
+        **asdict(area(readings.logits, positive)),
+        without_twins=area(readings.logits[~twin], positive[~twin]),
         sensitivity=float(right[positive].mean()),
         specificity=float(right[~positive].mean()),
         accuracy=float(right.mean()),
         text_accuracy=readings.agreement(),
         contradictions=readings.contradictions(calibration),
         ece=calibrated.errors.l1,
+        ece_low=low_error,
+        ece_high=high_error,
+        ece_if_calibrated=floor,
         brier=calibrated.brier.score,
         cannot_assess_share=float(1 - assessed.mean()),
         accuracy_when_assessed=float(right[assessed].mean()),
@@ -125,11 +135,30 @@ def _figures(
     )
 
 
-def _area(logits: FloatArray, positive: BoolArray) -> Area:
+def area(logits: FloatArray, positive: BoolArray) -> Area:
+    """The AUROC of `logits` (N,) with DeLong's interval."""
     estimates = delong(logits, positive)
     auroc = float(estimates.auc[0])
     interval = auc_interval(auroc, float(estimates.variance[0]))
     return Area(len(positive), int(positive.sum()), auroc, interval.low, interval.high)
+
+
+def _calibration_error_spread(probabilities: FloatArray, positive: BoolArray) -> tuple[float, float, float]:
+    """The 95 % bootstrap interval of the calibration error, and its mean if the probabilities were the true ones."""
+    generator, count = np.random.default_rng(0), len(positive)
+    resampled, drawn = [], []
+    for _ in range(_REPLICATES):
+        chosen = generator.integers(count, size=count)
+        resampled.append(_calibration_error(probabilities[chosen], positive[chosen]))
+        drawn.append(_calibration_error(probabilities, generator.random(count) < probabilities))
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return float(low), float(high), float(np.mean(drawn))
+
+
+def _calibration_error(probabilities: FloatArray, positive: BoolArray) -> float:
+    index = bin_index(probabilities, DEFAULT_BINS, Binning.EQUAL_WIDTH)
+    gaps = np.bincount(index, weights=probabilities - positive)
+    return float(np.abs(gaps).sum() / len(positive))
 
 
 def _risk_coverage(confidence: FloatArray, right: BoolArray) -> list[tuple[float, float]]:

@@ -13,7 +13,7 @@ from sklearn.covariance import LedoitWolf
 
 from radserve.models.gate import Gate, token_statistics
 from radserve.models.train.architecture import RadCoCa
-from radserve.models.train.data import TASKS, Task, load_split, load_training
+from radserve.models.train.data import TASKS, Task, load_split
 from radserve.models.train.scoring import encoded
 
 FALSE_ALARM_RATE = 0.02  # of the validation images
@@ -58,7 +58,7 @@ def image_tokens(model: RadCoCa, images: npt.NDArray[np.uint8]) -> npt.NDArray[n
 
 
 def _fit(model: RadCoCa, data: Path, out: Path, task: Task) -> GateRecord:
-    learned, held_out = load_training(data, task).images, load_split(data, task, "val").images
+    learned, held_out = (load_split(data, task, split).images for split in ("train", "val"))
     gate = fit_gaussian(image_tokens(model, learned[:: max(1, len(learned) // _MOST), 0].numpy()))
     file = f"gate_{task.wording.input_name}.safetensors"
     gate.save(out / file)

@@ -23,7 +23,8 @@ class Recipe:
     """The numbers of a training run."""
 
     seed: int = 7
-    members: int = 2  # networks, from this seed on
+    networks: int = 3  # trained, from this seed on
+    members: int = 2  # the first of them, joined
     steps: int = 400
     pretrained: bool = True  # the image tower starts from ImageNet weights
     quotas: tuple[int, ...] = (12, 16)  # images of each state per batch, by task

@@ -1,80 +1,73 @@
-"""`python -m radserve.models.train.seeds --checkpoints DIR DIR DIR --data DIR --out DIR`: what the seed changes.
+"""What the seed changes: the AUROC on the test split of every network of a training run, and of them joined.
 
-The AUROC of each checkpoint on the test split, apart by the number of members: single networks, and networks joined.
-Which of them is shipped was fixed before.
+Which networks are shipped was fixed before.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from radserve.evaluation.delong import delong
 from radserve.models.tokenizer import PackTokenizer
-from radserve.models.train.architecture import ModelConfig
-from radserve.models.train.data import TASKS, load_split
-from radserve.models.train.evaluate import SEEDS_FILE
+from radserve.models.train.calibrate import FloatArray
+from radserve.models.train.data import TASKS, Task, load_split
+from radserve.models.train.evaluate import SEEDS_FILE, Area, area
 from radserve.models.train.prompt_file import load_prompts
 from radserve.models.train.scoring import image_logits, load_model
 
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """Test AUROC of one label by checkpoint folder, with mean and standard deviation over them.
+    """Test AUROC by seed, or by seeds joined as in "7+8"; `deviation` is over them, None of a single one.
 
-    Joined checkpoints share members, so their deviation is smaller than that of independent ones.
+    Joined networks share members, so their deviation is smaller than that of independent ones.
     """
 
-    auroc: dict[str, float]
+    areas: dict[str, Area]
     mean: float
-    deviation: float
+    deviation: float | None
 
     @classmethod
-    def over(cls, auroc: dict[str, float]) -> SeedSpread:
-        return cls(auroc, float(np.mean([*auroc.values()])), float(np.std([*auroc.values()], ddof=1)))
+    def over(cls, areas: dict[str, Area]) -> SeedSpread:
+        found = [each.auroc for each in areas.values()]
+        return cls(areas, float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else None)
 
 
-def spread_of(checkpoints: Sequence[Path], data: Path) -> dict[str, dict[int, SeedSpread]]:
-    """By label and number of members, the spread over the `checkpoints` of so many members (two at least)."""
-    found: dict[int, dict[str, dict[str, float]]] = {}
-    for folder in checkpoints:
-        members = ModelConfig.load(folder / "model.json").members
-        found.setdefault(members, {})[folder.name] = _areas(folder, data)
-    return {
-        task.wording.label: {
-            members: SeedSpread.over({name: areas[task.wording.label] for name, areas in group.items()})
-            for members, group in sorted(found.items())
-        }
-        for task in TASKS
-    }
+def measure_seeds(members: dict[int, Path], joined: int, data: Path, out: Path) -> dict[str, dict[int, SeedSpread]]:
+    """Write `seeds.json` into `out`: by label and number of networks (one, and `joined`), the spread over the seeds.
 
-
-def _areas(folder: Path, data: Path) -> dict[str, float]:
-    model, tokenizer = load_model(folder), PackTokenizer(folder / "tokenizer.json")
-    areas = {}
+    `members` has the checkpoint folder of every seed. Joined networks score the mean of their members' cosines.
+    """
+    spread: dict[str, dict[int, SeedSpread]] = {}
     for task in TASKS:
-        labelled, label = load_split(data, task, "test"), task.wording.label
-        prompts = {label: load_prompts(folder / "prompts.toml")[label]}
-        logits = image_logits(model, tokenizer, prompts, labelled.images[:, 0].numpy())[label]
-        areas[label] = float(delong(logits, labelled.positive.numpy()).auc[0])
-    return areas
+        positive = load_split(data, task, "test").positive.numpy()
+        cosines = {seed: _cosines(folder, data, task) for seed, folder in members.items()}
+        spread[task.wording.label] = {
+            count: SeedSpread.over(
+                {
+                    "+".join(map(str, seeds)): area(_mean(cosines, seeds), positive)
+                    for seeds in combinations(members, count)
+                }
+            )
+            for count in sorted({1, joined})
+        }
+    document = {label: {count: asdict(each) for count, each in by.items()} for label, by in spread.items()}
+    (out / SEEDS_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    return spread
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m radserve.models.train.seeds", description=__doc__)
-    parser.add_argument("--checkpoints", type=Path, nargs="+", required=True, help="checkpoint folders, one a seed")
-    parser.add_argument("--data", type=Path, required=True, help="folder with pneumoniamnist.npz and breastmnist.npz")
-    parser.add_argument("--out", type=Path, required=True, help=f"the folder that gets {SEEDS_FILE}")
-    options = parser.parse_args(arguments)
-    spread = spread_of(options.checkpoints, options.data)
-    document = {label: {members: asdict(each) for members, each in by.items()} for label, by in spread.items()}
-    (options.out / SEEDS_FILE).write_text(json.dumps(document, indent=2) + "\n")
+def _cosines(folder: Path, data: Path, task: Task) -> FloatArray:
+    """Of every test image, its cosine to the positive less that to the negative prompts."""
+    model, tokenizer = load_model(folder), PackTokenizer(folder / "tokenizer.json")
+    label, images = task.wording.label, load_split(data, task, "test").images[:, 0].numpy()
+    prompts = {label: load_prompts(folder / "prompts.toml")[label]}
+    return image_logits(model, tokenizer, prompts, images)[label] / float(model.scale)
 
 
-if __name__ == "__main__":
-    main()
+def _mean(cosines: dict[int, FloatArray], seeds: Sequence[int]) -> FloatArray:
+    return np.asarray(np.mean([cosines[seed] for seed in seeds], axis=0))

@@ -1,7 +1,8 @@
-"""`python -m radserve.models.train.twins --data DIR`: finds the training images that have a twin in another split.
+"""`python -m radserve.models.train.twins --data DIR`: finds the test images that have a twin in the train split.
 
-The official splits overlap. The list is kept beside this module as pixel digests, for finding the twins of 5,856 images
-takes minutes. Image fingerprints alone decide; no label is read.
+The official splits overlap. The list serves the evaluation alone, which gives its figures with and without them;
+training uses the official train split whole. It is kept beside this module as pixel digests, for finding the twins of
+5,856 images takes minutes. Image fingerprints alone decide; no label is read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,24 +21,15 @@ from radserve.evaluation.duplicates import find_pairs
 from radserve.evaluation.fingerprints import fingerprint
 
 _FILE = "twins.json"
-_SPLITS = ("train", "val", "test")
 
 Images = npt.NDArray[np.uint8]
 
 
-def find_twins(splits: Sequence[Images]) -> dict[str, list[str]]:
-    """Pixel digests, sorted, of the images with an exact or near twin; `splits` are train, val, test, each (N, H, W).
-
-    `train`: those of the train split with a twin in another one. `test`: those of the test split with a twin in train.
-    """
-    images = [image for split in splits for image in split]
-    count, first_of_test = len(splits[0]), len(splits[0]) + len(splits[1])
-    pairs = [each for each in find_pairs([fingerprint(image) for image in images]) if each.first < count]
-    found = {
-        "train": {pair.first for pair in pairs if pair.second >= count},
-        "test": {pair.second for pair in pairs if pair.second >= first_of_test},
-    }
-    return {name: sorted({pixel_digest(images[index]) for index in each}) for name, each in found.items()}
+def find_twins(train: Images, test: Images) -> list[str]:
+    """Pixel digests, sorted, of the `test` images (N, H, W) that have an exact or near twin in `train` (M, H, W)."""
+    pairs = find_pairs([fingerprint(image) for image in (*train, *test)])
+    found = {pair.second - len(train) for pair in pairs if pair.first < len(train) <= pair.second}
+    return sorted({pixel_digest(test[index]) for index in found})
 
 
 def pixel_digest(image: npt.NDArray[np.uint8]) -> str:
@@ -46,17 +37,16 @@ def pixel_digest(image: npt.NDArray[np.uint8]) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def have_twin(images: Images, file_name: str, split: str) -> npt.NDArray[np.bool_]:
-    """Which `images` (N, H, W) of the `train` or `test` split are on the list; none of a file it does not know."""
-    listed = json.loads(files("radserve.models.train").joinpath(_FILE).read_text()).get(file_name, {})
-    twins = frozenset(listed.get(split, ()))
+def have_twin(images: Images, file_name: str) -> npt.NDArray[np.bool_]:
+    """Which test `images` (N, H, W) of a data file are on the list; none of a file it does not know."""
+    twins = frozenset(json.loads(files("radserve.models.train").joinpath(_FILE).read_text()).get(file_name, ()))
     return np.array([pixel_digest(image) in twins for image in images], dtype=np.bool_)
 
 
-def read_images(folder: Path, file_name: str) -> list[Images]:
-    """The images of the three official splits."""
+def read_images(folder: Path, file_name: str) -> tuple[Images, Images]:
+    """The images of the official train and test splits."""
     with np.load(folder / file_name) as arrays:
-        return [arrays[f"{name}_images"] for name in _SPLITS]
+        return arrays["train_images"], arrays["test_images"]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,9 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with pneumoniamnist.npz and breastmnist.npz")
     parser.add_argument("--out", type=Path, required=True, help=f"where to write {_FILE}")
     options = parser.parse_args(arguments)
-    found = {task.file_name: find_twins(read_images(options.data, task.file_name)) for task in TASKS}
+    found = {task.file_name: find_twins(*read_images(options.data, task.file_name)) for task in TASKS}
     options.out.write_text(json.dumps(found, indent=1) + "\n")
-    logging.getLogger(__name__).warning("%s", {name: [len(each[s]) for s in each] for name, each in found.items()})
+    logging.getLogger(__name__).warning("%s", {name: len(each) for name, each in found.items()})
 
 
 if __name__ == "__main__":

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from radserve.models.train import seeds
-from radserve.models.train.architecture import ModelConfig
-from radserve.models.train.data import TASKS
+from radserve.models.train.data import TASKS, load_split
+from radserve.models.train.evaluate import SEEDS_FILE
 
-AREAS = {"seed1": 0.91, "seed2": 0.85, "seed3": 0.88, "1+2": 0.93, "2+3": 0.90}
+LABELS = np.arange(40) % 4 == 0
+COSINES = {seed: np.random.default_rng(seed).normal(LABELS, 1) for seed in (7, 8, 9)}
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Folders with a configuration alone; what each would score is in AREAS."""
-    folders = [tmp_path / name for name in AREAS]
-    for folder in folders:
-        folder.mkdir()
-        ModelConfig(vocabulary_size=8, members=2 if "+" in folder.name else 1).save(folder / "model.json")
-    labels = [task.wording.label for task in TASKS]
-    monkeypatch.setattr(seeds, "_areas", lambda folder, _: dict.fromkeys(labels, AREAS[folder.name]))
-    return folders
+def data(tmp_path: Path) -> Path:
+    for task in TASKS:
+        stored = np.where(LABELS, task.positive_label, 1 - task.positive_label).astype(np.uint8)
+        np.savez(tmp_path / task.file_name, test_images=np.zeros((40, 28, 28), np.uint8), test_labels=stored[:, None])
+    assert load_split(tmp_path, TASKS[1], "test").positive.tolist() == LABELS.tolist()
+    return tmp_path
 
 
-def test_single_and_joined_networks_have_a_spread_each(checkpoints: list[Path], tmp_path: Path) -> None:
-    for by_members in seeds.spread_of(checkpoints, tmp_path).values():
-        assert list(by_members) == [1, 2]
-        assert list(by_members[1].auroc) == ["seed1", "seed2", "seed3"] and list(by_members[2].auroc) == ["1+2", "2+3"]
-        for spread in by_members.values():
-            assert spread.mean == pytest.approx(statistics.mean(spread.auroc.values()))
-            assert spread.deviation == pytest.approx(statistics.stdev(spread.auroc.values()))
+def test_single_and_joined_networks_have_a_spread_each(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeds, "_cosines", lambda folder, *_: COSINES[int(folder.name)])
+    spread = seeds.measure_seeds({seed: Path(str(seed)) for seed in COSINES}, 2, data, data)
+    for by_count in spread.values():
+        assert list(by_count) == [1, 2]
+        assert list(by_count[1].areas) == ["7", "8", "9"] and list(by_count[2].areas) == ["7+8", "7+9", "8+9"]
+        assert by_count[1].areas["8"].auroc == pytest.approx(roc_auc_score(LABELS, COSINES[8]))
+        assert by_count[2].areas["7+9"].auroc == pytest.approx(roc_auc_score(LABELS, COSINES[7] + COSINES[9]))
+        for each in by_count.values():
+            found = [area.auroc for area in each.areas.values()]
+            assert each.mean == pytest.approx(statistics.mean(found))
+            assert each.deviation == pytest.approx(statistics.stdev(found))
+    written = json.loads((data / SEEDS_FILE).read_text())
+    assert written["Pneumonia"]["1"]["areas"]["7"]["auroc_low"] < written["Pneumonia"]["1"]["areas"]["7"]["auroc"]
+
+
+def test_all_networks_joined_are_one_and_have_no_deviation(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeds, "_cosines", lambda folder, *_: COSINES[int(folder.name)])
+    spread = seeds.measure_seeds({seed: Path(str(seed)) for seed in COSINES}, 3, data, data)
+    assert spread["Pneumonia"][3].deviation is None and list(spread["Pneumonia"][3].areas) == ["7+8+9"]
