@@ -38,7 +38,7 @@ prompts, and writes a two-section report text in English or Chinese.
 | Pneumonia | chest radiograph (CR, DX) | pneumonia more likely |
 | Malignant breast lesion | breast ultrasound (US) | malignancy more likely (label **0** of BreastMNIST) |
 
-The embedding of an image is the sum of the embeddings of its 49 patches, so the product of a patch with the
+The embedding of an image is the sum of the embeddings of its $patches patches, so the product of a patch with the
 difference of the two prompt embeddings is that patch's exact share of the score. A patch sees its surroundings too:
 the map shows where evidence was gathered, not the outline of a lesion. The tower enlarges an image to $size x $size and
 looks at it twice, as it is and mirrored; the two maps are averaged place by place.
@@ -71,7 +71,7 @@ figures below and the export. On the clock, on cores that other work shared: $se
 each network, classes balanced. Loss: cross-entropy on the prompt pairs, contrast with all texts of the same class as
 positives, and next-word cross-entropy. The first layer and two stages of the tower stay as ImageNet made them. The
 final weights are an exponential moving average; no checkpoint was picked by its result, and the shipped seeds were
-fixed before training. Size and strides of the tower were chosen on folds of train and val that keep twins together.
+fixed before training. The size of its images was chosen on folds of train and val that keep twins together.
 
 Then the decoder alone learns for $agreement_steps more steps to say what the classifier decides at its operating
 point, on augmented and blended training images, and for $last_steps last steps on banks of such images that the tower
@@ -153,6 +153,7 @@ def write_card(folder: Path, record: TrainingRecord, parity: ParityReport) -> No
         steps=record.steps,
         batch=2 * sum(Recipe().quotas),
         size=config["image_size"],
+        patches=(-(-config["image_size"] // 16)) ** 2,
         networks=record.networks,
         members=record.members,
         jobs=record.jobs,

@@ -27,7 +27,7 @@ from radserve.models.train.evaluate import evaluate
 from radserve.models.train.fit_calibration import fit_calibration
 from radserve.models.train.fit_gate import fit_gates
 from radserve.models.train.loop import Recipe
-from radserve.models.train.members import batch_maker, log_progress, member_folders, progress, train_members
+from radserve.models.train.members import batch_maker, log_progress, member_folders, progress, training
 from radserve.models.train.prompt_file import load_prompts, write_prompts
 from radserve.models.train.scoring import load_model
 from radserve.models.train.seeds import measure_seeds
@@ -68,13 +68,15 @@ def run(plan: Plan, data: Path, out: Path, jobs: int) -> TrainingRecord:
         vocabulary_size=PackTokenizer(out / "tokenizer.json").vocabulary_size,
         normalisation=Normalisation(per_image=True),
     )
-    members = member_folders(out, plan.recipe)
-    steps.once("members", lambda: train_members(data, out, config, plan.recipe, jobs))
-    steps.once("decoder", lambda: _teach_decoder(plan, data, out))
-    steps.once("gates", lambda: fit_gates(load_model(out), data, out))
-    steps.once("record", lambda: _record(plan, data, out, jobs).save(out))
-    steps.once("evaluation", lambda: evaluate(out, data))
-    steps.once("seeds", lambda: measure_seeds(members, plan.recipe.members, data, out))
+    with training(data, out, config, plan.recipe, jobs) as networks:
+        steps.once("members", lambda: [each.result() for each in networks[: plan.recipe.members]])
+        steps.once("decoder", lambda: _teach_decoder(plan, data, out))
+        steps.once("gates", lambda: fit_gates(load_model(out), data, out))
+        steps.once("record", lambda: _record(plan, data, out, jobs).save(out))
+        steps.once("evaluation", lambda: evaluate(out, data))
+        steps.once("other networks", lambda: [each.result() for each in networks])
+    folders = member_folders(out, plan.recipe)
+    steps.once("seeds", lambda: measure_seeds(folders, plan.recipe.members, data, out))
     return TrainingRecord.load(out)
 
 

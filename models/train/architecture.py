@@ -23,9 +23,8 @@ from torch.nn import functional
 from radserve.models.train.imagenet import efficientnet_lite0
 
 _LARGEST_LOG_SCALE = math.log(30.0)
-_STAGES = 5  # of the seven of EfficientNet-Lite0
-_UNSTRIDED = 3  # the stage that keeps its map's size here: images of 56 then give as many patches as ones of 112
-_STRIDE = 8
+_STAGES = 5  # of the seven of EfficientNet-Lite0: the last that keep a map of a sixteenth of the side
+_STRIDE = 16
 IMAGE_CHANNELS = 112  # of the last map
 
 
@@ -99,7 +98,6 @@ class ImageTower(nn.Module):
     def __init__(self, config: ModelConfig, pretrained: bool) -> None:
         super().__init__()
         network: Any = efficientnet_lite0(pretrained)
-        network.blocks[_UNSTRIDED][0].conv_dw.stride = (1, 1)
         self.size = config.image_size
         self.frozen = nn.Sequential(network.conv_stem, network.bn1, *network.blocks[: config.frozen_stages])
         self.learning = nn.Sequential(*network.blocks[config.frozen_stages : _STAGES])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,19 +29,25 @@ def member_folders(out: Path, recipe: Recipe) -> dict[int, Path]:
     return {seed: out / "members" / f"seed{seed}" for seed in range(recipe.seed, recipe.seed + recipe.networks)}
 
 
-def train_members(data: Path, out: Path, config: ModelConfig, recipe: Recipe, jobs: int) -> None:
-    """Train the recipe's networks, `jobs` at a time, into their folders; those that are there already are kept.
+@contextmanager
+def training(data: Path, out: Path, config: ModelConfig, recipe: Recipe, jobs: int) -> Iterator[list[Future[None]]]:
+    """Train the recipe's networks, `jobs` at a time, into their folders, one after the other of the yielded futures.
 
-    `out` has `tokenizer.json` and `prompts.toml`.
+    Those that are there already are not trained again. `out` has `tokenizer.json` and `prompts.toml`.
     """
-    missing = {seed: folder for seed, folder in member_folders(out, recipe).items() if not _is_whole(folder)}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, jobs), mp_context=context, initializer=log_progress) as pool:
-        for done in [
-            pool.submit(_train_member, data, out, folder, config, replace(recipe, seed=seed))
-            for seed, folder in missing.items()
-        ]:
-            done.result()
+    with ProcessPoolExecutor(max(1, jobs), multiprocessing.get_context("spawn"), log_progress) as pool:
+        yield [
+            _done()
+            if _is_whole(folder)
+            else pool.submit(_train_member, data, out, folder, config, replace(recipe, seed=seed))
+            for seed, folder in member_folders(out, recipe).items()
+        ]
+
+
+def _done() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
 
 
 def batch_maker(data: Path, recipe: Recipe, tokenizer: PackTokenizer) -> BatchMaker:

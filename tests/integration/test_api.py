@@ -80,7 +80,7 @@ def test_lesions_are_classified_with_code_probability_and_place(server: LiveServ
     assert (finding.label, finding.code.scheme, finding.code.value) == ("Pneumonia", "SCT", "233604007")
     assert 0 <= finding.probability <= 1
     assert finding.positive == (finding.probability >= finding.threshold)
-    assert len(finding.region.heat_map.values) == 49
+    assert len(finding.region.heat_map.values) == 16
     assert all(0 <= point.column <= 48 and 0 <= point.row <= 64 for point in finding.region.outline)
     assert result.status == "draft"
     assert len(result.pack.digest) == 64
