@@ -32,6 +32,18 @@ def test_slope_and_offset_are_those_of_an_unpenalised_logistic_regression() -> N
     assert fitted.negative_log_likelihood == pytest.approx(expected, abs=1e-6)
 
 
+def test_perturbed_views_are_fitted_as_well_and_leave_the_threshold_where_it_was() -> None:
+    logits, positive = _logits(1.0, 300)
+    weaker = logits / 3
+    plain, fitted = calibrate(logits, positive), calibrate(logits, positive, [weaker])
+    reference = LogisticRegression(C=np.inf).fit(np.concatenate([logits, weaker])[:, None], np.tile(positive, 2))
+    assert 1 / fitted.temperature == pytest.approx(reference.coef_[0, 0], rel=1e-3)
+    assert fitted.operating_logit == pytest.approx(plain.operating_logit, abs=0.05)
+    own = LogisticRegression(C=np.inf).fit(logits[:, None], positive)
+    assert plain.negative_log_likelihood == pytest.approx(log_loss(positive, own.predict_proba(logits[:, None])[:, 1]))
+    assert fitted.negative_log_likelihood > plain.negative_log_likelihood
+
+
 def test_the_threshold_has_the_best_sensitivity_plus_specificity_of_all_cuts() -> None:
     logits, positive = _logits(1.0, 200)
     probabilities = 1 / (1 + np.exp(-logits))
