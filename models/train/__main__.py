@@ -90,7 +90,7 @@ def _teach_decoder(plan: Plan, data: Path, out: Path) -> None:
     texts = load_prompts(out / "prompts.toml")
     cuts = [fit_calibration(model, tokenizer, texts, data, task).operating_logit for task in TASKS]
     maker, prompts = batch_maker(data, plan.recipe, tokenizer), prompt_table(TASKS, tokenizer)
-    align_decoder(model, maker, prompts, cuts, plan.agreement, progress("decoder", plan.agreement.steps))
+    align_decoder(model, maker, prompts, cuts, plan.agreement, progress("decoder"))
     save_model(model, out)
 
 

@@ -56,12 +56,12 @@ def batch_maker(data: Path, recipe: Recipe, tokenizer: PackTokenizer) -> BatchMa
     return BatchMaker(TASKS, splits, caption_table(TASKS, tokenizer), recipe.quotas, recipe.augmentation)
 
 
-def progress(name: str, steps: int) -> Callable[[int, float], None]:
-    """Logs every twentieth step of `steps`."""
+def progress(name: str) -> Callable[[int, float], None]:
+    """Logs every twentieth step."""
 
     def report(step: int, loss: float) -> None:
-        if step % 20 == 0 or step == steps - 1:
-            _log.info("%s: step %d of %d, loss %.4f", name, step + 1, steps, loss)
+        if (step + 1) % 20 == 0:
+            _log.info("%s: step %d, loss %.4f", name, step + 1, loss)
 
     return report
 
@@ -85,7 +85,7 @@ def _train_member(data: Path, out: Path, folder: Path, config: ModelConfig, reci
         recipe,
         batch_maker(data, recipe, tokenizer),
         prompt_table(TASKS, tokenizer),
-        progress(name, recipe.steps),
+        progress(name),
     )
     folder.mkdir(parents=True, exist_ok=True)
     for each in _COPIED:
