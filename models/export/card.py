@@ -67,11 +67,14 @@ radiologists, and the decoder has never seen one.
 
 One command, `python -m radserve.models.train`, made all of it from nothing: $networks networks of consecutive seeds,
 $jobs at a time on one thread each, of which the first $members are joined and shipped; then the decoder, the gates, the
-figures below and the export. On the clock, on cores that other work shared: $seconds. $steps steps of $batch images for
-each network, classes balanced. Loss: cross-entropy on the prompt pairs, contrast with all texts of the same class as
-positives, and next-word cross-entropy. The first layer and two stages of the tower stay as ImageNet made them. The
-final weights are an exponential moving average; no checkpoint was picked by its result, and the shipped seeds were
-fixed before training. The size of its images was chosen on folds of train and val that keep twins together.
+figures below and the export. On the clock, on cores that other work shared, without figures and export:
+$seconds.
+
+$steps steps of $batch images for each network, classes balanced. Loss: cross-entropy on the prompt pairs, contrast with
+all texts of the same class as positives, and next-word cross-entropy. The first layer and two stages of the tower stay
+as ImageNet made them. The final weights are an exponential moving average; no checkpoint was picked by its result, and
+the shipped seeds were fixed before training. Images are enlarged to 56 a side, not to the 112 of version 2.0.0, for
+folds of train and val that keep twins together showed no loss (docs/measurements.md) and it costs a third.
 
 Then the decoder alone learns for $agreement_steps more steps to say what the classifier decides at its operating
 point, on augmented and blended training images, and for $last_steps last steps on banks of such images that the tower
@@ -106,7 +109,9 @@ $uncertainty
 ECE: expected calibration error, 15 bins of equal width, interval by bootstrap; "if true" is what it would be on average
 if every probability were exactly right: with so few images it is not 0. "Surest": 100, 90, 80, 70, 50 % of the images.
 
-Aims of the project: $aims
+Aims of the project:
+
+$aims
 
 Test AUROC of the same recipe by seed, single networks and joined ones (pairs share members, so their spread is not
 that of independent networks), with the 95 % interval of DeLong:
@@ -163,7 +168,7 @@ def write_card(folder: Path, record: TrainingRecord, parity: ParityReport) -> No
         agreement_steps=record.agreement_steps,
         last_steps=" + ".join(map(str, record.last_steps)),
         seconds=", ".join(f"{name} {round(each)} s" for name, each in record.seconds.items()),
-        aims="; ".join(_aims(evaluation)) + ".",
+        aims="\n".join(_aims(evaluation)),
         validation="\n".join(_validation(record)),
         test="\n".join(_rows(evaluation, _area)),
         decisions="\n".join(_rows(evaluation, _decisions)),
@@ -245,7 +250,7 @@ def _aims(document: dict[str, Figures]) -> Iterator[str]:
     for label, each in document.items():
         for name, key, aim, better in (("AUROC", "auroc", _AUROC_AIMS[label], 1), ("ECE", "ece", _ECE_AIM, -1)):
             word = "reached" if better * (each[key] - aim) >= 0 else "**not reached**"
-            yield f"{name} of {aim:.3g} for {label}: {each[key]:.3f}, {word}"
+            yield f"- {name} of {aim:.3g} for {label}: {each[key]:.3f}, {word}"
     if not document:
         yield "not measured yet"
 

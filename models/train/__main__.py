@@ -23,7 +23,7 @@ from radserve.models.train.batches import prompt_table
 from radserve.models.train.checkpoint import LabelRecord, TrainingRecord, save_model
 from radserve.models.train.data import TASKS, Task
 from radserve.models.train.ensemble import join
-from radserve.models.train.evaluate import evaluate
+from radserve.models.train.evaluate import evaluate, read_test_splits
 from radserve.models.train.fit_calibration import fit_calibration
 from radserve.models.train.fit_gate import fit_gates
 from radserve.models.train.loop import Recipe
@@ -73,7 +73,7 @@ def run(plan: Plan, data: Path, out: Path, jobs: int) -> TrainingRecord:
         steps.once("decoder", lambda: _teach_decoder(plan, data, out))
         steps.once("gates", lambda: fit_gates(load_model(out), data, out))
         steps.once("record", lambda: _record(plan, data, out, jobs).save(out))
-        steps.once("evaluation", lambda: evaluate(out, data))
+        steps.once("evaluation", lambda: evaluate(out, data, read_test_splits(out, data)))
         steps.once("other networks", lambda: [each.result() for each in networks])
     folders = member_folders(out, plan.recipe)
     steps.once("seeds", lambda: measure_seeds(folders, plan.recipe.members, data, out))
