@@ -74,7 +74,7 @@ $steps steps of $batch images for each network, classes balanced. Loss: cross-en
 all texts of the same class as positives, and next-word cross-entropy. The first layer and two stages of the tower stay
 as ImageNet made them. The final weights are an exponential moving average; no checkpoint was picked by its result, and
 the shipped seeds were fixed before training. Images are enlarged to 56 a side, not to the 112 of version 2.0.0, for
-folds of train and val that keep twins together showed no loss (docs/measurements.md) and it costs a third.
+two folds that keep twins together showed no loss (docs/measurements.md) and it costs a third of the time.
 
 Then the decoder alone learns for $agreement_steps more steps to say what the classifier decides at its operating
 point, on augmented and blended training images, and for $last_steps last steps on banks of such images that the tower
