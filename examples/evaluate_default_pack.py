@@ -102,7 +102,7 @@ class Scorer:
     async def _score(self, tensors: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
         there = [PreparedInput(each, SpatialTransform.identity(each.shape[1:]), Provenance("", "")) for each in tensors]
         frames = encode_frames(self.pack, self.runner, NOWHERE, list(range(len(there))), there, Deadline())
-        return np.array([score_label(self.label, self.direction, frame).probability async for frame in frames])
+        return np.array([score_label(self.label, self.direction, frame.outputs).probability async for frame in frames])
 
 
 def measure_robustness(pack: ModelPack, data: Path, out: Path) -> None:
