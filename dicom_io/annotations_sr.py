@@ -34,7 +34,7 @@ def read_sr(path: Path) -> list[Annotation]:
                 raise DicomError(ErrorCode.UNSUPPORTED_SOP_CLASS, "the SR is no measurement report (TID 1500)")
             series = {str(entry[2]): (str(entry[0]), str(entry[1])) for entry in document.get_evidence()}
             groups = [*report.get_planar_roi_measurement_groups(), *report.get_image_measurement_groups()]
-            annotator = _annotator(document)
+            annotator = annotator_of(document)
             return [
                 _annotation(group, series, annotator, derive_uid("annotation", document.SOPInstanceUID, str(number)))
                 for number, group in enumerate(groups)
@@ -71,14 +71,8 @@ def _annotation(group: Any, series: dict[str, tuple[str, str]], annotator: str, 
     )
 
 
-def _annotator(document: Dataset) -> str:
+def annotator_of(document: Dataset) -> str:
     """Maker and model of a device; never the name of a person."""
     return " ".join(
         filter(None, (str(document.get("Manufacturer", "")), str(document.get("ManufacturerModelName", ""))))
     )
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file begins as a Part 10 file does."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from radserve.dicom_io.derived import COPIED
 from radserve.dicom_io.dimse import negotiation, query_scu, statuses, tls
 from radserve.dicom_io.dimse.access import PeerPolicy
 from radserve.dicom_io.dimse.pdu import WireLimits
+from radserve.dicom_io.markdown import bullets, paragraph, table
 from radserve.dicom_io.parse import IMAGE_STORAGE, TRANSFER_SYNTAXES
 from radserve.dicom_io.web_peer import peer as web
 from radserve.dicom_io.web_peer import qido
@@ -29,7 +29,6 @@ from radserve.dicom_io.web_peer.ups import StepState
 from radserve.dicom_io.write_base import SERIES, OutputKind
 from radserve.dicom_io.write_outputs import OBJECTS, DestinationRole, default_kinds
 
-WIDTH = 120
 SCP, SCU = "SCP", "SCU"
 DEFINED_TERM = re.compile(r"ISO_IR (?!6$)\d+|ISO 2022 IR \d+|GB18030|GBK")  # PS3.3 C.12.1.1.2; pydicom reads slips too
 CONCEPTS = (
@@ -62,7 +61,7 @@ def statement() -> str:
         _security,
         _user_agent,
     )
-    lines = ["# DICOM conformance statement", "", *_paragraph(intro)]
+    lines = ["# DICOM conformance statement", "", *paragraph(intro)]
     for part in parts:
         lines += ["", *part()]
     return "\n".join(lines) + "\n"
@@ -74,9 +73,9 @@ def _overview() -> list[str]:
     return [
         "## 1. Overview",
         "",
-        *_paragraph(intro),
+        *paragraph(intro),
         "",
-        *_table(("network service", SCU, SCP), _services()),
+        *table(("network service", SCU, SCP), _services()),
         "",
         "Media interchange: files and DICOMDIRs are read from folders and archives; no media are written.",
     ]
@@ -112,13 +111,13 @@ def _network() -> list[str]:
     return [
         "## 2. Network",
         "",
-        *_paragraph(intro),
+        *paragraph(intro),
         "",
-        *_table(("item", "value"), values),
+        *table(("item", "value"), values),
         "",
         "An association is rejected for these reasons (PS3.8 table 9-21):",
         "",
-        *_table(
+        *table(
             ("result", "source", "reason", "meaning"),
             ((one.result, one.source, one.reason, one.text) for one in negotiation.REJECTIONS),
         ),
@@ -127,11 +126,11 @@ def _network() -> list[str]:
         "",
         "Of the transfer syntaxes of a presentation context, one is chosen that is named here.",
         "",
-        *_table(("SOP class", "UID", "transfer syntaxes"), _accepted()),
+        *table(("SOP class", "UID", "transfer syntaxes"), _accepted()),
         "",
         "### 2.2 SOP classes proposed (SCU)",
         "",
-        *_table(("SOP class", "UID", "for"), _proposed()),
+        *table(("SOP class", "UID", "for"), _proposed()),
         "",
         f"Transfer syntaxes proposed: {_names(negotiation.UNCOMPRESSED)}; with C-GET, for images, all of section 3.",
     ]
@@ -164,7 +163,7 @@ def _transfer_syntaxes() -> list[str]:
         "",
         "Received bytes are kept as they came; decoding is a separate step, in a process of its own with limits.",
         "",
-        *_table(("transfer syntax", "UID"), ((_name(uid), f"`{uid}`") for uid in syntaxes)),
+        *table(("transfer syntax", "UID"), ((_name(uid), f"`{uid}`") for uid in syntaxes)),
     ]
 
 
@@ -172,7 +171,7 @@ def _statuses() -> list[str]:
     return [
         "## 4. Statuses of C-STORE",
         "",
-        *_table(
+        *table(
             ("status", "meaning", "the sender should"),
             ((f"`0x{status:04X}`", meaning, _advice(status)) for status, meaning in sorted(statuses.MEANINGS.items())),
         ),
@@ -205,9 +204,9 @@ def _created() -> list[str]:
     return [
         "## 5. Objects created",
         "",
-        *_table(("name", "object", "SOP class", "of modalities", "series number", "sent by default to a"), rows),
+        *table(("name", "object", "SOP class", "of modalities", "series number", "sent by default to a"), rows),
         "",
-        *_bullets(
+        *bullets(
             """Encoding: Explicit VR Little Endian. Study Instance UID, patient and study attributes are those of the
             source; each kind has a series of its own.""",
             """UIDs are derived from the study, its images and the digest of the model pack: the same input gives the
@@ -223,7 +222,7 @@ def _created() -> list[str]:
             "Tracking Identifier and Tracking UID of a finding are the same in SR, SEG and presentation state.",
         ),
         "",
-        *_paragraph(copied),
+        *paragraph(copied),
     ]
 
 
@@ -234,7 +233,7 @@ def _content() -> list[str]:
         without a result has one TID 1501 group with the summary of analyses and a comment (121106, DCM)."""
     finding = ("finding", "the pack's own code of each label, e.g. (233604007, SCT, Pneumonia)")
     codes = ((what, f"({each.value}, {each.scheme_designator}, {each.meaning})") for what, each in CONCEPTS)
-    return ["## 6. Content of the SR", "", *_paragraph(intro), "", *_table(("what", "code"), (finding, *codes))]
+    return ["## 6. Content of the SR", "", *paragraph(intro), "", *table(("what", "code"), (finding, *codes))]
 
 
 def _character_sets() -> list[str]:
@@ -244,14 +243,14 @@ def _character_sets() -> list[str]:
     written = """Written: the character set of the source, so that names stay as they were; `ISO_IR 192` (UTF-8) where
         the object's own texts need more than ASCII or the source names a set that is not in this list. The pages of a
         PDF show Latin, Greek and Cyrillic; other characters are replaced, and the page says so."""
-    return ["## 7. Character sets", "", *_paragraph(read), "", *_paragraph(written)]
+    return ["## 7. Character sets", "", *paragraph(read), "", *paragraph(written)]
 
 
 def _security() -> list[str]:
     return [
         "## 8. Security",
         "",
-        *_bullets(
+        *bullets(
             f"""TLS by the BCP 195 profiles (PS3.15 annex B.9 to B.11): TLS 1.2 or later, cipher suites of forward
             secrecy and authenticated encryption (OpenSSL: `{tls.CIPHERS}` and those of TLS 1.3), no compression, no
             renegotiation; client certificates where the site names their authorities; a certificate can be tied to an
@@ -288,11 +287,11 @@ def _user_agent() -> list[str]:
     return [
         "## 9. DICOMweb, as user agent",
         "",
-        *_paragraph(intro),
+        *paragraph(intro),
         "",
-        *_table(("service", "transaction", "use"), rows),
+        *table(("service", "transaction", "use"), rows),
         "",
-        *_paragraph(ups),
+        *paragraph(ups),
     ]
 
 
@@ -310,20 +309,6 @@ def _named(uid: str) -> str:
 
 def _names(uids: Iterable[str]) -> str:
     return ", ".join(_name(uid) for uid in uids)
-
-
-def _paragraph(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), WIDTH, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _bullets(*texts: str) -> list[str]:
-    return [line for text in texts for line in _paragraph(f"- {text}", "  ")]
-
-
-def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """A Markdown table."""
-    lines = [headers, ["---"] * len(headers), *rows]
-    return [f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines]
 
 
 def main(arguments: Sequence[str]) -> None:

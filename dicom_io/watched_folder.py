@@ -2,7 +2,8 @@
 
 A file is taken when it has stayed as it is for a while: a writer that renames a finished file into the folder is taken
 after that while, one that still writes is waited for. Names that begin with a dot or end with .part or .tmp are left
-alone. What cannot be stored is moved to refused/, with the reason in a file beside it.
+alone. What cannot be stored is moved to refused/, with the reason in a file beside it. Of a zip archive all members are
+taken; where one cannot be, the others are, and the archive is moved with the reasons.
 """
 
 from __future__ import annotations
@@ -10,21 +11,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from radserve.dicom_io.durable import fsync_folder, storage_error
+from radserve.dicom_io.found import DiscoveryLimits
 from radserve.dicom_io.part10 import check_whole
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StudyStore
-from radserve.errors import ErrorCode, RadserveError, StorageError
+from radserve.dicom_io.unpack import is_archive, unpack_some
+from radserve.errors import DicomError, ErrorCode, RadserveError, StorageError
 from radserve.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
-REFUSED = "refused"
+REFUSED, UNPACKING = "refused", ".unpacking"
 UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart")
 CHUNK_BYTES = 1 << 20
 AT_ONCE = 4
@@ -51,19 +56,28 @@ class WatchedFolder:
         workers: WorkerPool,
         reserve: DiskReserve | None = None,
         settle_s: float = 2.0,
+        limits: DiscoveryLimits | None = None,
+        max_instance_bytes: int = 2 << 30,
     ) -> None:
         self._root = root
         self._store = store
         self._workers = workers
         self._reserve = reserve
         self._settle_s = settle_s
+        self._limits = limits or DiscoveryLimits()
+        self._max_instance_bytes = max_instance_bytes
         self._looks: dict[Path, _Look] = {}
         self._kept: set[tuple[Path, _Look]] = set()  # taken, but could not be removed
 
     async def open(self) -> None:
         """Make the folder. Raises StorageError."""
+
+        def make() -> None:
+            (self._root / REFUSED).mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self._root / UNPACKING, ignore_errors=True)
+
         try:
-            await asyncio.to_thread((self._root / REFUSED).mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(make)
         except OSError as error:
             raise storage_error(error) from None
 
@@ -137,8 +151,44 @@ class WatchedFolder:
         return self._look(path, now) == look and await self._gone(path, path.unlink)
 
     async def _stored(self, path: Path) -> None:
+        if await asyncio.to_thread(is_archive, path):
+            await self._unpacked(path)
+        else:
+            await self._put(path)
+
+    async def _unpacked(self, path: Path) -> None:
+        """Store the members of an archive. Raises DicomError with the reasons where some cannot be."""
+        refused: list[tuple[str, RadserveError]] = []
+        start: int | None = 0
+        while start is not None:
+            self._check_reserve()
+            folder = self._root / UNPACKING / secrets.token_hex(8)
+            await asyncio.to_thread(partial(folder.mkdir, parents=True))
+            try:
+                most = self._max_instance_bytes
+                turn = await self._workers.run(unpack_some, path, folder, start, most, self._limits)
+                for name, member in turn.members:
+                    try:
+                        if isinstance(member, RadserveError):
+                            raise member
+                        await self._put(member)
+                    except RadserveError as error:
+                        if isinstance(error, StorageError) and error.code is not ErrorCode.UID_CONFLICT:
+                            raise
+                        refused.append((name, error))
+            finally:
+                await asyncio.to_thread(partial(shutil.rmtree, folder, ignore_errors=True))
+            start = turn.after
+        if refused:
+            reasons = [f"{name or 'the archive'}: {error.code}: {error.client_message}" for name, error in refused]
+            raise DicomError(refused[0][1].code, "\n".join((f"{len(refused)} not taken", *reasons)))
+
+    def _check_reserve(self) -> None:
         if self._reserve:
             self._reserve.check()
+
+    async def _put(self, path: Path) -> None:
+        self._check_reserve()
         await self._workers.run(check_whole, path)
         async with self._store.receive() as incoming:
             with await asyncio.to_thread(path.open, "rb") as file:

@@ -1,4 +1,4 @@
-"""radserve annotations import | export: what people and programs saw, from DICOM SR or a table."""
+"""radserve annotations import | export: what people and programs saw, from DICOM SR, SEG or a table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ DataDir = Annotated[Path | None, typer.Option(help="The server's data folder.")]
 
 @annotations_app.command("import")
 def import_files(
-    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="DICOM SR (TID 1500) or CSV files.")],
+    files: Annotated[
+        list[Path], typer.Argument(exists=True, dir_okay=False, help="DICOM SR (TID 1500), SEG or CSV files.")
+    ],
     data_dir: DataDir = None,
 ) -> None:
     """Take annotations in; those that are there already stay as they are."""
+    from radserve.dicom_io.annotation_files import is_dicom, read_dicom
     from radserve.dicom_io.annotations import AnnotationTable, read_csv
-    from radserve.dicom_io.annotations_sr import is_dicom, read_sr
     from radserve.server.app import decoder_pool
     from radserve.server.records import opened_records
 
@@ -31,7 +33,7 @@ def import_files(
         async with opened_records(settings) as records, decoder_pool(settings) as workers:
             table: AnnotationTable = records.annotations
             for path in files:
-                found = await workers.run(read_sr, path) if is_dicom(path) else read_csv(path)
+                found = await workers.run(read_dicom, path) if is_dicom(path) else read_csv(path)
                 read += len(found)
                 added += await table.add(found)
         return read, added

@@ -20,7 +20,9 @@ async def watching(settings: Settings, store: StudyStore, workers: WorkerPool) -
         yield
         return
     reserve = DiskReserve(settings.data_dir, settings.disk_reserve_mib * MEBIBYTE)
-    folder = WatchedFolder(settings.watch_folder, store, workers, reserve, settings.watch_settle_s)
+    most = settings.max_instance_mib * MEBIBYTE
+    settle_s = settings.watch_settle_s
+    folder = WatchedFolder(settings.watch_folder, store, workers, reserve, settle_s, max_instance_bytes=most)
     await folder.open()
     async with running(folder.run()):
         yield

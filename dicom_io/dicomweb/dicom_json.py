@@ -1,4 +1,4 @@
-"""The DICOM JSON model (PS3.18 annex F): elements from values, and whole headers from files with bulk data by URI.
+"""Headers of files in the DICOM JSON model (PS3.18 annex F), with bulk data by URI.
 
 Headers are read in a worker (radserve.workers): they are hostile.
 """
@@ -14,31 +14,17 @@ from typing import Any
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
+from radserve.dicom_io.dicomweb.json_model import JsonElement, element
 from radserve.dicom_io.dicomweb.plain_json import plain_json
 from radserve.dicom_io.part10 import open_dicom, quiet
 from radserve.errors import DicomError, ErrorCode, RadserveError
 
-JsonElement = dict[str, Any]
 BULK_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 INLINE_BYTES = 1024  # a longer value of these is bulk data
 TEXT_BULK_VRS = frozenset(("LT", "ST", "UC", "UR", "UT"))
 INLINE_TEXT = 64 << 10
-NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 DEEPEST = 32
 LOST = {"vr": "UN"}
-
-
-def element(vr: str, *values: Any) -> JsonElement:
-    """An element of plain values; those that are empty are left out, names are told apart by their groups."""
-    given = [value for value in values if value not in ("", None)]
-    if not given:
-        return {"vr": vr}
-    return {"vr": vr, "Value": [person_name(value) if vr == "PN" else value for value in given]}
-
-
-def person_name(text: str) -> dict[str, str]:
-    """The component groups of a name as pydicom writes it: A=B=C."""
-    return {group: part for group, part in zip(NAME_GROUPS, text.split("="), strict=False) if part}
 
 
 def read_metadata(paths: Sequence[Path], urls: Sequence[str]) -> list[bytes | RadserveError]:

@@ -53,7 +53,8 @@ class HeaderCache:
         """The header of each instance, errors as values; links begin with ADDRESS."""
         stamps = await asyncio.to_thread(lambda: [_stamp(each.path) for each in held])
         uids = [each.instance.sop_instance_uid for each in held]
-        kept = await self._try(lambda connection: _kept(connection, uids), {})
+        nothing: Mapping[str, tuple[Stamp, bytes]] = {}
+        kept = await self._try(lambda connection: _kept(connection, uids), nothing)
         found: dict[int, bytes | RadserveError] = {}
         for place, (uid, stamp) in enumerate(zip(uids, stamps, strict=True)):
             if stamp and uid in kept and kept[uid][0] == stamp:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from radserve.dicom_io.dicomweb.dicom_json import JsonElement, element
+from radserve.dicom_io.dicomweb.json_model import JsonElement, element
 from radserve.dicom_io.dicomweb.media import DICOM, media_type
 from radserve.dicom_io.dicomweb.multipart import Event, MultipartReader, PartEnd, PartStart
 from radserve.dicom_io.dimse import statuses

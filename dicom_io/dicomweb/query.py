@@ -104,14 +104,14 @@ def _attributes() -> Iterable[Attribute]:
     ):
         for keyword, column in keywords.items():
             yield Attribute(keyword, level, column, always)
-    for keywords, level, always in (
+    for names, level, always in (
         (("TimezoneOffsetFromUTC",), Level.STUDY, True),
         (STUDY_IN_HEADER, Level.STUDY, False),
         (REQUIRED_OF_SERIES, Level.SERIES, True),
         (SERIES_IN_HEADER, Level.SERIES, False),
         (("BitsAllocated",), Level.INSTANCE, True),
     ):
-        for keyword in keywords:
+        for keyword in names:
             yield Attribute(keyword, level, always=always, in_header=True)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from radserve.dicom_io import index_schema as schema
-from radserve.dicom_io.dicomweb.dicom_json import JsonElement, element
 from radserve.dicom_io.dicomweb.header_cache import with_address
 from radserve.dicom_io.dicomweb.holdings import Holdings
+from radserve.dicom_io.dicomweb.json_model import JsonElement, element
 from radserve.dicom_io.dicomweb.query import ATTRIBUTES, MORE, REQUEST_ATTRIBUTES, Attribute, Level, Match, Query
 from radserve.dicom_io.result_rows import current_objects
 from radserve.errors import RadserveError

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from radserve._checks import check_uid
-from radserve.dicom_io.web_peer import dicom_json
+from radserve.dicom_io.dicomweb import json_model
 from radserve.dicom_io.web_peer.peer import WebPeer, data_sets, refused
 from radserve.errors import ErrorCode, PeerError, RadserveError
 
@@ -145,9 +145,9 @@ def _event(message: bytes, name: str) -> UpsEvent | None:
     """The event of a message, None for one that cannot be read: it is one among many."""
     try:
         (item,) = data_sets(message, name)
-        event_type, uid = dicom_json.number(item, "00001002"), dicom_json.text(item, "00001000")
+        event_type, uid = json_model.number(item, "00001002"), json_model.text(item, "00001000")
         check_uid("workitem", uid)
-        return UpsEvent(event_type or 0, uid, dicom_json.text(item, "00741238"))
+        return UpsEvent(event_type or 0, uid, json_model.text(item, "00741238"))
     except (RadserveError, ValueError):
         return None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from radserve._checks import check_uid
+from radserve.dicom_io.dicomweb import json_model
+from radserve.dicom_io.dicomweb.json_model import Item
 from radserve.dicom_io.study_query import FoundStudy, StudyQuery
-from radserve.dicom_io.web_peer import dicom_json
-from radserve.dicom_io.web_peer.dicom_json import Item
 from radserve.dicom_io.web_peer.peer import Params, WebSession
 from radserve.errors import ErrorCode, PeerError, RadserveError
 from radserve.references import InstanceRef
@@ -30,7 +30,7 @@ async def find_studies(session: WebSession, query: StudyQuery) -> list[FoundStud
     given = [(keyword, getattr(query, name)) for name, keyword in KEYS.items() if getattr(query, name)]
     included = ("StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedInstances")
     found = await _all(session, "studies", [*given, *(("includefield", keyword) for keyword in included)])
-    return [_study(each) for each in found if dicom_json.text(each, STUDY_UID)]
+    return [_study(each) for each in found if json_model.text(each, STUDY_UID)]
 
 
 async def find_instances(session: WebSession, study_instance_uid: str) -> list[InstanceRef]:
@@ -38,7 +38,7 @@ async def find_instances(session: WebSession, study_instance_uid: str) -> list[I
     check_uid("study_instance_uid", study_instance_uid)
     found = []
     for each in await _all(session, f"studies/{study_instance_uid}/instances", [("includefield", "SOPClassUID")]):
-        uids = (dicom_json.text(each, tag) for tag in (SERIES_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
+        uids = (json_model.text(each, tag) for tag in (SERIES_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
         with suppress(RadserveError):
             found.append(InstanceRef(study_instance_uid, *uids))
     return found
@@ -48,7 +48,7 @@ async def has_instance(session: WebSession, instance: InstanceRef) -> bool:
     """Whether the service has an instance, in its series. Raises PeerError."""
     path = f"studies/{instance.study_instance_uid}/series/{instance.series_instance_uid}/instances"
     found = await session.json(path, [("SOPInstanceUID", instance.sop_instance_uid)])
-    return any(dicom_json.text(each, SOP_INSTANCE_UID) == instance.sop_instance_uid for each in found)
+    return any(json_model.text(each, SOP_INSTANCE_UID) == instance.sop_instance_uid for each in found)
 
 
 async def _all(session: WebSession, path: str, params: Params) -> list[Item]:
@@ -68,17 +68,17 @@ async def _all(session: WebSession, path: str, params: Params) -> list[Item]:
 
 
 def _identity(item: Item) -> str:
-    return dicom_json.text(item, SOP_INSTANCE_UID) or dicom_json.text(item, STUDY_UID)
+    return json_model.text(item, SOP_INSTANCE_UID) or json_model.text(item, STUDY_UID)
 
 
 def _study(item: Item) -> FoundStudy:
     return FoundStudy(
-        study_instance_uid=dicom_json.text(item, STUDY_UID),
-        patient_id=dicom_json.text(item, "00100020"),
-        accession_number=dicom_json.text(item, "00080050"),
-        study_date=dicom_json.text(item, "00080020"),
-        study_time=dicom_json.text(item, "00080030"),
-        modalities=tuple(filter(None, dicom_json.text(item, "00080061").split("\\"))),
-        study_description=dicom_json.text(item, "00081030"),
-        instances=dicom_json.number(item, "00201208"),
+        study_instance_uid=json_model.text(item, STUDY_UID),
+        patient_id=json_model.text(item, "00100020"),
+        accession_number=json_model.text(item, "00080050"),
+        study_date=json_model.text(item, "00080020"),
+        study_time=json_model.text(item, "00080030"),
+        modalities=tuple(filter(None, json_model.text(item, "00080061").split("\\"))),
+        study_description=json_model.text(item, "00081030"),
+        instances=json_model.number(item, "00201208"),
     )

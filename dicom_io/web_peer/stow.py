@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from radserve.dicom_io.dicomweb import json_model
 from radserve.dicom_io.dimse import statuses
 from radserve.dicom_io.dimse.part10_stream import FileMeta, read_file_meta
 from radserve.dicom_io.store_outcome import StoreOutcome, StoreState
-from radserve.dicom_io.web_peer import dicom_json
 from radserve.dicom_io.web_peer.multipart import Outgoing
 from radserve.dicom_io.web_peer.peer import WebPeer, data_sets, refused
 from radserve.errors import PeerError, RadserveError
@@ -34,11 +34,11 @@ async def store(peer: WebPeer, instances: Sequence[bytes]) -> list[StoreOutcome]
         found = await asyncio.to_thread(data_sets, answer.content, peer.name)
     except PeerError as error:
         return [_failed(meta, error) for meta in metas]
-    stored = {dicom_json.text(item, SOP_INSTANCE_UID) for each in found for item in dicom_json.items(each, REFERENCED)}
+    stored = {json_model.text(item, SOP_INSTANCE_UID) for each in found for item in json_model.items(each, REFERENCED)}
     failed = {
-        dicom_json.text(item, SOP_INSTANCE_UID): dicom_json.number(item, FAILURE_REASON)
+        json_model.text(item, SOP_INSTANCE_UID): json_model.number(item, FAILURE_REASON)
         for each in found
-        for item in dicom_json.items(each, FAILED)
+        for item in json_model.items(each, FAILED)
     }
     return [_outcome(meta, stored, failed, answer.status) for meta in metas]
 

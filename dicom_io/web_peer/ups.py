@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import quote
 
 from radserve._checks import check_uid
-from radserve.dicom_io.web_peer import dicom_json
-from radserve.dicom_io.web_peer.dicom_json import Item, element, sequence
+from radserve.dicom_io.dicomweb import json_model
+from radserve.dicom_io.dicomweb.json_model import Item, element, sequence
 from radserve.dicom_io.web_peer.peer import JSON, Answer, WebPeer, WebSession, data_sets, refused
 from radserve.errors import ErrorCode, PeerError, RadserveError
 from radserve.references import InstanceRef
@@ -100,9 +100,9 @@ class Worklist:
         async with self._peer.connected() as session:
             found = await session.json("workitems", params)
         # a server may ignore a key that it does not know, but not the state
-        waiting = [each for each in found if dicom_json.text(each, STATE) == StepState.SCHEDULED]
+        waiting = [each for each in found if json_model.text(each, STATE) == StepState.SCHEDULED]
         uids = []
-        for uid in (dicom_json.text(each, SOP_INSTANCE_UID) for each in waiting):
+        for uid in (json_model.text(each, SOP_INSTANCE_UID) for each in waiting):
             with suppress(RadserveError):
                 check_uid("workitem", uid)
                 uids.append(uid)
@@ -189,21 +189,21 @@ async def _sent(session: WebSession, method: str, path: str, data: dict[str, Any
 
 def _workitem(uid: str, item: Item) -> Workitem:
     inputs = []
-    for each in dicom_json.items(item, INPUTS):
-        named = (dicom_json.text(one, "00081155") for one in dicom_json.items(each, REFERENCES))
+    for each in json_model.items(item, INPUTS):
+        named = (json_model.text(one, "00081155") for one in json_model.items(each, REFERENCES))
         with suppress(RadserveError):
-            study, series = dicom_json.text(each, STUDY_UID), dicom_json.text(each, SERIES_UID)
+            study, series = json_model.text(each, STUDY_UID), json_model.text(each, SERIES_UID)
             inputs.append(InputReference(study, series, frozenset(filter(None, named))))
-    code = tuple(dicom_json.items(item, SCHEDULED_CODE))
-    return Workitem(uid, dicom_json.text(item, STATE), tuple(inputs), code, _cancellation(item))
+    code = tuple(json_model.items(item, SCHEDULED_CODE))
+    return Workitem(uid, json_model.text(item, STATE), tuple(inputs), code, _cancellation(item))
 
 
 def _cancellation(item: Item) -> str:
     """Why a workitem is to be cancelled: its reason, else the meaning of the code, else that it is."""
-    for progress in dicom_json.items(item, PROGRESS):
-        codes = dicom_json.items(progress, DISCONTINUATION_CODE)
-        found = [dicom_json.text(progress, CANCELLATION_REASON), *(dicom_json.text(each, "00080104") for each in codes)]
-        if codes or any(found) or dicom_json.text(progress, CANCELLED_AT):
+    for progress in json_model.items(item, PROGRESS):
+        codes = json_model.items(progress, DISCONTINUATION_CODE)
+        found = [json_model.text(progress, CANCELLATION_REASON), *(json_model.text(each, "00080104") for each in codes)]
+        if codes or any(found) or json_model.text(progress, CANCELLED_AT):
             return next(filter(None, found), CANCELLATION_REQUESTED)
     return ""
 

@@ -8,8 +8,7 @@ A test compares docs/dicomweb.md with `statement()`, and its resources with thos
 from __future__ import annotations
 
 import sys
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydicom.uid import UID
@@ -19,11 +18,11 @@ from radserve.dicom_io.dicomweb.media import DICOM, DICOM_JSON, IMAGE_TYPES, MUL
 from radserve.dicom_io.dicomweb.query import ATTRIBUTES, DEFAULT_LIMIT, MOST_RESULTS
 from radserve.dicom_io.dicomweb.rendered import OFFERED, PARAMETERS
 from radserve.dicom_io.dimse import statuses
+from radserve.dicom_io.markdown import bullets, paragraph, table
 from radserve.server.web.errors import MEANINGS
 from radserve.server.web.limits import WebLimits
 from radserve.server.web.service import ROOT
 
-WIDTH = 120
 STUDY, SERIES = "/studies/{study}", "/studies/{study}/series/{series}"
 INSTANCE = f"{SERIES}/instances/{{instance}}"
 JSON = f"`{DICOM_JSON}`, `application/json`"
@@ -65,7 +64,7 @@ def statement() -> str:
         the HTTP port does of PS3.18; what is not named here is not offered: no UPS-RS, no WADO-URI, no XML, no zip, no
         rendered studies or series, no thumbnails. How to start it is in [operations](operations.md#dicomweb)."""
     parts = (_resources, _store, _search, _retrieve, _completion, _statuses, _limits)
-    lines = ["# DICOMweb statement", "", *_paragraph(intro)]
+    lines = ["# DICOMweb statement", "", *paragraph(intro)]
     for part in parts:
         lines += ["", *part()]
     return "\n".join(lines) + "\n"
@@ -77,7 +76,7 @@ def _resources() -> list[str]:
         that the client used, or with `RADSERVE_HTTP_PUBLIC_URL`. The objects of results (SR, SEG ...) are found and
         retrieved as objects of their study until a later result replaces them; they cannot be stored by others: what is
         stored are images of the SOP classes of the [conformance statement](conformance.md)."""
-    return ["## 1. Resources", "", *_table(("resource", "what", "media types"), rows), "", *_paragraph(text)]
+    return ["## 1. Resources", "", *table(("resource", "what", "media types"), rows), "", *paragraph(text)]
 
 
 def _store() -> list[str]:
@@ -97,7 +96,7 @@ def _store() -> list[str]:
     rows = ((f"`{reason:04X}`", overridden.get(reason, meanings[reason])) for reason in reasons)
     after = """A body that ends before its last boundary is answered with 400; parts that were whole may be stored then,
         and sending all of it again does no harm."""
-    return ["## 2. Store", "", *_paragraph(text), "", *_table(("reason", "meaning"), rows), "", *_paragraph(after)]
+    return ["## 2. Store", "", *paragraph(text), "", *table(("reason", "meaning"), rows), "", *paragraph(after)]
 
 
 def _search() -> list[str]:
@@ -114,15 +113,15 @@ def _search() -> list[str]:
     return [
         "## 3. Search",
         "",
-        *_paragraph(
+        *paragraph(
             """An attribute is matched at its level and at those below it; attributes of the levels above are returned
             where the address does not name the study, or where they are asked for. Results of a search of studies or
             series are the newest first."""
         ),
         "",
-        *_table(("tag", "keyword", "level", "matching", "returned"), rows),
+        *table(("tag", "keyword", "level", "matching", "returned"), rows),
         "",
-        *_bullets(
+        *bullets(
             """Wildcards are `*` and `?`; a value with one, and a name in any case, is matched without regard to case
             (SQLite: of ASCII letters). A value without is matched as it is. A name matches by any of its component
             groups.""",
@@ -144,7 +143,7 @@ def _retrieve() -> list[str]:
     return [
         "## 4. Retrieve",
         "",
-        *_bullets(
+        *bullets(
             """Without the parameter `transfer-syntax`, instances and frames are given in Explicit VR Little Endian,
             decoded where they are compressed; with `*` or their own transfer syntax as they were received, byte for
             byte. Other transfer syntaxes are not made: 406.""",
@@ -161,7 +160,7 @@ def _retrieve() -> list[str]:
         "",
         "Stored frames have these media types:",
         "",
-        *_table(("transfer syntax", "UID", "media type"), rows),
+        *table(("transfer syntax", "UID", "media type"), rows),
     ]
 
 
@@ -170,14 +169,14 @@ def _completion() -> list[str]:
         [workflow](operations.md#the-way-of-a-study) that all of a study was sent. It is closed when N instances are
         here (202), at once without N, and as incomplete where they do not come within the quiet time. For a study that
         is closed already it changes nothing (200)."""
-    return ["## 5. Completion", "", *_paragraph(text)]
+    return ["## 5. Completion", "", *paragraph(text)]
 
 
 def _statuses() -> list[str]:
     rows = ((f"{status}", meaning) for status, meaning in MEANINGS.items())
     text = """An error has the JSON body `{"code": CODE, "message": TEXT}` with a code of the [list](errors.md); neither
         the text nor the server's log holds patient data, and no line of the log holds a query string."""
-    return ["## 6. Statuses", "", *_table(("status", "meaning"), rows), "", *_paragraph(text)]
+    return ["## 6. Statuses", "", *table(("status", "meaning"), rows), "", *paragraph(text)]
 
 
 def _limits() -> list[str]:
@@ -202,20 +201,7 @@ def _limits() -> list[str]:
         ("connections", limits.connections),
         ("content encodings of a request", "none"),
     )
-    return ["## 7. Limits", "", *_table(("what", "most"), rows)]
-
-
-def _paragraph(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), WIDTH, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _bullets(*texts: str) -> list[str]:
-    return [line for text in texts for line in _paragraph(f"- {text}", "  ")]
-
-
-def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    lines = [headers, ["---"] * len(headers), *rows]
-    return [f"| {' | '.join(str(cell) for cell in line)} |" for line in lines]
+    return ["## 7. Limits", "", *table(("what", "most"), rows)]
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -7,18 +7,27 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import highdicom as hd
 import numpy as np
+import pydicom
 import pytest
+from matplotlib.path import Path as Outline
+from pydicom.sr.codedict import codes
+from scipy import ndimage
 
+from radserve.dicom_io.annotation_files import read_dicom
 from radserve.dicom_io.annotations import COLUMNS, Annotation, AnnotationTable, Presence, read_csv, write_csv
+from radserve.dicom_io.annotations_seg import outer_loops, read_seg
 from radserve.dicom_io.annotations_sr import read_sr
+from radserve.dicom_io.write_seg import write_seg
 from radserve.dicom_io.write_sr import write_sr
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.references import StudyRef
 from tests.dicom_io.test_index import Site, postgres_url, site, url
 from tests.dicom_io.test_store import instance, put
-from tests.support.dicoms import cr, save, uid, us
+from tests.support.dicoms import cr, ct_series, save, uid, us
 from tests.support.results import sample_image, sample_result
+from tests.support.written import ct_images, result_of
 
 __all__ = ["postgres_url", "site", "url"]  # fixtures
 
@@ -146,3 +155,73 @@ def test_an_image_and_a_text_are_no_sr(tmp_path: Path) -> None:
             read_sr(path)
         assert caught.value.code is ErrorCode.NOT_DICOM
         assert "Doe" not in str(caught.value)
+
+
+def test_outlines_go_exactly_around_the_pixels_of_each_part() -> None:
+    random = np.random.default_rng(5)
+    for density in (0.1, 0.3, 0.5, 0.7, 0.9):
+        for _ in range(4):
+            mask = random.random((12, 17)) < density
+            points = np.stack(np.meshgrid(np.arange(17) + 0.5, np.arange(12) + 0.5), axis=-1).reshape(-1, 2)
+            loops = outer_loops(mask)
+            covered = np.zeros(mask.shape, bool)
+            for loop in loops:
+                covered |= Outline(loop).contains_points(points).reshape(mask.shape)
+            np.testing.assert_array_equal(covered, ndimage.binary_fill_holes(mask, np.ones((3, 3))))
+            assert len(loops) == ndimage.label(mask)[1]
+    assert outer_loops(np.zeros((3, 3), bool)) == []
+    assert outer_loops(np.ones((2, 3), bool)) == [[(0, 0), (3, 0), (3, 2), (0, 2), (0, 0)]]
+
+
+@pytest.mark.parametrize("kind", hd.seg.SegmentationTypeValues)
+async def test_segments_come_in_as_outlines_on_their_images(
+    site: Site, tmp_path: Path, kind: hd.seg.SegmentationTypeValues
+) -> None:
+    sources = ct_series(np.zeros((3, 20, 24), np.int16))
+    masks = np.zeros((3, 20, 24), np.uint8)
+    masks[1, 2:9, 3:8], masks[2, 5:8, 10:20] = 1, 2
+    segments = [
+        hd.seg.SegmentDescription(
+            *(number, f"segment {number}", codes.SCT.AnatomicalStructure, code),
+            hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+        )
+        for number, code in ((1, codes.SCT.Lung), (2, codes.SCT.Liver))
+    ]
+    fractional = kind is hd.seg.SegmentationTypeValues.FRACTIONAL
+    given = np.stack([masks == 1, masks == 2], axis=-1) * 0.9 if fractional else masks
+    uids = (hd.UID(), 1, hd.UID(), 1)
+    document = hd.seg.Segmentation(sources, given, kind, segments, *uids, "Maker", "Model", "1", "7")
+    path = tmp_path / "seg.dcm"
+    document.save_as(path)
+    places = [str(source.SOPInstanceUID) for source in sources]  # of a label map the frames come in any order
+    found = sorted(read_dicom(path), key=lambda each: places.index(each.sop_instance_uid))
+    assert [(each.code, each.outline, each.frame) for each in found] == [
+        (codes.SCT.Lung.value, "3.0 2.0;8.0 2.0;8.0 9.0;3.0 9.0;3.0 2.0", 1),
+        (codes.SCT.Liver.value, "10.0 5.0;20.0 5.0;20.0 8.0;10.0 8.0;10.0 5.0", 1),
+    ]
+    assert [each.sop_instance_uid for each in found] == places[1:]
+    assert {each.series_instance_uid for each in found} == {str(sources[0].SeriesInstanceUID)}
+    assert {(each.presence, each.annotator) for each in found} == {(Presence.PRESENT, "Maker Model")}
+    table = AnnotationTable(site.database)
+    assert await table.add(found) == 2 and await table.add(read_dicom(path)) == 0
+    assert sorted(read_csv(written(tmp_path, await table.all())), key=repr) == sorted(found, key=repr)
+
+
+def test_our_own_segmentation_comes_in_and_what_is_none_is_refused(tmp_path: Path) -> None:
+    images = ct_images()
+    result = result_of(images)
+    (data,) = write_seg(result, images)
+    path = tmp_path / "seg.dcm"
+    path.write_bytes(data)
+    found = read_dicom(path)
+    positive = [finding for finding in result.findings if finding.positive]
+    assert {each.sop_instance_uid for each in found} == {each.region.instance.sop_instance_uid for each in positive}
+    assert {each.code for each in found} == {each.code.value for each in positive}
+    with pytest.raises(DicomError) as caught:
+        read_seg(save(cr(np.zeros((8, 8), np.uint8)), tmp_path / "cr.dcm"))
+    assert caught.value.code is ErrorCode.UNSUPPORTED_SOP_CLASS
+    document = pydicom.dcmread(path)
+    del document.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence
+    document.save_as(path)
+    with pytest.raises(DicomError, match="DerivationImageSequence"):
+        read_dicom(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from pydicom.uid import JPEGLSLossless
 
+from radserve.dicom_io import unpack
+from radserve.dicom_io.found import DiscoveryLimits
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StoreLimits, StudyStore
 from radserve.dicom_io.watched_folder import PATIENCE, REFUSED, WatchedFolder
@@ -29,7 +32,8 @@ class Site:
         self.stored = root / "studies"
         workers: Any = InlineWorkers()
         self.store = StudyStore(self.stored, workers, options.pop("limits", None))
-        self.folder = WatchedFolder(self.inbox, self.store, workers, settle_s=SETTLE, **options)
+        archives = options.pop("archives", None)
+        self.folder = WatchedFolder(self.inbox, self.store, workers, settle_s=SETTLE, limits=archives, **options)
         self.now = 0.0
 
     async def open(self) -> Site:
@@ -222,3 +226,66 @@ async def test_it_runs_by_itself(tmp_path: Path) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await store.close()
+
+
+# Archives
+
+
+def zipped(path: Path, members: dict[str, bytes], **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+async def test_the_members_of_an_archive_are_stored_and_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpack, "TURN_FILES", 3)
+    site = await Site(tmp_path).open()
+    given = {f"CD/IM{number}": instance(instance=str(number)) for number in range(8)}
+    zipped(site.inbox / "ward" / "study.zip", given)
+    assert await site.pass_() == 1
+    assert site.instances() == sorted(given.values()) and site.waiting() == []
+
+
+async def test_what_is_wrong_with_an_archive_does_not_cost_its_good_members(tmp_path: Path) -> None:
+    site = await Site(tmp_path).open()
+    good = instance(instance="1")
+    members = {"good.dcm": good, "../../slip.dcm": instance(instance="2"), "note.txt": b"text", "in.zip": b"PK"}
+    archive = zipped(site.inbox / "mixed.zip", members).read_bytes()
+    assert await site.pass_() == 1
+    assert site.instances() == [good] and not list(tmp_path.glob("slip*"))
+    assert site.waiting() == ["refused/mixed.zip", "refused/mixed.zip.reason.txt"]
+    assert (site.inbox / "refused" / "mixed.zip").read_bytes() == archive
+    reason = (site.inbox / "refused" / "mixed.zip.reason.txt").read_text()
+    assert "3 not taken" in reason and "../../slip.dcm: ARCHIVE_UNSAFE" in reason and "note.txt: NOT_DICOM" in reason
+
+
+async def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    site = await Site(tmp_path, archives=DiscoveryLimits(free_inflation_bytes=1 << 20)).open()
+    zipped(site.inbox / "bomb.zip", {"a": bytes(4 << 20), "b.dcm": instance()})
+    assert await site.pass_() == 1
+    assert site.instances() == [] and "ARCHIVE_UNSAFE" in (site.inbox / "refused" / "bomb.zip.reason.txt").read_text()
+
+
+async def test_an_archive_that_is_still_copied_or_meets_a_full_disk_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = True
+
+    def check(self: DiskReserve, wanted_bytes: int = 0) -> None:
+        if full:
+            raise StorageError(ErrorCode.STORAGE_FULL, "full")
+
+    monkeypatch.setattr(DiskReserve, "check", check)
+    site = await Site(tmp_path, reserve=DiskReserve(tmp_path, 1)).open()
+    whole = zipped(tmp_path / "whole.zip", {f"{number}": instance(instance=str(number)) for number in range(3)})
+    site.put("copy.zip", whole.read_bytes())
+    assert await site.pass_() == 0 and site.waiting() == ["copy.zip"]
+    full = False
+    site.put("copy.zip", whole.read_bytes()[:-40])
+    assert await site.pass_() == 0 and site.waiting() == ["copy.zip"]
+    site.put("copy.zip", whole.read_bytes())
+    assert await site.pass_() == 1 and len(site.instances()) == 3

@@ -16,7 +16,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.errors import InvalidDicomError
 from pydicom.sequence import Sequence
 
-from radserve.dicom_io.dicomweb.dicom_json import element, read_metadata
+from radserve.dicom_io.dicomweb.dicom_json import read_metadata
+from radserve.dicom_io.dicomweb.json_model import element
 from radserve.errors import DicomError
 from tests.support.dicoms import cr, save
 

@@ -1,4 +1,7 @@
-"""Values of the DICOM JSON Model (PS3.18 annex F), read with care: whatever does not fit is as if it were absent."""
+"""The DICOM JSON model (PS3.18 annex F): elements from values and back.
+
+Reading is careful: whatever does not fit is as if it were absent.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Item = Mapping[str, Any]
+JsonElement = dict[str, Any]
+NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+
+
+def element(vr: str, *values: Any) -> JsonElement:
+    """An element of plain values; those that are empty are left out, names are told apart by their groups."""
+    given = [value for value in values if value not in ("", None)]
+    if not given:
+        return {"vr": vr}
+    return {"vr": vr, "Value": [person_name(value) if vr == "PN" else value for value in given]}
+
+
+def person_name(text: str) -> dict[str, str]:
+    """The component groups of a name as pydicom writes it: A=B=C."""
+    return {group: part for group, part in zip(NAME_GROUPS, text.split("="), strict=False) if part}
+
+
+def sequence(given: Sequence[Item]) -> JsonElement:
+    """A sequence of items."""
+    return element("SQ", *given)
 
 
 def values(item: Item, tag: str) -> list[Any]:
@@ -29,13 +52,3 @@ def number(item: Item, tag: str) -> int | None:
 def items(item: Item, tag: str) -> list[Item]:
     """The items of a sequence."""
     return [each for each in values(item, tag) if isinstance(each, dict)]
-
-
-def element(vr: str, *given: Any) -> dict[str, Any]:
-    """An element to be sent; empty without values."""
-    return {"vr": vr, "Value": list(given)} if given else {"vr": vr}
-
-
-def sequence(given: Sequence[Item]) -> dict[str, Any]:
-    """A sequence to be sent."""
-    return element("SQ", *given)
