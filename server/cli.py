@@ -25,6 +25,7 @@ from radserve.server.embedded import infer_with
 from radserve.server.infer import InferOutcome, InferRequest, failure_lines
 from radserve.server.models_commands import models_app
 from radserve.server.operation_commands import register as register_operation
+from radserve.server.pool_command import register as register_pool
 from radserve.server.prompt_commands import prompts_app
 from radserve.server.pull_command import pull
 from radserve.server.record_commands import quarantine_app, store_app
@@ -39,6 +40,7 @@ register_operation(models_app)
 register_triton(models_app)
 register_compress(models_app)
 register_adapt(app)
+register_pool(app)
 register_select(app)
 app.add_typer(models_app, name="models")
 app.command("reproduce")(reproduce)

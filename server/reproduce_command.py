@@ -23,6 +23,7 @@ from radserve.server.result_json import SCHEMA_VERSION
 
 TOLERANCE = 1e-4
 COMPARED = ("score", "probability", "threshold")
+UNCOMPARED = ("timings_ms",)
 DIFFERS = 3  # exit code
 
 
@@ -40,6 +41,7 @@ def reproduce(
     paths: Annotated[list[Path], typer.Argument(help="The study it was made from.")],
     server: Annotated[str, typer.Option(help="HOST:PORT of a running server; an embedded one without.")] = "",
     tolerance: Annotated[float, typer.Option(help="Greatest difference of a score or probability.")] = TOLERANCE,
+    exact: Annotated[bool, typer.Option("--exact", help="Every value but the timings has to be the same.")] = False,
     pack_dir: PackDirs = None,
 ) -> None:
     """Make a result anew with the pack of its digest and compare: exit code 0 the same numbers, 3 others."""
@@ -65,8 +67,12 @@ def reproduce(
         table.add_row(each.label, f"{each.largest:.2e}", "same" if each.same_decision else "DIFFERS")
     stdout().print(table)
     same = all(each.largest <= tolerance and each.same_decision for each in differences)
+    if exact:
+        for name in other_fields(expected, actual):
+            same = False
+            stdout().out(f"{name} is another one")
     verdict = "reproduces" if same else "does not reproduce"
-    stdout().out(f"{reference[:60]} {verdict} {record.name} within {tolerance:g}")
+    stdout().out(f"{reference[:60]} {verdict} {record.name} {'exactly' if exact else f'within {tolerance:g}'}")
     raise typer.Exit(0 if same else DIFFERS)
 
 
@@ -93,6 +99,12 @@ def compare_results(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> l
         largest = max(abs(one[key] - other[key]) for key in COMPARED)
         rows.append(Difference(place[0], largest, one["positive"] == other["positive"]))
     return rows
+
+
+def other_fields(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+    """The fields of two results that are not the same to the last digit and letter; timings are never the same."""
+    names = dict.fromkeys((*expected, *actual))
+    return [name for name in names if name not in UNCOMPARED and expected.get(name) != actual.get(name)]
 
 
 def _place(finding: Mapping[str, Any]) -> tuple[str, str]:

@@ -60,6 +60,36 @@ def test_other_numbers_are_told_as_such(server: LiveServer, made: tuple[Path, Pa
     )
 
 
+def test_the_same_pack_and_input_give_the_same_result_to_the_last_letter(
+    server: LiveServer, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    image, record = made
+    run = radserve("reproduce", str(record), str(image), "--server", server.address, "--exact")
+    assert run.exit_code == 0, run.output
+    assert "exactly" in run.output
+
+    def another_letter(document: dict) -> None:
+        document["report"]["sections"][0]["text"] += " "
+
+    def last_digit(document: dict) -> None:
+        heat_map = document["findings"][0]["region"]["heat_map"]["values"]
+        heat_map[0][0] = float(np.nextafter(np.float32(heat_map[0][0]), np.float32(np.inf)))
+
+    for change, field in ((another_letter, "report"), (last_digit, "findings")):
+        other = changed(record, tmp_path, change)
+        run = radserve("reproduce", str(other), str(image), "--server", server.address, "--exact")
+        assert run.exit_code == 3
+        assert f"{field} is another one" in run.output
+        assert radserve("reproduce", str(other), str(image), "--server", server.address).exit_code == 0
+
+
+@pytest.mark.slow
+def test_without_a_server_an_embedded_one_gives_the_same_result_to_the_last_letter(made: tuple[Path, Path]) -> None:
+    image, record = made
+    run = radserve("reproduce", str(record), str(image), "--exact")
+    assert run.exit_code == 0, run.output
+
+
 def test_a_pack_that_is_not_here_and_a_file_that_is_no_record_are_named(
     made: tuple[Path, Path], tmp_path: Path
 ) -> None:
