@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from radserve.dicom_io.store import StudyStore
 from radserve.errors import ErrorCode, PackError, RadserveError
 from radserve.models.adapt.selection import read_pool
 from radserve.models.pack import load_pack
@@ -18,8 +19,12 @@ from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisRequest
 from radserve.references import StudyRef
 from radserve.server import pool_command
+from radserve.server.app import decoder_pool
 from radserve.server.cli import app
 from radserve.server.pool_command import gather, write_pool
+from radserve.server.records import opened_records
+from radserve.server.settings import Settings
+from tests.support.dicoms import cr, part10
 from tests.support.other_packs import make_classifier_pack
 from tests.support.packs import make_tiny_pack
 from tests.support.pipeline import MemorySource, analyser_of, images_of
@@ -104,6 +109,28 @@ def test_the_table_is_what_select_reads(images: list, tmp_path: Path, monkeypatc
     with (tmp_path / "chosen.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["case"] in {image.instance.study_instance_uid for image in images}
+
+
+def test_studies_that_a_server_has_stored_are_read(tmp_path: Path) -> None:
+    folder, settings = make_tiny_pack(tmp_path / "tiny"), Settings(data_dir=tmp_path / "data")
+    pixels = np.random.default_rng(4).integers(0, 256, (64, 48)).astype(np.uint8)
+
+    async def store() -> None:
+        async with opened_records(settings) as records, decoder_pool(settings) as workers:
+            made = StudyStore(settings.data_dir / "studies", workers, None, records.index, records.options)
+            await made.open()
+            async with made.receive() as incoming:
+                incoming.write(part10(cr(pixels, study="stored", PatientAge="003Y", BodyPartExamined="CHEST")))
+                await incoming.commit()
+            await made.close()
+
+    asyncio.run(store())
+    where = ["--pack", "tiny", "--pack-dir", str(folder), "--label", "Pneumonia", "--out", str(tmp_path / "pool.csv")]
+    run = CliRunner().invoke(app, ["pool", *where, "--data-dir", str(settings.data_dir)])
+    assert run.exit_code == 0, run.output
+    pool = read_pool(tmp_path / "pool.csv")
+    assert len(pool.cases) == 1
+    assert np.linalg.norm(pool.embeddings[0]) == pytest.approx(1, abs=1e-5)
 
 
 def test_an_empty_data_folder_is_told_as_such(tmp_path: Path) -> None:
