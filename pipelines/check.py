@@ -119,6 +119,10 @@ class DraftChecker:
         units = "|".join(re.escape(unit.strip()) for cues in self._cues for unit in cues.units)
         self._size = re.compile(rf"\d ?({units})(?![a-z])")
 
+    def labels_of(self, sentence: str, findings: Sequence[Finding]) -> tuple[str, ...]:
+        """The labels of `findings` that a sentence speaks of; all of them where it says that all is normal."""
+        return self._sentence(sentence, findings, "").labels
+
     def check(self, text: str, findings: Sequence[Finding], laterality: str = "") -> DraftCheck:
         """Check a text of one series; `laterality` is L, R, B or nothing, as the header says (PS3.3 C.7.3.1)."""
         sentences = [each.strip() for each in _SENTENCE_ENDS.split(text)]
@@ -146,6 +150,8 @@ class DraftChecker:
         verdicts += self._claims(words) + self._sides(words, laterality) + self._measures(words, findings)
         order = (*FAULTS, Verdict.SUPPORTED, Verdict.NEUTRAL)
         verdict = min(verdicts, key=order.index, default=Verdict.NEUTRAL)
+        if not labels and verdict is Verdict.NEUTRAL and self._says_all_is_normal(words):
+            labels = [each.label for each in findings]
         return CheckedSentence(sentence, verdict, tuple(dict.fromkeys(labels)))
 
     def _mentions(self, words: str, findings: Sequence[Finding]) -> list[tuple[Verdict, str]]:
@@ -157,6 +163,11 @@ class DraftChecker:
                 words = words[:place] + " # " + words[place + len(name) :]
                 verdicts.append(self._mention(node, negated=negated, findings=findings))
         return verdicts
+
+    def _says_all_is_normal(self, words: str) -> bool:
+        cues = (cue for cues in self._cues for cue in cues.normal)
+        names = (name for name, node in self._names if node.id == NO_FINDING)
+        return any(each in words for each in (*cues, *names))
 
     def _negated(self, before: str, after: str) -> bool:
         """Whether a negation reaches a mention: in its clause before it, or right after it."""

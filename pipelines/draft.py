@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from radserve.findings import ClinicalContext, Finding, PackRef, Report, ReportSection
+from radserve.findings import (
+    ClinicalContext,
+    Evidence,
+    EvidenceKind,
+    Finding,
+    PackRef,
+    Report,
+    ReportSection,
+    ReportSentence,
+)
 from radserve.models.ontology import Ontology, built_in_ontology
+from radserve.pipelines import evidence
+from radserve.pipelines.evidence import LabelReader
 from radserve.pipelines.wording import ENGLISH, Wording
 from radserve.references import AcquisitionContext
 
@@ -29,6 +40,7 @@ class SeriesDraft:
     withheld: str = ""
     template: bool = False
     unread: int = 0
+    series_instance_uid: str = ""
 
 
 def compose_draft(
@@ -37,11 +49,13 @@ def compose_draft(
     pack: PackRef,
     left_out: Sequence[str] = (),
     wording: Wording = ENGLISH,
+    labels_of: LabelReader | None = None,
 ) -> Report:
     """Put the draft together: Indication, Technique, Comparison, the written sections, Model findings, Notice.
 
     Everything the requester said stands in Indication and Comparison, word for word. `left_out`: sentences on series
-    that could not be read.
+    that could not be read. `labels_of` reads what a written sentence speaks of; every sentence of the draft is listed
+    with what it rests on.
     """
     ontology = built_in_ontology()
     texts = [_texts(draft, wording, ontology) for draft in drafts]
@@ -55,7 +69,29 @@ def compose_draft(
         ReportSection("Model findings", "\n".join(measured)),
         ReportSection("Notice", _notice(pack, wording, template=any(draft.template for draft in drafts))),
     ]
-    return Report(tuple(sections))
+    sentences = [
+        *evidence.lines("Indication", sections[0].text, evidence.REQUEST),
+        *(each for draft in drafts for each in evidence.lines("Technique", _technique(draft, wording), _series(draft))),
+        *(each for text in left_out for each in evidence.lines("Technique", text, evidence.CHECK)),
+        *evidence.lines("Comparison", sections[2].text, evidence.REQUEST),
+        *(
+            sentence
+            for name in written
+            for draft, text in zip(drafts, texts, strict=True)
+            for sentence in evidence.written(name, text.get(name, ""), draft.findings, wording, ontology, labels_of)
+        ),
+        *(
+            ReportSentence("Model findings", _measured(each, wording, ontology), evidence.of_findings([each]))
+            for draft in drafts
+            for each in draft.findings
+        ),
+        *evidence.lines("Notice", sections[-1].text, [Evidence(EvidenceKind.PACK, pack.digest)]),
+    ]
+    return Report(tuple(sections), sentences=tuple(sentences))
+
+
+def _series(draft: SeriesDraft) -> tuple[Evidence, ...]:
+    return (Evidence(EvidenceKind.SERIES, draft.series_instance_uid),) if draft.series_instance_uid else ()
 
 
 def template_sections(

@@ -161,7 +161,14 @@ class StudyAnalyser:
                 study_instance_uid=request.study.study_instance_uid,
                 series=tuple(_summary(plan, analysed=plan in analysed) for plan in plans),
                 findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
-                report=compose_draft(request.context, drafts, self.pack.ref, left_out, wording)
+                report=compose_draft(
+                    request.context,
+                    drafts,
+                    self.pack.ref,
+                    left_out,
+                    wording,
+                    self.author.checker.labels_of if self.author else None,
+                )
                 if request.report
                 else None,
                 pack=self.pack.ref,
@@ -375,7 +382,8 @@ def _series_draft(
 ) -> SeriesDraft:
     plan, unread = outcome.plan, outcome.unread
     images = len(plan.instances) - unread
-    return SeriesDraft(plan.acquisition, images, sections, outcome.findings, withheld, template, unread)
+    uid = plan.series_instance_uid
+    return SeriesDraft(plan.acquisition, images, sections, outcome.findings, withheld, template, unread, uid)
 
 
 def _summary(plan: _SeriesPlan, *, analysed: bool) -> SeriesSummary:

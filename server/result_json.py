@@ -102,6 +102,15 @@ def _report(report: Report) -> dict[str, Any]:
     return {
         "text": report.text,
         "sections": [asdict(section) for section in report.sections],
+        "sentences": [
+            {
+                "section": each.section,
+                "text": each.text,
+                "evidence": [{"kind": e.kind.value, "reference": e.reference} for e in each.evidence],
+            }
+            for each in report.sentences
+        ],
+        "without_evidence": report.without_evidence,
         "status": report.status,
     }
 

@@ -134,7 +134,15 @@ def _finding(finding: Finding) -> common_pb2.Finding:
 
 def _report(report: Report) -> common_pb2.Report:
     sections = [common_pb2.ReportSection(name=each.name, text=each.text) for each in report.sections]
-    return common_pb2.Report(text=report.text, sections=sections, status=report.status)
+    sentences = [
+        common_pb2.ReportSentence(
+            section=each.section,
+            text=each.text,
+            evidence=[common_pb2.Evidence(kind=e.kind.value, reference=e.reference) for e in each.evidence],
+        )
+        for each in report.sentences
+    ]
+    return common_pb2.Report(text=report.text, sections=sections, status=report.status, sentences=sentences)
 
 
 def _series_summary(series: SeriesSummary) -> common_pb2.SeriesSummary:

@@ -240,16 +240,54 @@ class ReportSection:
     text: str
 
 
+class EvidenceKind(StrEnum):
+    """What a sentence of a draft may rest on, and what `Evidence.reference` then is."""
+
+    FINDING = "finding"
+    """A finding of the result, by its tracking_uid: its score, its probability and its region."""
+    SERIES = "series"
+    """A series of the study, by its UID: what its headers say."""
+    REQUEST = "request"
+    """What the requester said; the reference is "context"."""
+    CHECK = "check"
+    """The check that withheld a text, or what could not be read; the reference is "warnings"."""
+    PACK = "pack"
+    """The pack, by its pipeline digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Something in the result that a sentence rests on."""
+
+    kind: EvidenceKind
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSentence:
+    """A sentence of a section and what it rests on; no evidence marks one that nothing in the result bears out."""
+
+    section: str
+    text: str
+    evidence: tuple[Evidence, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """A structured report of a study. It is a draft: only a person's signature makes it more."""
 
     sections: tuple[ReportSection, ...]
     status: str = "draft"
+    sentences: tuple[ReportSentence, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status != "draft":
             raise invalid("Report.status", self.status, "'draft': nothing is final without a signature")
+
+    @property
+    def without_evidence(self) -> int:
+        """How many sentences rest on nothing in the result."""
+        return sum(not each.evidence for each in self.sentences)
 
     @property
     def text(self) -> str:

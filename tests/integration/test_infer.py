@@ -91,6 +91,18 @@ def test_a_real_radiograph_gives_every_result_file(rg1: Run) -> None:
     assert result["report"]["status"] == "draft"
     assert "Cough" in result["report"]["text"]
     assert result["report"]["text"] == (folder / "report.txt").read_text()
+    named = [each for sentence in result["report"]["sentences"] for each in sentence["evidence"]]
+    resolvable = {
+        "finding": {each["tracking_uid"] for each in result["findings"]},
+        "series": {each["series_instance_uid"] for each in result["series"]},
+        "request": {"context"},
+        "check": {"warnings"},
+        "pack": {result["pack"]["digest"]},
+    }
+    assert all(each["reference"] in resolvable[each["kind"]] for each in named)
+    assert resolvable["finding"] <= {each["reference"] for each in named}
+    unlinked = [each["text"] for each in result["report"]["sentences"] if not each["evidence"]]
+    assert result["report"]["without_evidence"] == len(unlinked)
     assert any("1 to 5 years" in warning["message"] for warning in result["warnings"])  # an adult
     assert result["timings_ms"]["total"] > 0
 
@@ -135,6 +147,9 @@ def test_the_same_pixels_in_another_encoding_give_the_same_result(
         run = infer(tmp_path / f"{name} out", tmp_path / name, server=server)
         assert run.code == 0, run.printed
         (result,) = run.results
+        labels = {finding["tracking_uid"]: finding["label"] for finding in result["findings"]}
+        for each in (each for sentence in result["report"]["sentences"] for each in sentence["evidence"]):
+            each["reference"] = labels.get(each["reference"], each["reference"])
         for finding in result["findings"]:  # the two files are different instances
             del finding["tracking_uid"], finding["region"]["sop_instance_uid"]
         results.append({key: result[key] for key in ("findings", "report", "pack", "warnings", "series")})

@@ -13,7 +13,17 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from radserve.errors import ErrorCode
-from radserve.findings import ClinicalContext, Exemplar, Measurement, Region, StudyFailure, WarningCode
+from radserve.findings import (
+    ClinicalContext,
+    Evidence,
+    EvidenceKind,
+    Exemplar,
+    Measurement,
+    Region,
+    ReportSentence,
+    StudyFailure,
+    WarningCode,
+)
 from radserve.pipelines.segment import MILLILITRE, VOLUME
 from radserve.server.result_json import failure_to_json, result_to_json, to_bytes
 from tests.support.dicoms import cr
@@ -28,7 +38,11 @@ def sample() -> Any:
     result = sample_result(sample_image(cr(np.zeros((40, 30), dtype=np.uint16))))
     measured = Measurement(VOLUME, 12.5, MILLILITRE)
     more: Any = {"measurements": (measured,), "exemplars": (Exemplar("Set/3", True, 0.9),)}
-    return replace(result, findings=tuple(replace(each, **more) for each in result.findings))
+    findings = tuple(replace(each, **more) for each in result.findings)
+    assert result.report is not None
+    evidence = Evidence(EvidenceKind.FINDING, findings[0].tracking_uid)
+    report = replace(result.report, sentences=(ReportSentence("Findings", "Opacity.", (evidence,)),))
+    return replace(result, findings=findings, report=report)
 
 
 def test_the_schema_itself_is_valid() -> None:

@@ -156,15 +156,35 @@ class ReportSection(_message.Message):
     text: str
     def __init__(self, name: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
+class Evidence(_message.Message):
+    __slots__ = ("kind", "reference")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    reference: str
+    def __init__(self, kind: _Optional[str] = ..., reference: _Optional[str] = ...) -> None: ...
+
+class ReportSentence(_message.Message):
+    __slots__ = ("section", "text", "evidence")
+    SECTION_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    section: str
+    text: str
+    evidence: _containers.RepeatedCompositeFieldContainer[Evidence]
+    def __init__(self, section: _Optional[str] = ..., text: _Optional[str] = ..., evidence: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ...) -> None: ...
+
 class Report(_message.Message):
-    __slots__ = ("text", "sections", "status")
+    __slots__ = ("text", "sections", "status", "sentences")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SECTIONS_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    SENTENCES_FIELD_NUMBER: _ClassVar[int]
     text: str
     sections: _containers.RepeatedCompositeFieldContainer[ReportSection]
     status: str
-    def __init__(self, text: _Optional[str] = ..., sections: _Optional[_Iterable[_Union[ReportSection, _Mapping]]] = ..., status: _Optional[str] = ...) -> None: ...
+    sentences: _containers.RepeatedCompositeFieldContainer[ReportSentence]
+    def __init__(self, text: _Optional[str] = ..., sections: _Optional[_Iterable[_Union[ReportSection, _Mapping]]] = ..., status: _Optional[str] = ..., sentences: _Optional[_Iterable[_Union[ReportSentence, _Mapping]]] = ...) -> None: ...
 
 class SeriesSummary(_message.Message):
     __slots__ = ("series_instance_uid", "modality", "body_part", "instances", "analysed", "input_name")
