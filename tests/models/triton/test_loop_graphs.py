@@ -54,7 +54,8 @@ def in_place(opened: tuple[OnnxGraph, OnnxGraph]) -> Iterator[InPlaceBatch]:
 
 
 def image(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((49, 112)).astype(np.float32)
+    shape = PackCatalogue().get("cxr-bus-mini").graphs["decoder_step"].tensor("image_tokens").shape[1:]
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def search(told: Mapping[str, Any]) -> Any:
@@ -123,7 +124,7 @@ def test_a_text_that_is_dropped_leaves_the_others_as_they_were(in_place: InPlace
 def test_values_that_are_no_numbers_are_an_error_and_do_not_outlive_their_report(
     in_place: InPlaceBatch, copied: OnnxGraph
 ) -> None:
-    in_place.add(0, search({}), np.full((49, 112), np.inf, np.float32))
+    in_place.add(0, search({}), np.full_like(image(0), np.inf))
     with pytest.raises(ValueError, match="values that are not numbers"):
         in_place.step()
     in_place.remove(0)
@@ -156,7 +157,8 @@ def test_a_step_graph_that_is_built_in_another_way_is_left_alone() -> None:
 def test_graphs_that_give_something_else_are_not_used(step_graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     model = onnx.load_from_string(step_graph)
     bias = next(each for each in model.graph.initializer if each.name.endswith("mlp.c_proj.bias"))
-    bias.CopyFrom(numpy_helper.from_array(image(0)[0], bias.name))
+    other = np.random.default_rng(0).standard_normal(tuple(bias.dims))
+    bias.CopyFrom(numpy_helper.from_array(other.astype(np.float32), bias.name))
     rebuilt = module._rebuilt
     monkeypatch.setattr(module, "_rebuilt", lambda _: rebuilt(model.SerializeToString()))
     assert loop_graphs(step_graph) is None
