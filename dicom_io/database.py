@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,13 +18,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from radserve.dicom_io.index_schema import migrate
 from radserve.dicom_io.together import Together
-from radserve.errors import ErrorCode, RadserveError, StorageError
+from radserve.errors import ErrorCode, StorageError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 BUSY_SECONDS = 30
+WAITING_AT_ONCE = 16  # threads, of which one works
 FULL_TEXTS = ("disk is full", "No space left", "disk full")
 
 
@@ -40,7 +42,9 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
+        self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._works: Together[Work[Any], Any] = Together(self._together)
+        self._threads: ThreadPoolExecutor | None = None
 
     @property
     def insert(self) -> Callable[[sa.Table], Any]:
@@ -56,26 +60,40 @@ class Database:
         await asyncio.to_thread(self._migrate)
 
     async def close(self) -> None:
-        await self._works.idle()
-        await asyncio.to_thread(self._engine.dispose)
+        await asyncio.to_thread(self._end)
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` in a transaction; when this returns its changes are durable. Raises what `work` raises."""
-        return cast(T, await self._works.run(work))
+        self._threads = self._threads or ThreadPoolExecutor(WAITING_AT_ONCE, "database")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.run_blocking, work)
+
+    def run_blocking(self, work: Work[T]) -> T:
+        """As `run`, for any thread but that of the event loop."""
+        return cast(T, self._works.run(work))
 
     async def compact(self) -> None:
         """Take deleted rows out of the files for good, where the database keeps them aside (SQLite's log)."""
         if self._engine.dialect.name == "sqlite":
             await asyncio.to_thread(self._truncate_log)
 
+    def _end(self) -> None:
+        if self._threads:
+            self._threads.shutdown()
+            self._threads = None
+        self._engine.dispose()
+
     def _together(self, works: Sequence[Work[Any]]) -> list[Any]:
         try:
             with self._engine.begin() as connection:
-                if len(works) == 1:  # the transaction itself takes its changes back
-                    return [works[0](connection)]
-                return [_attempt(connection, work) for work in works]
-        except Exception as error:  # the transaction itself: nothing of it is there
-            return [_as_storage_error(error)] * len(works)
+                return [work(connection) for work in works]
+        except Exception as error:  # nothing of the transaction is there
+            if len(works) == 1:
+                return [self._as_storage_error(error)]
+        try:
+            with self._engine.begin() as connection:  # again, and only what fails takes its changes back
+                return [self._attempt(connection, work) for work in works]
+        except Exception as error:
+            return [self._as_storage_error(error)] * len(works)
 
     def _migrate(self) -> None:
         try:
@@ -83,7 +101,7 @@ class Database:
                 if applied := migrate(connection):
                     logger.info("the index was brought forward by %d migrations", applied)
         except sa.exc.SQLAlchemyError as error:
-            raise _as_storage_error(error) from None
+            raise self._as_storage_error(error) from None
 
     def _truncate_log(self) -> None:
         try:
@@ -92,7 +110,24 @@ class Database:
                 if raw is not None:
                     raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sa.exc.SQLAlchemyError as error:
-            raise _as_storage_error(error) from None
+            raise self._as_storage_error(error) from None
+
+    def _attempt(self, connection: sa.Connection, work: Work[Any]) -> Any:
+        try:
+            with connection.begin_nested():
+                return work(connection)
+        except Exception as error:
+            return self._as_storage_error(error)
+
+    def _as_storage_error(self, error: Exception) -> Exception:
+        """Database errors quote the values of a statement, which are patient data: only their kind is passed on."""
+        if isinstance(error, sa.exc.DBAPIError) and isinstance(error.orig, Exception):
+            error = error.orig
+        elif not isinstance(error, sa.exc.SQLAlchemyError | self._driver_error):
+            return error
+        if any(text in str(error) for text in FULL_TEXTS):
+            return StorageError(ErrorCode.STORAGE_FULL, "the index is full")
+        return StorageError(ErrorCode.INTERNAL, f"the index failed: {type(error).__name__}")
 
 
 class Prepared:
@@ -103,29 +138,11 @@ class Prepared:
         self._text = str(compiled)
         self._names: Sequence[str] | None = compiled.positiontup  # None where the dialect names its parameters
 
-    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> sa.CursorResult[Any]:
-        """Run it with a value for each of its parameters, of the types that the driver takes."""
-        given = values if self._names is None else tuple(values[name] for name in self._names)
-        return connection.exec_driver_sql(self._text, given)
-
-
-def _attempt(connection: sa.Connection, work: Work[Any]) -> Any:
-    try:
-        with connection.begin_nested():
-            return work(connection)
-    except Exception as error:
-        return _as_storage_error(error)
-
-
-def _as_storage_error(error: Exception) -> Exception:
-    """Database errors quote the values of a statement, which are patient data: only their kind is passed on."""
-    if isinstance(error, RadserveError) or not isinstance(error, sa.exc.SQLAlchemyError):
-        return error
-    cause = str(getattr(error, "orig", ""))
-    if any(text in cause for text in FULL_TEXTS):
-        return StorageError(ErrorCode.STORAGE_FULL, "the index is full")
-    kind = type(getattr(error, "orig", None) or error).__name__
-    return StorageError(ErrorCode.INTERNAL, f"the index failed: {kind}")
+    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> Any:
+        """Run it with a value for each of its parameters, of the types that the driver takes; the driver's cursor."""
+        given = values if self._names is None else tuple([values[name] for name in self._names])
+        driver: Any = connection.connection.driver_connection
+        return driver.execute(self._text, given)
 
 
 def _engine(url: str) -> sa.Engine:

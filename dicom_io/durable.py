@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
-import secrets
 import shutil
 import threading
 from collections.abc import Sequence
@@ -43,10 +43,11 @@ class DurableTree:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._aside = root / ASIDE
+        self._numbers = itertools.count(1)
         self._lock_file: BinaryIO | None = None
         # A folder that one thread makes must not be taken away by another that failed to fill it.
         self._changing = threading.Lock()
-        self._durable: set[Path] = set()  # folders whose own entry was fsynced
+        self._durable: set[Path] = set()  # folders whose own entry was fsynced, and those above
 
     def claim(self) -> None:
         """Make the root, lock it for this process and remove what was written aside and never published."""
@@ -67,26 +68,29 @@ class DurableTree:
 
     def aside(self) -> Path:
         """A new path to write to before publishing."""
-        return self._aside / f"{secrets.token_hex(16)}.part"
+        return self._aside / f"{next(self._numbers)}.part"
 
-    def publish(self, moves: Sequence[tuple[Path, Path]]) -> list[bool | StorageError]:
-        """Move files that were already fsynced to their places in the tree, each a pair of paths: written, target.
+    def place(self, written: Path, target: Path) -> bool:
+        """Move a file that was fsynced to its place in the tree; whether it is new there. `sync` makes that durable.
 
-        The outcome of each: whether it is there for good and new. False: a file of the same instance is there already.
-        UID_CONFLICT: one of another is there, and stays. The caller removes what was not moved, and sees to it that
-        only one thread publishes a target.
+        False: a file of the same instance is there already. Raises UID_CONFLICT where one of another is, which stays.
+        The caller removes what was not moved, and sees to it that only one thread places a target.
         """
-        outcomes = [self._placed(written, target) for written, target in moves]
-        there = [at for at, outcome in enumerate(outcomes) if not isinstance(outcome, StorageError)]
-        by_folder = {moves[at][1].parent: moves[at][1] for at in there}
-        failed = {folder: error for folder, target in by_folder.items() if (error := self._fsynced(target))}
-        for at in there:
-            target = moves[at][1]
-            if target.parent in failed:
-                if outcomes[at]:
-                    self.withdraw(target)
-                outcomes[at] = failed[target.parent]
-        return outcomes
+        try:
+            if target.exists():
+                if not same_instance(written, target):
+                    raise uid_conflict()
+                return False
+            self._move(written, target)
+        except OSError as error:
+            raise storage_error(error) from None
+        return True
+
+    def sync(self, targets: Sequence[Path]) -> list[StorageError | None]:
+        """Make the entries of files durable that were placed: the outcome of each, None for success."""
+        by_folder = {target.parent: target for target in targets}
+        failed = {folder: self._fsynced(target) for folder, target in by_folder.items()}
+        return [failed[target.parent] for target in targets]
 
     def withdraw(self, target: Path) -> None:
         """Take a file that was not acknowledged out of the tree, and the folders that are empty without it."""
@@ -109,23 +113,12 @@ class DurableTree:
             raise storage_error(error) from None
         return count
 
-    def _placed(self, written: Path, target: Path) -> bool | StorageError:
-        try:
-            if target.exists():
-                if not same_instance(written, target):
-                    raise uid_conflict()
-                return False
-            self._move(written, target)
-            return True
-        except OSError as error:
-            return storage_error(error)
-        except StorageError as error:
-            return error
-
     def _move(self, written: Path, target: Path) -> None:
         try:
             with self._changing:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.parent not in self._durable or not target.parent.exists():  # a study may have been erased
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    self._durable.difference_update(self._between(target))
                 written.rename(target)
         except OSError:
             self.withdraw(target)
@@ -138,10 +131,11 @@ class DurableTree:
         """
         try:
             fsync_folder(target.parent)
-            for folder in self._between(target):
-                if folder not in self._durable:
+            if target.parent not in self._durable:
+                new = [folder for folder in self._between(target) if folder not in self._durable]
+                for folder in new:
                     fsync_folder(folder.parent)
-                    self._durable.add(folder)
+                self._durable.update(new)
         except OSError as error:
             return storage_error(error)
         return None

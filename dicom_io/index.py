@@ -51,19 +51,20 @@ class StudyIndex:
         self._database = database
         self._adding = _Adding(database)
 
-    async def add(self, received: Sequence[Received], *, refuse_erased: bool = False) -> None:
+    async def add(self, received: Sequence[Received]) -> None:
         """Add instances that are not there yet, and open their studies; those that are there stay as they are.
 
-        Raises RequestError STUDY_ERASED, where that is asked for and a study was erased on request, and while the
-        retention time takes one away.
+        Raises RequestError STUDY_ERASED while the retention time takes a study away.
         """
+        await self._database.run(lambda connection: self._adding.add(connection, received, (EXPIRING,)))
 
-        def work(connection: sa.Connection) -> None:
-            states = (REQUESTED, ERASED, EXPIRING) if refuse_erased else (EXPIRING,)
-            self._adding.refuse_erased(connection, received, states)
-            self._adding.add(connection, received)
+    def add_blocking(self, received: Received, *, refuse_erased: bool) -> None:
+        """As `add`, for one instance and any thread but that of the event loop.
 
-        await self._database.run(work)
+        Raises RequestError STUDY_ERASED also where that is asked for and the study was erased on request.
+        """
+        states = (REQUESTED, ERASED, EXPIRING) if refuse_erased else (EXPIRING,)
+        self._database.run_blocking(lambda connection: self._adding.add(connection, (received,), states))
 
     async def headers(self) -> Mapping[str, tuple[InstanceHeader, int]]:
         """The header and the size in bytes of each instance, by SOP Instance UID."""
@@ -88,6 +89,10 @@ class StudyIndex:
         """Forget instances whose files are gone."""
         given = list(sop_instance_uids)
         await self._database.run(lambda connection: _remove(connection, given))
+
+    def remove_blocking(self, sop_instance_uid: str) -> None:
+        """As `remove`, for one instance and any thread but that of the event loop."""
+        self._database.run_blocking(lambda connection: _remove(connection, [sop_instance_uid]))
 
     async def replace(self, found: Sequence[Received]) -> None:
         """Rebuild: drop all rows of instances and make them anew from what was read from the files.
@@ -164,13 +169,12 @@ class _Adding:
         opened = study.on_conflict_do_update(index_elements=[table.c.study_instance_uid], set_=changes)
         self._study = Prepared(opened, dialect)
 
-    def refuse_erased(self, connection: sa.Connection, received: Iterable[Received], states: Collection[str]) -> None:
+    def add(self, connection: sa.Connection, received: Sequence[Received], refused: Collection[str]) -> None:
+        """Add what is new, unless its study has a tombstone in one of the `refused` states."""
         for uid in {each.entry.header.instance.study_instance_uid for each in received}:
-            stone = self._tombstone.run(connection, {"digest": _digest(uid)}).first()
-            if stone and stone.state in states:
+            stone = self._tombstone.run(connection, {"digest": _digest(uid)}).fetchone()
+            if stone and stone[0] in refused:
                 raise RequestError(ErrorCode.STUDY_ERASED, "the study was erased here and is not taken again")
-
-    def add(self, connection: sa.Connection, received: Sequence[Received]) -> None:
         for each in received:
             row = {**row_of(each.entry), "received_at": each.received_at, "calling_ae": each.calling_ae}
             if self._instance.run(connection, {**row, "revision": None}).rowcount:
@@ -188,7 +192,7 @@ class _Adding:
         for each in found:
             before = old.get(each.entry.header.instance.sop_instance_uid)
             if before is None or before.sha256 != each.entry.sha256:
-                self.add(connection, [each])
+                self.add(connection, [each], ())
                 continue
             kept = {name: getattr(before, name) for name in ("received_at", "calling_ae", "revision")}
             self._instance.run(connection, {**row_of(each.entry), **kept})

@@ -21,7 +21,7 @@ def plain_value(ds: Dataset, keyword: str) -> Any:
 
     Decimal strings are float, integer strings int; several values are a list.
     """
-    tag, dictionary_vr = _known(keyword)
+    tag, dictionary_vr = known(keyword)
     element = ds.get_item(tag) if tag in ds else None
     if element is None:
         return None
@@ -54,7 +54,8 @@ def _text_value(vr: str, value: bytes) -> Any:
 
 
 @cache
-def _known(keyword: str) -> tuple[BaseTag, str]:
+def known(keyword: str) -> tuple[BaseTag, str]:
+    """Tag and VR of an attribute, the same object for every caller."""
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise KeyError(keyword)

@@ -24,7 +24,7 @@ BATCH = 64  # headers read in one task of a worker
 
 def place_of(root: Path, instance: InstanceRef) -> Path:
     """Where a store keeps an instance."""
-    return root / instance.study_instance_uid / instance.series_instance_uid / f"{instance.sop_instance_uid}.dcm"
+    return root / f"{instance.study_instance_uid}/{instance.series_instance_uid}/{instance.sop_instance_uid}.dcm"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,22 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from radserve._checks import invalid
 from radserve.dicom_io.durable import DurableTree, uid_conflict
 from radserve.dicom_io.incoming import Incoming, StoredInstance
 from radserve.dicom_io.index import Received, StudyIndex
-from radserve.dicom_io.index_entry import read_entry
+from radserve.dicom_io.index_entry import IndexEntry, read_entry
 from radserve.dicom_io.parse import InstanceHeader
 from radserve.dicom_io.quarantine import QuarantineFolder
+from radserve.dicom_io.quick_header import QuickHeader, entry_of, quick_header
 from radserve.dicom_io.recovery import Recovery, place_of
+from radserve.dicom_io.spool import Memory, Spool
 from radserve.dicom_io.together import Together
 from radserve.errors import ErrorCode, RadserveError, RequestError, StorageError
 from radserve.image import Image, Volume
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["Incoming", "IndexedOptions", "StoreLimits", "StoredInstance", "StudyStore"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+COMMITS_AT_ONCE = 32
 
 
 async def _no_results(result_uid: str) -> None:
@@ -90,7 +96,10 @@ class StudyStore:
         self._index = index
         self._options = options or IndexedOptions()
         self._tree = DurableTree(root)
-        self._moving = Together(self._tree.publish)
+        self._syncing = Together(self._tree.sync)
+        self._memory = Memory()
+        self._threads = ThreadPoolExecutor(COMMITS_AT_ONCE, "store")
+        self._helpers = ThreadPoolExecutor(COMMITS_AT_ONCE, "store-helper")
         self._by_sop: dict[str, InstanceHeader] = {}
         self._studies: dict[str, dict[str, InstanceHeader]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -139,6 +148,8 @@ class StudyStore:
     async def close(self) -> None:
         """Let commits that are under way end, and give the folder free."""
         await asyncio.gather(*self._publishing, return_exceptions=True)
+        for threads in (self._threads, self._helpers):
+            threads.shutdown(wait=False)
         await asyncio.to_thread(self._tree.release)
 
     @contextlib.asynccontextmanager
@@ -149,10 +160,11 @@ class StudyStore:
         (INVALID_ARGUMENT). Raises StorageError STORAGE_FULL.
         """
 
-        def commit(written: Path, synced: Awaitable[None]) -> Coroutine[Any, Any, StoredInstance]:
-            return self._commit(written, synced, calling_ae, study)
+        def commit(spool: Spool) -> Coroutine[Any, Any, StoredInstance]:
+            return self._commit(spool, calling_ae, study)
 
-        incoming = Incoming(self._tree.aside(), self._limits.max_instance_bytes, commit, self._publishing)
+        spool = Spool(self._tree.aside(), self._memory)
+        incoming = Incoming(spool, self._limits.max_instance_bytes, commit, self._publishing)
         try:
             yield incoming
         finally:
@@ -215,45 +227,68 @@ class StudyStore:
         """Where the file of an instance is, for tasks of the workers."""
         return place_of(self._root, instance)
 
-    async def _commit(
-        self, written: Path, synced: Awaitable[None], calling_ae: str, study: StudyRef | None
-    ) -> StoredInstance:
-        """Publish a written file, tell the index and list it. Its header is read while the disk is waited for."""
-        entry, _ = await asyncio.gather(self._workers.run(read_entry, written), synced)
-        header = entry.header
-        if study and header.instance.study_instance_uid != study.study_instance_uid:
-            raise RequestError(
-                ErrorCode.INVALID_ARGUMENT, "the instance is of another study than the one it is sent to"
-            )
-        uid = header.instance.sop_instance_uid
-        lock = self._locks.setdefault(uid, asyncio.Lock())
+    async def _commit(self, spool: Spool, calling_ae: str, study: StudyRef | None) -> StoredInstance:
+        """Have the bytes on disk for good, at their place and in the index, then list them."""
+        known = quick_header(spool.data()) or await self._read_in_sandbox(spool)
+        instance = known.header.instance
+        if study and instance.study_instance_uid != study.study_instance_uid:
+            text = "the instance is of another study than the one it is sent to"
+            raise RequestError(ErrorCode.INVALID_ARGUMENT, text)
+        lock = self._locks.setdefault(instance.sop_instance_uid, asyncio.Lock())
         async with lock:
             try:
-                is_new = await self._publish(written, header)
+                is_new = await self._in_thread(self._keep, spool, known, calling_ae)
             except StorageError as error:
                 if error.code is ErrorCode.UID_CONFLICT and self._options.quarantine:
-                    with written.open("rb") as data:
-                        await self._options.quarantine.keep(data, header.instance, calling_ae, error)
+                    with spool.path.open("rb") as data:
+                        await self._options.quarantine.keep(data, instance, calling_ae, error)
                 raise
-            await self._list(Received(entry, self._options.now(), calling_ae), is_new)
-        return StoredInstance(header, duplicate=not is_new)
+            self._add(known.header)
+        return StoredInstance(known.header, duplicate=not is_new)
 
-    async def _publish(self, written: Path, header: InstanceHeader) -> bool:
-        listed = self._by_sop.get(header.instance.sop_instance_uid, header)
-        if listed.instance != header.instance:  # the UID names one instance in all studies
+    async def _read_in_sandbox(self, spool: Spool) -> IndexEntry:
+        await self._in_thread(spool.save)
+        return await self._workers.run(read_entry, spool.path)
+
+    def _keep(self, spool: Spool, known: QuickHeader | IndexEntry, calling_ae: str) -> bool:
+        """All of a commit that waits for the disk; returns whether the instance is new. For any thread.
+
+        The processor's work is done meanwhile, and the file's name is made durable at the same time as its row.
+        """
+        entry = known if isinstance(known, IndexEntry) else self._saved(spool, known)
+        instance = entry.header.instance
+        listed = self._by_sop.get(instance.sop_instance_uid, entry.header)
+        if listed.instance != instance:  # the UID names one instance in all studies
             raise uid_conflict()
-        return await self._moving.run((written, place_of(self._root, header.instance)))
-
-    async def _list(self, received: Received, is_new: bool) -> None:
-        header = received.entry.header
-        if self._index:
+        place = place_of(self._root, instance)
+        is_new, has_row = self._tree.place(spool.path, place), False
+        durable = self._helpers.submit(self._syncing.run, place)
+        try:
             try:
-                await self._index.add([received], refuse_erased=self._options.refuse_erased)
-            except RadserveError:
-                if is_new:  # it is not acknowledged: it must not stay
-                    await asyncio.to_thread(self._tree.withdraw, place_of(self._root, header.instance))
-                raise
-        self._add(header)
+                if self._index:
+                    received = Received(entry, self._options.now(), calling_ae)
+                    self._index.add_blocking(received, refuse_erased=self._options.refuse_erased)
+                    has_row = True
+            finally:
+                durable.result()
+        except RadserveError:
+            if is_new:  # it is not acknowledged: it must not stay
+                self._tree.withdraw(place)
+                if self._index and has_row:
+                    self._index.remove_blocking(instance.sop_instance_uid)
+            raise
+        return is_new
+
+    def _saved(self, spool: Spool, known: QuickHeader) -> IndexEntry:
+        digested = self._helpers.submit(entry_of, known, spool.data())
+        try:
+            spool.save()
+        finally:
+            entry = digested.result()
+        return entry
+
+    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     async def _erase(self, study_instance_uid: str) -> int:
         for uid in self._studies.pop(study_instance_uid, {}):

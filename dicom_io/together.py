@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -12,47 +13,43 @@ MOST_TOGETHER = 256
 
 
 class Together(Generic[T, R]):
-    """Gathers single items for `work`, which takes several, runs in a thread, and in one at a time.
+    """Gathers single items for `work`, which takes several; it is called by one of the waiting threads at a time.
 
     `work` returns an outcome for each item, in their order; one that is an exception is raised to that item's caller.
-    For one event loop.
     """
 
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R | Exception]]) -> None:
         self._work = work
-        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._working: asyncio.Task[None] | None = None
+        self._waiting: deque[_Call[T, R]] = deque()
+        self._working = threading.Lock()
 
-    async def run(self, item: T) -> R:
-        """Return when the work on `item` is done; what arrives while other work runs waits for the next turn."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        if self._working is None:
-            self._working = asyncio.create_task(self._work_off())
-        return await future
+    def run(self, item: T) -> R:
+        """Return when the work on `item` is done; what comes while other work runs waits for the next turn. Blocks."""
+        call: _Call[T, R] = _Call(item)
+        self._waiting.append(call)
+        with self._working:
+            while not call.done:  # else another thread did it in its turn
+                self._work_off()
+        if isinstance(call.outcome, Exception):
+            raise call.outcome
+        return cast(R, call.outcome)
 
-    async def idle(self) -> None:
-        """Return when nothing waits or runs."""
-        while self._working:
-            await asyncio.wait([self._working])
-
-    async def _work_off(self) -> None:
+    def _work_off(self) -> None:
+        calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
-                outcomes = await asyncio.to_thread(self._outcomes, [item for item, _ in batch])
-                for (_, future), outcome in zip(batch, outcomes, strict=True):
-                    if future.done():  # its caller was cancelled
-                        continue
-                    if isinstance(outcome, Exception):
-                        future.set_exception(outcome)
-                    else:
-                        future.set_result(outcome)
-        finally:
-            self._working = None
-
-    def _outcomes(self, items: Sequence[T]) -> Sequence[R | Exception]:
-        try:
-            return self._work(items)
+            outcomes = self._work([call.item for call in calls])
         except Exception as error:
-            return [error] * len(items)
+            outcomes = [error] * len(calls)
+        for call, outcome in zip(calls, outcomes, strict=True):
+            call.outcome, call.done = outcome, True
+
+
+class _Call(Generic[T, R]):
+    """An item that waits; `outcome` once it is `done`."""
+
+    __slots__ = ("done", "item", "outcome")
+
+    def __init__(self, item: T) -> None:
+        self.item = item
+        self.outcome: R | Exception | None = None
+        self.done = False

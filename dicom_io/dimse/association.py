@@ -123,7 +123,8 @@ class Association:
 
     async def _fragment(self, wait_seconds: float | None) -> Fragment:
         while not self._pending:
-            kind, body = await self._stream.read(wait_seconds or self._stream.limits.idle_seconds)
+            stream = self._stream
+            kind, body = stream.read_now() or await stream.read(wait_seconds or stream.limits.idle_seconds)
             if kind is PduType.DATA:
                 self._pending.extend(fragments(body))
             elif kind is PduType.RELEASE_RQ:

@@ -32,6 +32,9 @@ class PduType(IntEnum):
     ABORT = 7
 
 
+PDU_TYPES = {int(kind): kind for kind in PduType}
+
+
 class AbortReason(IntEnum):
     """Of an abort by the service provider (PS3.8 table 9-26)."""
 
@@ -101,6 +104,8 @@ class PduStream:
 
         `wait_seconds`: how long its first byte may take. Raises ConnectionEndedError, ProtocolError.
         """
+        if found := self.read_now():
+            return found
         wire, now = self._wire, asyncio.get_running_loop().time
         try:
             await wire.ready(1, now() + wait_seconds)
@@ -118,11 +123,23 @@ class PduStream:
         except OSError as error:
             raise ConnectionEndedError(f"the connection broke ({type(error).__name__})") from None
 
+    def read_now(self) -> tuple[PduType, memoryview] | None:
+        """As `read`, but None where the next PDU has not arrived as a whole."""
+        wire = self._wire
+        available = wire.available
+        if available < HEADER.size:
+            return None
+        number, length = HEADER.unpack(wire.peek(HEADER.size))
+        kind = self._checked(number, length)
+        if available < HEADER.size + length:
+            return None
+        wire.take(HEADER.size)
+        return kind, wire.take(length)
+
     def _checked(self, number: int, length: int) -> PduType:
-        try:
-            kind = PduType(number)
-        except ValueError:
-            raise ProtocolError(f"a PDU of the unknown type {number}", AbortReason.UNRECOGNIZED_PDU) from None
+        kind = PDU_TYPES.get(number)
+        if kind is None:
+            raise ProtocolError(f"a PDU of the unknown type {number}", AbortReason.UNRECOGNIZED_PDU)
         negotiates = kind in (PduType.ASSOCIATE_RQ, PduType.ASSOCIATE_AC)
         most = MAX_NEGOTIATION_BYTES if negotiates else self._limits.pdu_bytes + PDU_SLACK_BYTES
         if length > most:

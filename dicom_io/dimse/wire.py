@@ -58,6 +58,10 @@ class Wire(asyncio.BufferedProtocol):
         """How many bytes arrived and were not taken."""
         return self._end - self._start
 
+    def peek(self, size: int) -> memoryview:
+        """The next `size` bytes, which have to be ready, without taking them."""
+        return memoryview(self._buffer)[self._start : self._start + size]
+
     def take(self, size: int) -> memoryview:
         """The next `size` bytes, which have to be ready. They are overwritten after the next `ready`."""
         start, self._start = self._start, self._start + size

@@ -115,11 +115,11 @@ async def test_an_acknowledged_instance_has_its_row(site: Site) -> None:
 async def test_nothing_is_acknowledged_that_the_index_could_not_take(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*args: object, **kwargs: object) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
         raise StorageError(ErrorCode.STORAGE_FULL, "the index is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(site.index, "add", fail)
+        patch.setattr(site.index, "add_blocking", fail)
         assert (await refused(site.store, instance())).code is ErrorCode.STORAGE_FULL
     assert not list((site.root / "studies").rglob("*.dcm")) and not await site.store.list_studies()
     assert not list((site.root / "studies").glob("[0-9]*"))

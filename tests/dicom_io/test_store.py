@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.uid import ExplicitVRBigEndian
 
 from radserve.dicom_io import durable
 from radserve.dicom_io.store import StoredInstance, StoreLimits, StudyStore
@@ -192,7 +193,8 @@ async def test_a_worker_that_dies_on_a_header_costs_that_instance_alone(
     stored: StudyStore, workers: InlineWorkers, tmp_path: Path
 ) -> None:
     workers.poison = lambda path, *rest: b"poison" in Path(path).read_bytes()
-    assert (await refused(stored, instance(PatientID="poison"))).code is ErrorCode.WORKER_DIED
+    odd = part10(cr(IMAGE, PatientID="poison"), ExplicitVRBigEndian)  # what is odd is read in a worker
+    assert (await refused(stored, odd)).code is ErrorCode.WORKER_DIED
     assert not files(tmp_path)
     await put(stored, instance())
 

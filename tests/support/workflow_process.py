@@ -31,7 +31,7 @@ SECONDS = 60
 def points() -> list[str]:
     """Every place at which a process can end, from the first byte received to the last note of a delivery."""
     calls = [
-        *("tree.publish", "index.add", "ledger.close", "work.start", "work.step", "ledger.begin_attempt"),
+        *("tree.place", "tree.sync", "index.add", "ledger.close", "work.start", "work.step", "ledger.begin_attempt"),
         *("analysis.facts", "ledger.predecessor", "analysis.analyse", "results.keep", "ledger.add_result"),
         *("ledger.finish", "outbox.begin", "results.read", "sender.send", "outbox.delivered"),
     ]
@@ -46,6 +46,8 @@ class Deadly:
 
     def __getattr__(self, attribute: str) -> Any:
         method = getattr(self._part, attribute)
+        if attribute.endswith("_blocking"):
+            return _deadly(f"{self._name}.{attribute.removesuffix('_blocking')}", method, self._reached)
         if not asyncio.iscoroutinefunction(method):
             return method
 
@@ -69,6 +71,16 @@ class DeadlySteps(DbosWork):
         self.reached("work.step:after")
 
 
+def _deadly(name: str, method: Callable[..., Any], reached: Callable[[str], None]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        reached(f"{name}:before")
+        result = method(*args)
+        reached(f"{name}:after")
+        return result
+
+    return call
+
+
 async def run(root: Path, study: str, point: str, *, asks: bool) -> None:
     armed = False
 
@@ -83,15 +95,8 @@ async def run(root: Path, study: str, point: str, *, asks: bool) -> None:
         fsync_folder(folder)
 
     result_folders.fsync_folder = fsync
-    publish = DurableTree.publish
-
-    def published(*args: Any) -> Any:
-        reached("tree.publish:before")
-        result = publish(*args)
-        reached("tree.publish:after")
-        return result
-
-    DurableTree.publish = published  # type: ignore[method-assign]
+    for name in ("place", "sync"):
+        setattr(DurableTree, name, _deadly(f"tree.{name}", getattr(DurableTree, name), reached))
     work = DeadlySteps(sqlite_url(root / "work.db"), poll_s=0.02)
     work.reached = reached
     options = {"completion": CompletionPolicy(0, 600), "retries": RetryPolicy(3, 0.01)}

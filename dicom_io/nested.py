@@ -1,0 +1,73 @@
+"""Where a sequence of undefined length ends, without reading what is in it."""
+
+from __future__ import annotations
+
+import struct
+
+from radserve.dicom_io.part10 import Buffer
+from radserve.dicom_io.scan import LONG_VRS, UNDEFINED_LENGTH, VRS
+
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD  # PS3.5 table 7.5-1
+MAX_DEPTH = 8
+MAX_STEPS = 4096
+HEAD = struct.Struct("<HHI")
+LONG_LENGTH = struct.Struct("<I")
+
+
+class OddError(Exception):
+    """Something that is left to the sandbox."""
+
+
+def element_at(data: Buffer, at: int, implicit: bool) -> tuple[int, str | None, int, int]:
+    """Tag, VR (None where implicit), length and the place of the value (PS3.5 7.1); little endian.
+
+    Raises OddError for an unknown VR, struct.error where the data ends before the value.
+    """
+    group, number, length = HEAD.unpack_from(data, at)
+    tag = group << 16 | number
+    if implicit:
+        return tag, None, length, at + 8
+    vr = VRS.get(data[at + 4 : at + 6])
+    if vr is None:
+        raise OddError
+    if vr in LONG_VRS:
+        return tag, vr, LONG_LENGTH.unpack_from(data, at + 8)[0], at + 12
+    return tag, vr, length >> 16, at + 8
+
+
+def end_of_items(data: Buffer, at: int, implicit: bool) -> int:
+    """The place behind the delimiter of the sequence of undefined length whose items begin at `at`; little endian.
+
+    Raises as `element_at`, and OddError for more than MAX_DEPTH sequences in one another, or MAX_STEPS items and
+    elements.
+    """
+    inside = [SEQUENCE_END]  # what ends the sequences and items that are open
+    for _ in range(MAX_STEPS):
+        group, number, length = HEAD.unpack_from(data, at)
+        tag = group << 16 | number
+        if tag in (ITEM_END, SEQUENCE_END):
+            if inside.pop() != tag or length:
+                raise OddError
+            at += 8
+            if not inside:
+                return at
+        elif inside[-1] == SEQUENCE_END:
+            if tag != ITEM:
+                raise OddError
+            at = _step(inside, ITEM_END, length, at + 8)
+        else:
+            _, vr, length, at = element_at(data, at, implicit)
+            if length == UNDEFINED_LENGTH and not (implicit or vr == "SQ"):
+                raise OddError
+            at = _step(inside, SEQUENCE_END, length, at)
+        if len(inside) > 2 * MAX_DEPTH:
+            raise OddError
+    raise OddError
+
+
+def _step(inside: list[int], end: int, length: int, at: int) -> int:
+    """Into what has no length, over what has one."""
+    if length != UNDEFINED_LENGTH:
+        return at + length
+    inside.append(end)
+    return at

@@ -1,0 +1,213 @@
+"""The header of a usual instance, read in the process that received it, without pydicom and in bounded time.
+
+A data set that comes from a network is hostile until it was read in a sandbox. Reading what nearly every instance looks
+like needs no parser, though: a row of elements, each with its length, of which two dozen short ones are wanted and the
+others are stepped over. Whatever is odd (another byte order, an unknown VR or character set, a value that is no plain
+one, a length that leads elsewhere) is not decided here: the answer is None, and the sandbox reads, or refuses, it all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import cast
+
+from pydicom.charset import python_encoding
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, ImplicitVRLittleEndian
+
+from radserve.dicom_io.index_entry import IndexEntry, PatientAndStudy, patient_and_study_of
+from radserve.dicom_io.nested import LONG_LENGTH, OddError, element_at, end_of_items
+from radserve.dicom_io.parse import TRANSFER_SYNTAXES, InstanceHeader, header_of
+from radserve.dicom_io.part10 import DELIMITER, PIXEL_TAGS, PREAMBLE_LENGTH, Buffer, DicomFile, PixelElement
+from radserve.dicom_io.plain import ODD, known, plain_value
+from radserve.dicom_io.scan import UNDEFINED_LENGTH, VRS
+from radserve.errors import RadserveError
+
+MAX_ELEMENTS = 4096
+MAX_FRAGMENTS = 4096
+MAX_VALUE_BYTES = 1024
+TRANSFER_SYNTAX_UID, SPECIFIC_CHARACTER_SET, MAC_PARAMETERS = 0x00020010, 0x00080005, 0x4FFE0001
+ODD_SYNTAXES = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")  # big endian, deflated
+ENCAPSULATED = frozenset(syntax for syntax in TRANSFER_SYNTAXES if UID(syntax).is_encapsulated)
+PIXEL_VRS = ("OB", "OW", "OF", "OD")
+TEXT_VRS = ("LO", "SH", "PN", "CS", "AE")
+WANTED = {
+    int(known(keyword)[0]): (keyword, *known(keyword))
+    for keyword in (
+        *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
+        *("Modality", "BodyPartExamined", "ViewPosition", "ImageLaterality", "Laterality", "PatientSex", "PatientAge"),
+        *("PatientBirthDate", "StudyDate", "StudyDescription", "SeriesNumber", "SeriesDescription", "Manufacturer"),
+        *("ManufacturerModelName", "Rows", "Columns", "NumberOfFrames", "InstanceNumber", "PatientID", "PatientName"),
+        *("AccessionNumber", "StudyID", "StudyTime", "ReferringPhysicianName"),
+    )
+}
+TAGS = {keyword: tag for keyword, tag, _ in WANTED.values()}
+# Character sets of one or more bytes without escape sequences (PS3.3 C.12.1.1.2).
+CHARACTER_SETS = {
+    term: codec
+    for term, codec in python_encoding.items()
+    if (term in ("", "GB18030", "GBK") or term.startswith("ISO_IR")) and codec != "shift_jis"
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QuickHeader:
+    """What `read_entry` reads of an instance, but for its digests; the pixel value lies at [pixels_at, pixels_end)."""
+
+    header: InstanceHeader
+    patient_and_study: PatientAndStudy
+    signed: bool
+    pixels_at: int
+    pixels_end: int
+
+
+def quick_header(data: Buffer) -> QuickHeader | None:
+    """The header of a whole Part 10 file, None where anything about it is odd."""
+    try:
+        return _read(data)
+    except (OddError, RadserveError, struct.error):
+        return None
+
+
+def entry_of(quick: QuickHeader, data: Buffer) -> IndexEntry:
+    """The entry that `read_entry` would make of the same bytes: this takes their digests. For any thread."""
+    with memoryview(data) as whole, whole[quick.pixels_at : quick.pixels_end] as pixels:
+        digests = hashlib.sha256(whole).hexdigest(), hashlib.sha256(pixels).hexdigest()
+        return IndexEntry(quick.header, quick.patient_and_study, len(whole), *digests, quick.signed)
+
+
+class _Elements:
+    """The wanted elements, for the readers that take a pydicom Dataset. `texts`: values that are no plain ASCII."""
+
+    def __init__(self, raw: dict[BaseTag, RawDataElement], texts: dict[str, str]) -> None:
+        self._raw = raw
+        self._texts = texts
+
+    def __contains__(self, key: BaseTag | str) -> bool:
+        return (TAGS[key] if isinstance(key, str) else key) in self._raw
+
+    def get_item(self, tag: BaseTag) -> RawDataElement:
+        return self._raw[tag]
+
+    def get(self, keyword: str) -> str | None:
+        return self._texts.get(keyword)
+
+
+def _read(data: Buffer) -> QuickHeader:
+    if data[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4] != b"DICM":
+        raise OddError
+    syntax, at = _transfer_syntax(data)
+    implicit = syntax == ImplicitVRLittleEndian
+    raw, signed, pixels = _elements(data, at, implicit)
+    end = _pixels_end(data, pixels)
+    if (pixels.length is None) != (syntax in ENCAPSULATED) or TAGS["SOPClassUID"] not in raw:
+        raise OddError
+    elements = cast(Dataset, _Elements(raw, _texts(raw)))
+    file = DicomFile(elements, elements, syntax, b"", pixels)
+    return QuickHeader(header_of(file), patient_and_study_of(elements), signed, pixels.offset, end)
+
+
+def _transfer_syntax(data: Buffer) -> tuple[str, int]:
+    """The transfer syntax and where the data set begins."""
+    at, syntax = PREAMBLE_LENGTH + 4, b""
+    while data[at : at + 2] == b"\2\0":
+        tag, _, length, value_at = element_at(data, at, implicit=False)
+        at = value_at + length
+        if at > len(data):
+            raise OddError
+        if tag == TRANSFER_SYNTAX_UID:
+            syntax = data[value_at:at]
+    name = syntax.rstrip(b"\0").decode("ascii", "replace")
+    if name not in TRANSFER_SYNTAXES or name in ODD_SYNTAXES:
+        raise OddError
+    return name, at
+
+
+def _elements(data: Buffer, at: int, implicit: bool) -> tuple[dict[BaseTag, RawDataElement], bool, PixelElement]:
+    """The wanted elements, whether there are digital signatures, and the pixels."""
+    raw: dict[BaseTag, RawDataElement] = {}
+    last, signed = -1, False
+    if implicit and data[at + 4 : at + 6] in VRS:
+        raise OddError
+    for _ in range(MAX_ELEMENTS):
+        tag, vr, length, value_at = element_at(data, at, implicit)
+        if tag <= last:
+            raise OddError
+        if tag in PIXEL_TAGS:
+            if not implicit and vr not in PIXEL_VRS:
+                raise OddError
+            return raw, signed, PixelElement(tag, vr or "OW", value_at, None if length == UNDEFINED_LENGTH else length)
+        if length == UNDEFINED_LENGTH:
+            if tag in WANTED or not (implicit or vr == "SQ"):
+                raise OddError
+            at = end_of_items(data, value_at, implicit)
+        else:
+            at = value_at + length
+            if tag in WANTED:
+                if length > MAX_VALUE_BYTES:
+                    raise OddError
+                key = WANTED[tag][1]  # the very object that is asked for: comparing tags takes long
+                raw[key] = RawDataElement(key, vr, length, data[value_at:at], value_at, implicit, True)
+        signed = signed or tag == MAC_PARAMETERS
+        last = tag
+    raise OddError
+
+
+def _pixels_end(data: Buffer, pixels: PixelElement) -> int:
+    """Where the pixel value ends, as part10.pixels_end has it."""
+    at = pixels.offset
+    if pixels.length is not None:
+        end = at + pixels.length
+        if end > len(data):
+            raise OddError
+        return end
+    for _ in range(MAX_FRAGMENTS):
+        head = data[at : at + 8]
+        if len(head) < 8:
+            raise OddError
+        at += 8
+        if head[:4] == DELIMITER:
+            return at
+        at += LONG_LENGTH.unpack_from(head, 4)[0]
+    raise OddError
+
+
+def _texts(raw: dict[BaseTag, RawDataElement]) -> dict[str, str]:
+    """The texts whose value is no plain one, decoded; any other value that is none ends the reading."""
+    elements = cast(Dataset, _Elements(raw, {}))
+    term = plain_value(elements, "SpecificCharacterSet")
+    codec = CHARACTER_SETS.get(term or "") if term is not ODD and isinstance(term, str | None) else None
+    texts = {}
+    for keyword, tag, known_vr in WANTED.values():
+        element = raw.get(tag)
+        if element is None:
+            continue
+        vr = element.VR or known_vr
+        if vr != known_vr:
+            raise OddError
+        if plain_value(elements, keyword) is not ODD:
+            continue
+        value = cast(bytes, element.value)
+        if not value.strip(b" \0"):
+            texts[keyword] = ""
+        elif codec is None or vr not in TEXT_VRS or b"\\" in value or b"\x1b" in value:
+            raise OddError
+        else:
+            texts[keyword] = _decoded(value, codec, vr)
+    return texts
+
+
+def _decoded(value: bytes, codec: str, vr: str) -> str:
+    try:
+        if vr != "PN":
+            return value.decode(codec).rstrip(" \0")
+        groups = [group.decode(codec) for group in value.rstrip(b"\0 ").split(b"=")]  # PS3.5 6.2.1.1
+    except UnicodeDecodeError:
+        raise OddError from None
+    while groups and not groups[-1]:
+        groups.pop()
+    return "=".join(groups)
