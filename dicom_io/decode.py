@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,9 @@ def _digest(dtype: np.dtype[Any], shape: tuple[int, ...]) -> hashlib._Hash:
 
 
 def _modality_values(frames: Iterator[Array], modality: tuple[Modality, ...], out: Array | None) -> Array:
-    if out is None:  # one frame as it is stored: the decoder's own array, without a copy
-        return np.ascontiguousarray(next(frames))[np.newaxis]
+    if out is None:  # one frame as it is stored: the decoder's own array, without a copy unless it is the file's
+        frame = np.ascontiguousarray(next(frames))
+        return (frame if frame.flags.writeable else frame.copy())[np.newaxis]
     for index, frame in enumerate(frames):
         modality[index if len(modality) > 1 else 0].apply(frame, out[index])
     return out
@@ -182,7 +184,7 @@ def _burned_in(ds: Dataset) -> Iterator[str]:
 
 
 def _steps(file: DicomFile, layout: PixelLayout, modality: tuple[Modality, ...]) -> tuple[str, ...]:
-    steps = [f"decoded from {UID(file.transfer_syntax_uid).name}"]
+    steps = [f"decoded from {_name_of(file.transfer_syntax_uid)}"]
     if layout.floating and layout.bits_stored > 32:
         steps.append("64-bit floating point rounded to 32 bits")
     if not layout.is_monochrome:
@@ -195,6 +197,11 @@ def _steps(file: DicomFile, layout: PixelLayout, modality: tuple[Modality, ...])
     if padding is not None:
         steps.append(f"pixel padding value {padding} (stored) left as it is")
     return tuple(steps)
+
+
+@lru_cache(maxsize=64)
+def _name_of(uid: str) -> str:
+    return UID(uid).name
 
 
 def _units(ds: Dataset, modality: str) -> str:

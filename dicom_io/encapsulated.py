@@ -8,7 +8,8 @@ from itertools import pairwise
 
 from pydicom.dataset import Dataset
 
-from radserve.dicom_io.part10 import Buffer, PixelElement
+from radserve.dicom_io.nested import Buffer
+from radserve.dicom_io.part10 import PixelElement
 from radserve.errors import DicomError, ErrorCode
 
 ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"

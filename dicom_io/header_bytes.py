@@ -19,7 +19,9 @@ from pydicom.sequence import Sequence
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
-from radserve.dicom_io.part10 import Buffer, DicomFile
+from radserve.dicom_io.nested import Buffer
+from radserve.dicom_io.part10 import DicomFile
+from radserve.dicom_io.plain import plain_value
 from radserve.errors import DicomError, ErrorCode
 
 Element = DataElement | RawDataElement
@@ -120,10 +122,16 @@ def _written(ds: Dataset, element: Element) -> bytes:
 def _file_meta(ds: Dataset) -> bytes:
     """Preamble and File Meta Information (PS3.10 table 7.1-1)."""
     try:
-        uids = [str(ds.SOPClassUID), str(ds.SOPInstanceUID), str(ExplicitVRLittleEndian), PYDICOM_IMPLEMENTATION_UID]
+        own = [_uid(ds, keyword) for keyword in ("SOPClassUID", "SOPInstanceUID")]
     except AttributeError:
         raise DicomError(ErrorCode.INVALID_HEADER, "SOPClassUID or SOPInstanceUID is missing") from None
+    uids = [*own, str(ExplicitVRLittleEndian), PYDICOM_IMPLEMENTATION_UID]
     numbered: Iterable[tuple[int, str]] = zip((0x02, 0x03, 0x10, 0x12), uids, strict=True)
     group = _element(2, 1, "OB", b"\0\x01")
     group += b"".join(_element(2, number, "UI", uid.encode() + b"\0" * (len(uid) % 2)) for number, uid in numbered)
     return bytes(128) + b"DICM" + _element(2, 0, "UL", struct.pack("<I", len(group))) + group
+
+
+def _uid(ds: Dataset, keyword: str) -> str:
+    found = plain_value(ds, keyword)
+    return found if isinstance(found, str) else str(getattr(ds, keyword))

@@ -1,12 +1,16 @@
-"""Where a sequence of undefined length ends, without reading what is in it."""
+"""Elements as they stand in bytes, and where a sequence of undefined length ends, without reading what is in it."""
 
 from __future__ import annotations
 
+import mmap
 import struct
 
-from radserve.dicom_io.part10 import Buffer
-from radserve.dicom_io.scan import LONG_VRS, UNDEFINED_LENGTH, VRS
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
+Buffer = bytes | mmap.mmap
+UNDEFINED_LENGTH = 0xFFFFFFFF
+VRS = {vr.encode(): str(vr) for vr in VR if len(vr) == 2}
+LONG_VRS = frozenset(EXPLICIT_VR_LENGTH_32)
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD  # PS3.5 table 7.5-1
 MAX_DEPTH = 8
 MAX_STEPS = 4096

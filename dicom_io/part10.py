@@ -6,6 +6,7 @@ Run it in a worker: a hostile header can use much CPU time and memory (RLIMIT_CP
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import warnings
 import zlib
@@ -19,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import (
     UID,
+    AllTransferSyntaxes,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -26,17 +28,18 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
+from radserve.dicom_io.nested import UNDEFINED_LENGTH, Buffer
+from radserve.dicom_io.plain import plain_value
 from radserve.dicom_io.repairs import Repair, header_repairs
 from radserve.dicom_io.scan import scan
 from radserve.errors import DicomError, ErrorCode
 
 PREAMBLE_LENGTH = 128  # PS3.10 section 7.1
 INFLATED_LIMIT_BYTES = 512 * 2**20
-UNDEFINED_LENGTH = 0xFFFFFFFF
 DELIMITER = b"\xfe\xff\xdd\xe0"
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float, and Pixel Data
+TRANSFER_SYNTAXES = {str(uid): uid for uid in AllTransferSyntaxes}
 VRS = frozenset(str(vr) for vr in VR if len(vr) == 2)
-Buffer = bytes | mmap.mmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +139,13 @@ def quiet() -> Iterator[None]:
 
 
 def _map(path: Path) -> Buffer:
-    with path.open("rb") as file:
-        if not file.seek(0, 2):
+    number = os.open(path, os.O_RDONLY)
+    try:
+        if not os.fstat(number).st_size:
             raise DicomError(ErrorCode.NOT_DICOM, "the file is empty")
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return mmap.mmap(number, 0, access=mmap.ACCESS_READ)
+    finally:
+        os.close(number)
 
 
 class _Reader:
@@ -233,6 +239,9 @@ def _looks_like_an_element(data: Buffer) -> bool:
 
 
 def _transfer_syntax(meta: Dataset, reader: _Reader) -> UID:
+    stated = plain_value(meta, "TransferSyntaxUID")
+    if stated in TRANSFER_SYNTAXES:
+        return TRANSFER_SYNTAXES[stated]
     stated = meta.get("TransferSyntaxUID")
     if stated:
         if not isinstance(stated, UID) or not stated.is_valid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -16,21 +17,42 @@ UID_CHARACTERS = b"0123456789.\0"
 TEXT_VRS = frozenset(("AE", "AS", "CS", "DA", "LO", "SH", "TM"))
 
 
-def plain_value(ds: Dataset, keyword: str) -> Any:
+class PlainElements:
+    """The values of elements by keyword, already plain: for what reads a data set by `plain_value` or `get`."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __contains__(self, keyword: str) -> bool:
+        return keyword in self._values
+
+    def get(self, keyword: str) -> Any:
+        return self._values.get(keyword)
+
+
+def plain_value(ds: Dataset | PlainElements, keyword: str) -> Any:
     """What pydicom would give for an element of numbers, UIDs or ASCII text; None where absent; ODD for anything else.
 
     Decimal strings are float, integer strings int; several values are a list.
     """
+    if isinstance(ds, PlainElements):
+        return ds.get(keyword)
     tag, dictionary_vr = known(keyword)
-    element = ds.get_item(tag) if tag in ds else None
-    if element is None:
+    try:
+        element = ds.get_item(tag)
+    except KeyError:
         return None
     if not isinstance(element, RawDataElement) or not isinstance(element.value, bytes):
         return ODD
     value = element.value
     vr = element.VR if element.VR is not None else dictionary_vr
-    if vr == "US" and len(value) == 2 and element.is_little_endian:
-        return value[0] | value[1] << 8
+    return ODD if vr in ("US", "SS") and not element.is_little_endian else plain_from(vr, value)
+
+
+def plain_from(vr: str, value: bytes) -> Any:
+    """The value of the bytes of an element (little endian), ODD where they are not plain."""
+    if vr in ("US", "SS") and len(value) == 2:
+        return int.from_bytes(value, "little", signed=vr == "SS")
     try:
         return _text_value(vr, value)
     except ValueError:

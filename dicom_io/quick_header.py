@@ -11,32 +11,30 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from pydicom.charset import python_encoding
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from radserve.dicom_io.index_entry import IndexEntry, PatientAndStudy, patient_and_study_of
-from radserve.dicom_io.nested import LONG_LENGTH, OddError, element_at, end_of_items
+from radserve.dicom_io.nested import LONG_LENGTH, UNDEFINED_LENGTH, VRS, Buffer, OddError, element_at, end_of_items
 from radserve.dicom_io.parse import TRANSFER_SYNTAXES, InstanceHeader, header_of
-from radserve.dicom_io.part10 import DELIMITER, PIXEL_TAGS, PREAMBLE_LENGTH, Buffer, DicomFile, PixelElement
-from radserve.dicom_io.plain import ODD, known, plain_value
-from radserve.dicom_io.scan import UNDEFINED_LENGTH, VRS
+from radserve.dicom_io.part10 import DELIMITER, PIXEL_TAGS, PREAMBLE_LENGTH, DicomFile, PixelElement
+from radserve.dicom_io.plain import ODD, PlainElements, known, plain_from
 from radserve.errors import RadserveError
 
 MAX_ELEMENTS = 4096
 MAX_FRAGMENTS = 4096
 MAX_VALUE_BYTES = 1024
-TRANSFER_SYNTAX_UID, SPECIFIC_CHARACTER_SET, MAC_PARAMETERS = 0x00020010, 0x00080005, 0x4FFE0001
+TRANSFER_SYNTAX_UID, MAC_PARAMETERS = 0x00020010, 0x4FFE0001
+SPECIFIC_CHARACTER_SET, SOP_CLASS_UID = 0x00080005, 0x00080016
 ODD_SYNTAXES = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")  # big endian, deflated
 ENCAPSULATED = frozenset(syntax for syntax in TRANSFER_SYNTAXES if UID(syntax).is_encapsulated)
 PIXEL_VRS = ("OB", "OW", "OF", "OD")
 TEXT_VRS = ("LO", "SH", "PN", "CS", "AE")
 WANTED = {
-    int(known(keyword)[0]): (keyword, *known(keyword))
+    int(known(keyword)[0]): (keyword, known(keyword)[1])
     for keyword in (
         *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
         *("Modality", "BodyPartExamined", "ViewPosition", "ImageLaterality", "Laterality", "PatientSex", "PatientAge"),
@@ -45,7 +43,7 @@ WANTED = {
         *("AccessionNumber", "StudyID", "StudyTime", "ReferringPhysicianName"),
     )
 }
-TAGS = {keyword: tag for keyword, tag, _ in WANTED.values()}
+Raw = dict[int, tuple[str | None, bytes]]  # by tag: the VR, None where implicit, and the value
 # Character sets of one or more bytes without escape sequences (PS3.3 C.12.1.1.2).
 CHARACTER_SETS = {
     term: codec
@@ -80,23 +78,6 @@ def entry_of(quick: QuickHeader, data: Buffer) -> IndexEntry:
         return IndexEntry(quick.header, quick.patient_and_study, len(whole), *digests, quick.signed)
 
 
-class _Elements:
-    """The wanted elements, for the readers that take a pydicom Dataset. `texts`: values that are no plain ASCII."""
-
-    def __init__(self, raw: dict[BaseTag, RawDataElement], texts: dict[str, str]) -> None:
-        self._raw = raw
-        self._texts = texts
-
-    def __contains__(self, key: BaseTag | str) -> bool:
-        return (TAGS[key] if isinstance(key, str) else key) in self._raw
-
-    def get_item(self, tag: BaseTag) -> RawDataElement:
-        return self._raw[tag]
-
-    def get(self, keyword: str) -> str | None:
-        return self._texts.get(keyword)
-
-
 def _read(data: Buffer) -> QuickHeader:
     if data[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4] != b"DICM":
         raise OddError
@@ -104,9 +85,9 @@ def _read(data: Buffer) -> QuickHeader:
     implicit = syntax == ImplicitVRLittleEndian
     raw, signed, pixels = _elements(data, at, implicit)
     end = _pixels_end(data, pixels)
-    if (pixels.length is None) != (syntax in ENCAPSULATED) or TAGS["SOPClassUID"] not in raw:
+    if (pixels.length is None) != (syntax in ENCAPSULATED) or SOP_CLASS_UID not in raw:
         raise OddError
-    elements = cast(Dataset, _Elements(raw, _texts(raw)))
+    elements = cast(Dataset, PlainElements(_values(raw)))  # for readers that take a Dataset
     file = DicomFile(elements, elements, syntax, b"", pixels)
     return QuickHeader(header_of(file), patient_and_study_of(elements), signed, pixels.offset, end)
 
@@ -127,9 +108,9 @@ def _transfer_syntax(data: Buffer) -> tuple[str, int]:
     return name, at
 
 
-def _elements(data: Buffer, at: int, implicit: bool) -> tuple[dict[BaseTag, RawDataElement], bool, PixelElement]:
+def _elements(data: Buffer, at: int, implicit: bool) -> tuple[Raw, bool, PixelElement]:
     """The wanted elements, whether there are digital signatures, and the pixels."""
-    raw: dict[BaseTag, RawDataElement] = {}
+    raw: Raw = {}
     last, signed = -1, False
     if implicit and data[at + 4 : at + 6] in VRS:
         raise OddError
@@ -150,8 +131,7 @@ def _elements(data: Buffer, at: int, implicit: bool) -> tuple[dict[BaseTag, RawD
             if tag in WANTED:
                 if length > MAX_VALUE_BYTES:
                     raise OddError
-                key = WANTED[tag][1]  # the very object that is asked for: comparing tags takes long
-                raw[key] = RawDataElement(key, vr, length, data[value_at:at], value_at, implicit, True)
+                raw[tag] = vr, data[value_at:at]
         signed = signed or tag == MAC_PARAMETERS
         last = tag
     raise OddError
@@ -176,29 +156,27 @@ def _pixels_end(data: Buffer, pixels: PixelElement) -> int:
     raise OddError
 
 
-def _texts(raw: dict[BaseTag, RawDataElement]) -> dict[str, str]:
-    """The texts whose value is no plain one, decoded; any other value that is none ends the reading."""
-    elements = cast(Dataset, _Elements(raw, {}))
-    term = plain_value(elements, "SpecificCharacterSet")
-    codec = CHARACTER_SETS.get(term or "") if term is not ODD and isinstance(term, str | None) else None
-    texts = {}
-    for keyword, tag, known_vr in WANTED.values():
-        element = raw.get(tag)
-        if element is None:
-            continue
-        vr = element.VR or known_vr
-        if vr != known_vr:
-            raise OddError
-        if plain_value(elements, keyword) is not ODD:
-            continue
-        value = cast(bytes, element.value)
-        if not value.strip(b" \0"):
-            texts[keyword] = ""
-        elif codec is None or vr not in TEXT_VRS or b"\\" in value or b"\x1b" in value:
-            raise OddError
-        else:
-            texts[keyword] = _decoded(value, codec, vr)
-    return texts
+def _values(raw: Raw) -> dict[str, Any]:
+    """The values by keyword, as `plain_value` and pydicom give them; one that is odd ends the reading."""
+    term = _plain(SPECIFIC_CHARACTER_SET, raw.get(SPECIFIC_CHARACTER_SET, ("CS", b"")))
+    codec = CHARACTER_SETS.get(term) if isinstance(term, str) else None
+    values = {}
+    for tag, element in raw.items():
+        found = _plain(tag, element)
+        if found is ODD:
+            vr, value = WANTED[tag][1], element[1]
+            if codec is None or vr not in TEXT_VRS or b"\\" in value or b"\x1b" in value:
+                raise OddError
+            found = _decoded(value, codec, vr)
+        values[WANTED[tag][0]] = found
+    return values
+
+
+def _plain(tag: int, element: tuple[str | None, bytes]) -> Any:
+    vr, value = WANTED[tag][1], element[1]
+    if element[0] not in (None, vr):
+        raise OddError
+    return plain_from(vr, value) if value.strip(b" \0") else ""
 
 
 def _decoded(value: bytes, codec: str, vr: str) -> str:

@@ -1,8 +1,9 @@
 """A quick reading of little-endian data sets: several times pydicom's speed, and pydicom itself for anything odd.
 
-Most headers are a row of elements with a length. A sequence of undefined length is read by pydicom and the row goes on
-behind it. Where something else is odd (unknown VR, another encoding than said, an end in the wrong place), nothing is
-decided here: the answer is None, and pydicom reads, or refuses, it all.
+Most headers are a row of elements with a length, or sequences without one whose end is found. Other elements of
+undefined length are read by pydicom, and the row goes on behind them. Where something else is odd (unknown VR, another
+encoding than said, an end in the wrong place), nothing is decided here: the answer is None, and pydicom reads, or
+refuses, it all.
 """
 
 from __future__ import annotations
@@ -17,16 +18,12 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator
 from pydicom.tag import BaseTag
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
-UNDEFINED_LENGTH = 0xFFFFFFFF
-ITEM_GROUP = 0xFFFE
+from radserve.dicom_io.nested import UNDEFINED_LENGTH, VRS, OddError, element_at, end_of_items
+
+FIRST_ITEM_TAG = 0xFFFE0000
+DELIMITER_BYTES = 8
 SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
-VRS = {vr.encode(): str(vr) for vr in VR if len(vr) == 2}
-LONG_VRS = frozenset(EXPLICIT_VR_LENGTH_32)
-_TAG_AND_LENGTH = struct.Struct("<HHI")
-_SHORT_LENGTH = struct.Struct("<H")
-_LENGTH = struct.Struct("<I")
 
 
 class Source(Protocol):
@@ -47,17 +44,28 @@ def scan(source: Source, *, implicit: bool, stop: Callable[[int], bool]) -> Data
     data, at = source.data, source.tell()
     if implicit and data[at + 4 : at + 6] in VRS:
         return None
+    try:
+        return _scan(source, implicit, stop)
+    except (OddError, struct.error):
+        return None
+
+
+def _scan(source: Source, implicit: bool, stop: Callable[[int], bool]) -> Dataset | None:
+    data, at = source.data, source.tell()
     elements: dict[BaseTag, DataElement | RawDataElement] = {}
     end, last = len(data), -1
     while at < end:
-        head = _head(data, at, implicit) if at + 12 <= end else None
-        if head is None:
+        tag, vr, length, value_at = element_at(data, at, implicit)
+        if tag >= FIRST_ITEM_TAG:
             return None
-        tag, vr, length, value_at = head
         if stop(tag):
             break
         key = BaseTag(tag)
-        if length == UNDEFINED_LENGTH:
+        if length == UNDEFINED_LENGTH and vr == "SQ":
+            at = end_of_items(data, value_at, implicit)
+            value = data[value_at : at - DELIMITER_BYTES]  # read when it is asked for, as one with a length
+            elements[key] = RawDataElement(key, vr, len(value), value, value_at, implicit, True)
+        elif length == UNDEFINED_LENGTH:
             source.seek(at)
             elements[key] = next(data_element_generator(source, implicit, True, encoding=_encoding(elements)))  # type: ignore[arg-type]
             at = source.tell()
@@ -74,22 +82,6 @@ def scan(source: Source, *, implicit: bool, stop: Callable[[int], bool]) -> Data
     ds = Dataset(elements)
     ds.set_original_encoding(implicit, True, _encoding(elements))
     return ds
-
-
-def _head(data: bytes | mmap.mmap, at: int, implicit: bool) -> tuple[int, str | None, int, int] | None:
-    """Tag, VR, length and the place of the value (PS3.5 7.1)."""
-    group, number, length = _TAG_AND_LENGTH.unpack_from(data, at)
-    tag = group << 16 | number
-    if group == ITEM_GROUP:
-        return None
-    if implicit:
-        return tag, None, length, at + 8
-    vr = VRS.get(data[at + 4 : at + 6])
-    if vr is None:
-        return None
-    if vr in LONG_VRS:
-        return tag, vr, _LENGTH.unpack_from(data, at + 8)[0], at + 12
-    return tag, vr, _SHORT_LENGTH.unpack_from(data, at + 6)[0], at + 8
 
 
 def _encoding(elements: dict[BaseTag, DataElement | RawDataElement]) -> str | list[str]:

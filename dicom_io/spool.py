@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from radserve.dicom_io.durable import storage_error
-from radserve.dicom_io.part10 import Buffer, zero_preamble
+from radserve.dicom_io.nested import Buffer
+from radserve.dicom_io.part10 import zero_preamble
 
 EACH_BYTES = 4 << 20
 ALL_BYTES = 128 << 20
@@ -21,17 +22,18 @@ class Memory:
     """How many bytes all instances on their way may hold in memory together. For one thread."""
 
     def __init__(self, most_bytes: int = ALL_BYTES) -> None:
-        self._left = most_bytes
+        self.held = 0
+        self._most = most_bytes
 
     def take(self, size: int) -> bool:
         """Whether there was room for so many more; then they are counted."""
-        if size > self._left:
+        if self.held + size > self._most:
             return False
-        self._left -= size
+        self.held += size
         return True
 
     def give_back(self, size: int) -> None:
-        self._left += size
+        self.held -= size
 
 
 class Spool:

@@ -170,6 +170,11 @@ class StudyStore:
         finally:
             incoming.discard()
 
+    @property
+    def held_bytes(self) -> int:
+        """What instances that are on their way hold in memory."""
+        return self._memory.held
+
     async def list_studies(self) -> Sequence[StudyRef]:
         """All stored studies, in the order of their UIDs."""
         return [StudyRef(uid) for uid in sorted(self._studies)]

@@ -87,9 +87,25 @@ def _native_frames(file: DicomFile, pixels: PixelElement, layout: PixelLayout) -
             cells = np.frombuffer(file.data, cell, count=size // cell.itemsize, offset=pixels.offset + first)
         if layout.bits_allocated == 1:  # the first pixel is the least significant bit (PS3.5 8.1.1)
             cells = np.unpackbits(cells, bitorder="little")[shift : shift + layout.pixels]
-        found = _repair_of_foreign_bits(cells, layout)
-        values = _arranged(native_values(cells, layout), layout)
-        yield DecodedFrame(values, layout.photometric, (*repairs, *found))
+        values = _as_they_are(cells, layout)
+        if values is None:
+            found = _repair_of_foreign_bits(cells, layout)
+            values = native_values(cells, layout)
+            yield DecodedFrame(_arranged(values, layout), layout.photometric, (*repairs, *found))
+        else:
+            yield DecodedFrame(_arranged(values, layout), layout.photometric, repairs)
+
+
+def _as_they_are(cells: Array, layout: PixelLayout) -> Array | None:
+    """The cells as stored values, in the same memory, where nothing but the values is in them; None elsewhere."""
+    if layout.floating or layout.bits_allocated == 1 or not cells.dtype.isnative:
+        return None
+    values = cells.view(layout.dtype)
+    if layout.bits_stored < layout.bits_allocated:
+        least, greatest = layout.stored_range
+        if values.max() > greatest or (layout.signed and values.min() < least):
+            return None
+    return values
 
 
 def _check_length(file: DicomFile, pixels: PixelElement, layout: PixelLayout) -> tuple[Repair, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from radserve.errors import ErrorCode, RadserveError
 
 UID_MAX_LENGTH = 64  # PS3.5 section 9.1
+UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
 def invalid(what: str, got: object, expected: str) -> RadserveError:
@@ -23,9 +25,8 @@ def check_uid(name: str, uid: str) -> None:
 
     Leading zeros in a component are tolerated: real devices write them.
     """
-    shown = uid[: UID_MAX_LENGTH + 1]
-    if len(uid) > UID_MAX_LENGTH or not all(part.isascii() and part.isdigit() for part in uid.split(".")):
-        raise invalid(name, shown, "a DICOM UID of digits and dots, at most 64 characters")
+    if len(uid) > UID_MAX_LENGTH or not UID.fullmatch(uid):
+        raise invalid(name, uid[: UID_MAX_LENGTH + 1], "a DICOM UID of digits and dots, at most 64 characters")
 
 
 def check_one_of(name: str, value: object, allowed: Iterable[object]) -> None:

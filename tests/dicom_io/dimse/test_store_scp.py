@@ -25,7 +25,6 @@ from radserve.dicom_io.dimse.part10_stream import file_head, read_file_meta
 from radserve.dicom_io.dimse.pdu import WireLimits
 from radserve.dicom_io.dimse.peer import DimseError, echo
 from radserve.dicom_io.dimse.store_scp import ScpOptions, StoreScp
-from radserve.dicom_io.durable import ASIDE
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StoredInstance, StoreLimits
 from radserve.errors import DicomError, ErrorCode, RequestError
@@ -378,7 +377,7 @@ async def test_stopping_ends_the_idle_and_lets_an_instance_come_to_its_end(tmp_p
         busy.send_value(1, 3, request())
         busy.send_value(1, 0, data[:500])
         async with asyncio.timeout(60):
-            while not list((running.folder / ASIDE).iterdir()):
+            while not running.store.held_bytes:
                 await asyncio.sleep(0.01)
         stopping = asyncio.create_task(running.scp.stop(grace_seconds=60))
         assert (await asyncio.to_thread(idle.read))[0] == 7
