@@ -257,7 +257,8 @@ def _security() -> list[str]:
             AE title.""",
             "AE titles: only those listed are served unless the site says otherwise; quotas for each.",
             "No user identity negotiation, no digital signatures, no de-identification of what is sent.",
-            "Headers and pixels are parsed in sandboxed processes with limits of memory and time.",
+            "Headers and pixels are parsed in sandboxed processes with limits of memory and time; at receipt, headers "
+            "without anything odd by a bounded reader of fixed elements.",
             "Logs hold no patient data.",
         ),
     ]

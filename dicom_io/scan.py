@@ -63,8 +63,8 @@ def _scan(source: Source, implicit: bool, stop: Callable[[int], bool]) -> Datase
         key = BaseTag(tag)
         if length == UNDEFINED_LENGTH and vr == "SQ":
             at = end_of_items(data, value_at, implicit)
-            value = data[value_at : at - DELIMITER_BYTES]  # read when it is asked for, as one with a length
-            elements[key] = RawDataElement(key, vr, len(value), value, value_at, implicit, True)
+            items = data[value_at : at - DELIMITER_BYTES]  # read when they are asked for, as ones with a length
+            elements[key] = RawDataElement(key, vr, len(items), items, value_at, implicit, True)
         elif length == UNDEFINED_LENGTH:
             source.seek(at)
             elements[key] = next(data_element_generator(source, implicit, True, encoding=_encoding(elements)))  # type: ignore[arg-type]

@@ -72,9 +72,9 @@ class DeadlySteps(DbosWork):
 
 
 def _deadly(name: str, method: Callable[..., Any], reached: Callable[[str], None]) -> Callable[..., Any]:
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         reached(f"{name}:before")
-        result = method(*args)
+        result = method(*args, **kwargs)
         reached(f"{name}:after")
         return result
 
