@@ -1,0 +1,81 @@
+"""The training of the network: random views of the one scan, cross-entropy and Dice where the labels may be seen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from radserve.models.train.ct.augment import Augmentation, random_view
+from radserve.models.train.ct.network import CLASSES, SmallUNet
+from radserve.models.train.ct.prepare import PreparedCt
+from radserve.models.train.ct.structures import IGNORED
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights."""
+
+    seed: int = 7
+    steps: int = 450
+    peak_rate: float = 4e-3
+    weight_decay: float = 1e-4
+    warm_up: int = 20
+    averaging: float = 0.97
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def train(scan: PreparedCt, recipe: Recipe, report: Callable[[int, float], None] = lambda step, loss: None) -> SmallUNet:
+    """Train from random weights; the result is the running average of the weights, set to evaluation.
+
+    The seed decides everything on one machine with one number of threads.
+    """
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    network = SmallUNet()
+    averaged = copy.deepcopy(network)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.peak_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.peak_rate, total_steps=recipe.steps, pct_start=recipe.warm_up / recipe.steps
+    )
+    values, classes = torch.from_numpy(scan.values), torch.from_numpy(scan.classes)
+    network.train()
+    for step in range(recipe.steps):
+        seen, wanted = random_view(values, classes, recipe.augmentation, generator)
+        loss = masked_loss(network(seen), wanted[None])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        _average(averaged, network, min(recipe.averaging, (step + 1) / (step + 10)))
+        report(step, float(loss.detach()))
+    return averaged.eval()
+
+
+def masked_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Cross-entropy plus one less the mean soft Dice of the classes that are there, without the IGNORED voxels.
+
+    `logits` (N, CLASSES, x, y, z), `wanted` (N, x, y, z) int64.
+    """
+    seen = wanted != IGNORED
+    entropy = torch.nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORED)
+    inside = torch.where(seen, wanted, 0)
+    shares = logits.softmax(dim=1).movedim(1, -1)[seen]
+    truth = torch.nn.functional.one_hot(inside[seen], CLASSES).to(shares.dtype)
+    both, sizes = (shares * truth).sum(0), (shares + truth).sum(0)
+    there = truth.sum(0) > 0
+    dice = (2 * both + 1) / (sizes + 1)
+    return entropy + 1 - dice[there].mean()
+
+
+@torch.no_grad()
+def _average(averaged: SmallUNet, network: SmallUNet, keep: float) -> None:
+    for kept, new in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.mul_(keep).add_(new, alpha=1 - keep)
+        else:
+            kept.copy_(new)
