@@ -37,7 +37,8 @@ async def find_in_volume(
     """The findings of an input's labels in a prepared volume, in the order of the pack's labels.
 
     A segmented label gets its mask, its volume in ml and the slice with most of it; any other stands on the middle
-    slice, without a place. Raises ModelError (DEADLINE_EXCEEDED too); GeometryError GEOMETRY_MISSING for slices in frames of one instance.
+    slice, without a place. Raises ModelError; RequestError DEADLINE_EXCEEDED; GeometryError GEOMETRY_MISSING for slices
+    in frames of one instance.
     """
     slices = slices_of(volume)
     (outputs,) = await run_graphs(pack, runner, pack.graphs_of(use), prepared.tensor[np.newaxis], deadline)
@@ -47,9 +48,7 @@ async def find_in_volume(
             deadline.remaining_s()
             direction = directions.get(label.name)
             # In a thread: to sample a mask on the slices of a whole CT takes long enough to hold up other requests.
-            findings.append(
-                await asyncio.to_thread(_find, pack, label, direction, volume, slices, prepared, outputs)
-            )
+            findings.append(await asyncio.to_thread(_find, pack, label, direction, volume, slices, prepared, outputs))
     return tuple(findings)
 
 

@@ -133,7 +133,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent_requests)
         study_pb2_grpc.add_StudyServiceServicer_to_server(StudyService(store), server)
         inference = InferenceService(
-            stores, serving.packs, PromptLibrary(settings.prompt_dirs), ArtifactWriter(decoders)
+            store, stores, serving.packs, PromptLibrary(settings.prompt_dirs), ArtifactWriter(decoders)
         )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
         models = ModelService(serving.packs, serving.runner)

@@ -1,4 +1,4 @@
-"""The files of a result: JSON, report text, PNG overlays, DICOM SR."""
+"""The files of a result: JSON, report text, PNG overlays, DICOM objects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 from radserve.dicom_io.overlay import render_overlay
-from radserve.dicom_io.write_sr import write_sr
+from radserve.dicom_io.result_objects import check_outputs
+from radserve.dicom_io.write_base import OutputKind
+from radserve.dicom_io.write_outputs import applicable, write_outputs
 from radserve.findings import Artifact, StudyResult
 from radserve.image import Image
 from radserve.server.result_json import result_to_json, to_bytes
@@ -19,15 +21,24 @@ class ArtifactWriter:
     def __init__(self, workers: WorkerPool) -> None:
         self._workers = workers
 
-    async def write(self, result: StudyResult, images: Sequence[Image]) -> tuple[Artifact, ...]:
-        """Return sr.dcm, overlay-*.png, report.txt and result.json; raises what the writers raise."""
-        structured_report, overlays = await asyncio.gather(
-            self._workers.run(write_sr, result), asyncio.gather(*(self._overlays(image, result) for image in images))
+    async def write(
+        self, result: StudyResult, images: Sequence[Image], outputs: Sequence[str] = ()
+    ) -> tuple[Artifact, ...]:
+        """Return the DICOM objects, overlay-*.png, report.txt and result.json; raises what the writers raise.
+
+        The objects are the SR, the SEG of a model that segments, and those that `outputs` names (OutputKind).
+        """
+        kinds = {OutputKind.SR, *check_outputs(outputs)}
+        if any(finding.mask for finding in result.findings):
+            kinds.add(OutputKind.SEG)
+        objects, overlays = await asyncio.gather(
+            self._workers.run(write_outputs, result, images, applicable(result, images, kinds)),
+            asyncio.gather(*(self._overlays(image, result) for image in images)),
         )
         pictures = [Artifact(name, "image/png", data) for each in overlays for name, data in each]
         text = result.report.text if result.report else ""
         return (
-            Artifact("sr.dcm", "application/dicom", structured_report),
+            *objects,
             *pictures,
             Artifact("report.txt", "text/plain; charset=utf-8", text.encode()),
             Artifact("result.json", "application/json", to_bytes(result_to_json(result))),

@@ -72,10 +72,13 @@ def serve(
     port: Annotated[int | None, typer.Option(help="gRPC port; 0 takes a free one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where studies and logs are kept.")] = None,
     triton: Annotated[str | None, typer.Option(help="HOST:PORT of an outside Triton.")] = None,
+    pack: Annotated[
+        list[str] | None, typer.Option(help="A pack that came with radserve, beside the default one; repeatable.")
+    ] = None,
     pack_dir: PackDirs = None,
 ) -> None:
     """Start the server. Every setting can also come from RADSERVE_* variables (docs/operations.md)."""
-    settings = settings_of(host=host, port=port, data_dir=data_dir, triton_url=triton, pack_dirs=pack_dir)
+    settings = settings_of(host=host, port=port, data_dir=data_dir, triton_url=triton, packs=pack, pack_dirs=pack_dir)
     _log_to_console(settings.log_level)
     asyncio.run(_serve(settings))
 
@@ -92,6 +95,9 @@ def infer_command(
     sex: Annotated[str, typer.Option(help="M, F or O.")] = "",
     lab: Annotated[list[str] | None, typer.Option(help="NAME=VALUE[ UNIT]; repeatable.")] = None,
     prior: Annotated[str, typer.Option(help="Study Instance UID of a prior study.")] = "",
+    also: Annotated[
+        list[str] | None, typer.Option(help="A further DICOM object: seg, pmap, gsps, ko, sc or pdf; repeatable.")
+    ] = None,
     prompts: Annotated[str, typer.Option(help="A prompt set of the server's site; empty: the pack's own.")] = "",
     language: Annotated[str, typer.Option(help="Language of the report: en, or zh where the pack writes it.")] = "en",
     decoding: Annotated[DecodingStrategy, typer.Option(help="How tokens are chosen.")] = DecodingStrategy.GREEDY,
@@ -111,7 +117,9 @@ def infer_command(
     if context_file:
         context = combined(context, read_context_file(context_file))
     options = DecodingOptions(decoding, beams, length_penalty, temperature, top_k, top_p, seed)
-    request = InferRequest(tuple(paths), out, pack, context, ReportOptions(language, options), prompts)
+    request = InferRequest(
+        tuple(paths), out, pack, context, ReportOptions(language, options), prompts, tuple(also or ())
+    )
     settings = settings_of(port=0, triton_url=triton, pack_dirs=pack_dir)
     _log_to_console("ERROR")
     outcome = asyncio.run(infer_with(request, server or settings.server, settings))

@@ -116,8 +116,9 @@ class RadserveClient(_Client):
         context: ClinicalContext,
         options: ReportOptions | None = None,
         prompt_set: str = "",
+        outputs: Sequence[str] = (),
     ) -> AsyncIterator[AnalysisEvent]:
-        """Yield text pieces, the result message, then the artifacts of one study."""
+        """Yield text pieces, the result message, then the artifacts of one study; `outputs` are wanted besides."""
         request = inference_pb2.AnalyseStudyRequest(
             input=inference_pb2.AnalysisInput(
                 study_instance_uid=study_instance_uid,
@@ -125,7 +126,8 @@ class RadserveClient(_Client):
                 context=context_to_message(context),
                 prompt_set=prompt_set,
                 report_options=report_options_to_message(options or ReportOptions()),
-            )
+            ),
+            outputs=outputs,
         )
         data = bytearray()
         try:

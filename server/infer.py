@@ -49,6 +49,7 @@ class InferRequest:
     context: ClinicalContext = field(default_factory=ClinicalContext)
     options: ReportOptions = field(default_factory=ReportOptions)
     prompt_set: str = ""
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -129,7 +130,8 @@ async def _analyse(
 ) -> None:
     artifacts: list[Artifact] = []
     result: common_pb2.StudyResult | None = None
-    async for event in client.analyse(uid, request.pack, request.context, request.options, request.prompt_set):
+    analysed = client.analyse(uid, request.pack, request.context, request.options, request.prompt_set, request.outputs)
+    async for event in analysed:
         if isinstance(event, TextPiece):
             if stream_text:
                 console.out(event.text, end="", highlight=False)
@@ -150,7 +152,7 @@ def _write(folder: Path, artifacts: Sequence[Artifact]) -> list[Path]:
     """Write the artifacts; result.json comes last, so that a folder that has one is complete."""
     _make_folder(folder)
     try:
-        for stale in folder.glob("overlay-*.png"):
+        for stale in (*folder.glob("overlay-*.png"), *folder.glob("*.dcm")):
             stale.unlink()
         paths = []
         for artifact in sorted(artifacts, key=lambda each: (each.name == "result.json", each.name)):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from radserve.models.catalogue import PackCatalogue
+from radserve.models.catalogue import PackCatalogue, built_in_folder, split_reference
 from radserve.models.pack_policy import PackPolicy
+from radserve.pipelines.rules_file import read_rules
+from radserve.server.operation.versions import Versions
 from radserve.server.settings import Settings
+
+ON_REQUEST = frozenset(("ct-chest-mini",))
+"""Packs that come with radserve and are loaded where they are named, so that nobody else pays for them."""
 
 
 def site_policy(settings: Settings) -> PackPolicy:
@@ -16,3 +21,23 @@ def site_catalogue(settings: Settings) -> PackCatalogue:
     """The packs of the site's folders and those that `radserve models add` fetched."""
     fetched = (settings.pack_store,) if settings.pack_store.is_dir() else ()
     return PackCatalogue((*settings.pack_dirs, *fetched), policy=site_policy(settings))
+
+
+def site_versions(settings: Settings, catalogue: PackCatalogue) -> Versions:
+    """The versions of the packs, and which of them are served. Raises UNKNOWN_PACK for a setting that names no pack."""
+    for reference in settings.packs:
+        catalogue.get(reference)
+    beside = tuple(split_reference(each)[0] for each in settings.packs)
+    named = {split_reference(settings.default_pack)[0], *beside}
+    if settings.workflow and settings.rules_file:
+        named |= {rule.pack for rule in read_rules(settings.rules_file).rules}
+    return Versions(catalogue, settings.default_pack, beside, frozenset(_built_in_only(catalogue)) - named)
+
+
+def _built_in_only(catalogue: PackCatalogue) -> list[str]:
+    """Those of ON_REQUEST of which the site has no version of its own."""
+    return [
+        name
+        for name in sorted(ON_REQUEST)
+        if all(pack.folder.parent == built_in_folder() for pack in catalogue.versions(name))
+    ]

@@ -20,7 +20,7 @@ from radserve.server.operation.registry import Registry
 from radserve.server.operation.served import OperationRecords, ServedPacks
 from radserve.server.operation.shadow_store import ShadowStore
 from radserve.server.operation.shadows import Shadows
-from radserve.server.operation.versions import Versions
+from radserve.server.packs import site_versions
 from radserve.server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ async def serving_packs(
         AuditLog(settings.data_dir / AUDIT_FILE),
         settings.promotion_profile,
     )
-    versions = Versions(catalogue, settings.default_pack)
+    versions = site_versions(settings, catalogue)
     packs = versions.at_start(records.registry.read())
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(_embedded_triton(settings, packs))

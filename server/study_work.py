@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 from radserve.dicom_io.database import sqlite_url
 from radserve.dicom_io.facts import check_keywords
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.write_base import OutputKind
-from radserve.models.catalogue import PackCatalogue
+from radserve.models.catalogue import PackCatalogue, split_reference
+from radserve.models.pack import ModelPack
 from radserve.pipelines.outbox import Outbox
-from radserve.pipelines.rules import Rule, RuleSet
+from radserve.pipelines.rules import All, Is, Not, Rule, RuleSet
 from radserve.pipelines.rules_file import read_rules
 from radserve.pipelines.shipping import Shipper
 from radserve.pipelines.timing import CompletionPolicy, RetryPolicy, SystemClock
@@ -33,13 +34,31 @@ ERASE_POLL_S = 2.0
 def site_rules(settings: Settings, catalogue: PackCatalogue) -> RuleSet:
     """The rules of the site; without a file every study goes to the default pack and nowhere else.
 
+    But for series of a modality that it does not take: they go to the pack started beside it that does.
+
     Raises RadserveError INVALID_ARGUMENT for a rule with a pack, an output or a tag that does not exist.
     """
     if settings.rules_file is None:
-        return RuleSet((Rule("every study", settings.default_pack),))
+        return RuleSet(tuple(_rules_by_modality(settings, catalogue)))
     rules = read_rules(settings.rules_file, outputs=[kind.value for kind in OutputKind], packs=catalogue.names())
     check_keywords(rules.keywords)
     return rules
+
+
+def _rules_by_modality(settings: Settings, catalogue: PackCatalogue) -> Iterator[Rule]:
+    taken = _modalities(catalogue.get(settings.default_pack))
+    others: list[str] = []
+    for reference in settings.packs:
+        name = split_reference(reference)[0]
+        if own := sorted(_modalities(catalogue.get(reference)) - taken - set(others)):
+            others += own
+            yield Rule(f"{', '.join(own)} to {name}", name, Is("modality", tuple(own)))
+    when = Not(Is("modality", tuple(others))) if others else All()
+    yield Rule("every other study" if others else "every study", settings.default_pack, when)
+
+
+def _modalities(pack: ModelPack) -> set[str]:
+    return {modality for each in pack.inputs for modality in each.modalities}
 
 
 @asynccontextmanager

@@ -20,8 +20,10 @@ from radserve.errors import ErrorCode, PackError, RadserveError
 from radserve.findings import ResultWarning, WarningCode
 from radserve.models.catalogue import is_chosen, split_reference
 from radserve.models.pack import ModelPack
+from radserve.pipelines.intended_use import input_for
 from radserve.pipelines.study import Analysis, AnalysisObserver, AnalysisRequest, StudyAnalyser
 from radserve.ports import InstanceSource
+from radserve.references import AcquisitionContext
 from radserve.server.operation.audit import AuditLog
 from radserve.server.operation.hosts import PackHost
 from radserve.server.operation.leases import LoadedPack, MakeAnalyser
@@ -100,6 +102,17 @@ class ServedPacks:
             analyser = await loaded.analyser(self._make_analyser)
             notices = tuple(self._notices(loaded.pack))
             yield replace(analyser, notices=notices, observer=self._observer(loaded.pack))
+
+    def fitting(self, series: Sequence[AcquisitionContext]) -> str:
+        """The pack of a request that names none: the default one, or a pack beside it where that alone takes a series.
+
+        Raises as `lease` does.
+        """
+        for name in (self.default_pack, *self._versions.beside):
+            pack = self.pack(name)
+            if any(input_for(pack, each) for each in series):
+                return name
+        return self.default_pack
 
     def listing(self) -> list[VersionStatus]:
         """Every version of every pack on disk."""

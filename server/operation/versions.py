@@ -36,10 +36,13 @@ class VersionStatus:
 @dataclass(frozen=True, slots=True)
 class Versions:
     """The versions on disk under the settings: `default_pack` may name one, NAME@VERSION, for as long as nobody has
-    promoted any."""
+    promoted any. `beside` are the packs that take studies which the default pack does not. `waiting` are those that are
+    loaded when an operator says so, not at every start."""
 
     catalogue: PackCatalogue
     default_pack: str = ""
+    beside: tuple[str, ...] = ()
+    waiting: frozenset[str] = frozenset()
 
     def active(self, name: str, state: PackState) -> ModelPack | None:
         """The version that answers; None when it is not there as it was when it was promoted, or there is none."""
@@ -60,6 +63,8 @@ class Versions:
         """
         found: dict[str, ModelPack] = {}
         for name in dict.fromkeys((*self.catalogue.names(), *states)):
+            if name in self.waiting and name not in states:
+                continue
             state = states.get(name, PackState())
             packs = [self.active(name, state)]
             for version in sorted(state.kept):

@@ -9,12 +9,13 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from radserve.dicom_io.result_objects import check_outputs
 from radserve.dicom_io.store import StudyStore
 from radserve.errors import ErrorCode, RequestError
 from radserve.findings import Artifact, ClinicalContext, ResultWarning, WarningCode
 from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
-from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
+from radserve.pipelines.study import Analysis, AnalysisRequest
 from radserve.ports import ReportWriter
 from radserve.references import StudyRef
 from radserve.server.context.read import combined, read_context
@@ -31,7 +32,10 @@ ARTIFACT_CHUNK = 1 << 20
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     """Serves radserve.v1.InferenceService."""
 
-    def __init__(self, stores: Stores, packs: ServedPacks, prompts: PromptLibrary, writer: ReportWriter) -> None:
+    def __init__(
+        self, store: StudyStore, stores: Stores, packs: ServedPacks, prompts: PromptLibrary, writer: ReportWriter
+    ) -> None:
+        self._store = store
         self._stores = stores
         self._packs = packs
         self._prompts = prompts
@@ -80,13 +84,14 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     async def _analyse_study(
         self, request: inference_pb2.AnalyseStudyRequest, deadline: Deadline
     ) -> AsyncGenerator[inference_pb2.AnalyseStudyResponse, None]:
+        check_outputs(request.outputs)  # before the work, not after it
         async with aclosing(self._analyse(request.input, deadline, report=True)) as events:
             async for event in events:
                 if isinstance(event, ReportText):
                     yield inference_pb2.AnalyseStudyResponse(piece=_piece(event))
                     continue
                 yield inference_pb2.AnalyseStudyResponse(result=result_to_message(event.result))
-                for artifact in await self._writer.write(event.result, event.images):
+                for artifact in await self._writer.write(event.result, event.images, request.outputs):
                     for chunk in _chunks(artifact):
                         yield inference_pb2.AnalyseStudyResponse(artifact=chunk)
 
@@ -96,34 +101,35 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         clinical, warnings = await _clinical(message)
         options = report_options_from_message(message.report_options)
         async with (
-            self._packs.lease(message.pack) as analyser,
-            self._opened(message, await self._prompts.applied(analyser, message.prompt_set)) as (
-                study_analyser,
-                study,
-                series_instance_uid,
-            ),
+            self._opened(message) as (source, study, series_instance_uid),
+            self._packs.lease(message.pack or await self._fitting(source, study, series_instance_uid)) as leased,
         ):
+            analyser = await self._prompts.applied(leased, message.prompt_set)
+            if source is not self._store:  # what is inline is not kept: no shadow sees it
+                analyser = replace(analyser, source=source, observer=None)
             request = AnalysisRequest(study, series_instance_uid, clinical, report, options, warnings)
-            async with aclosing(study_analyser.analyse(request, deadline)) as events:
+            async with aclosing(analyser.analyse(request, deadline)) as events:
                 async for event in events:
                     yield event
 
+    async def _fitting(self, source: StudyStore, study: StudyRef, series_instance_uid: str) -> str:
+        found = await source.list_instances(study)
+        return self._packs.fitting(
+            [context for each, context in found if series_instance_uid in ("", each.series_instance_uid)]
+        )
+
     @asynccontextmanager
-    async def _opened(
-        self, message: inference_pb2.AnalysisInput, analyser: StudyAnalyser
-    ) -> AsyncIterator[tuple[StudyAnalyser, StudyRef, str]]:
-        """The analyser over the store that holds the input, the study, and the series where one is asked for."""
+    async def _opened(self, message: inference_pb2.AnalysisInput) -> AsyncIterator[tuple[StudyStore, StudyRef, str]]:
+        """The store that holds the input, the study, and the series where one is asked for."""
         match message.WhichOneof("source"):
             case "study_instance_uid":
-                yield analyser, StudyRef(message.study_instance_uid), ""
+                yield self._store, StudyRef(message.study_instance_uid), ""
             case "series":
-                yield analyser, StudyRef(message.series.study_instance_uid), message.series.series_instance_uid
+                yield self._store, StudyRef(message.series.study_instance_uid), message.series.series_instance_uid
             case "inline":
                 with tempfile.TemporaryDirectory(prefix="radserve-inline-") as folder:
                     async with self._stores.opened(Path(folder)) as store:
-                        study = await _keep(message.inline, store)
-                        # What is inline is not kept: no shadow sees it.
-                        yield replace(analyser, source=store, observer=None), study, ""
+                        yield store, await _keep(message.inline, store), ""
             case _:
                 message_text = "the request names no study, no series and no inline instances"
                 raise RequestError(ErrorCode.INVALID_ARGUMENT, message_text)

@@ -82,8 +82,13 @@ class ModelStreamer(Protocol):
 class ReportWriter(Protocol):
     """Writes a result as the files that a PACS, a viewer and a person read."""
 
-    async def write(self, result: StudyResult, images: Sequence[Image]) -> Sequence[Artifact]:
-        """Return the artifacts of a result; the same result gives the same UIDs and the same findings."""
+    async def write(
+        self, result: StudyResult, images: Sequence[Image], outputs: Sequence[str] = ()
+    ) -> Sequence[Artifact]:
+        """Return the artifacts of a result; the same result gives the same UIDs and the same findings.
+
+        `outputs` names DICOM objects beyond the usual ones. Raises RadserveError INVALID_ARGUMENT for an unknown one.
+        """
         ...
 
 

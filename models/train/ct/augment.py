@@ -32,9 +32,9 @@ def random_view(
     """A random window of the grid, (1, 1, x, y, z) float32 and (x, y, z) int64; beyond the scan there is air."""
     points = _points(tuple(values.shape), how, generator)
     seen = torch.nn.functional.grid_sample(values[None, None], points, align_corners=False)
-    marks = torch.nn.functional.grid_sample(
-        classes[None, None].float(), points, mode="nearest", align_corners=False
-    )[0, 0].round()
+    marks = torch.nn.functional.grid_sample(classes[None, None].float(), points, mode="nearest", align_corners=False)[
+        0, 0
+    ].round()
     found = marks.long()
     seen = _intensities(seen, how, generator)
     if _uniform(generator, 0, 1) < how.cut:

@@ -28,7 +28,9 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-def train(scan: PreparedCt, recipe: Recipe, report: Callable[[int, float], None] = lambda step, loss: None) -> SmallUNet:
+def train(
+    scan: PreparedCt, recipe: Recipe, report: Callable[[int, float], None] = lambda step, loss: None
+) -> SmallUNet:
     """Train from random weights; the result is the running average of the weights, set to evaluation.
 
     The seed decides everything on one machine with one number of threads.

@@ -1,7 +1,8 @@
-"""A small residual U-Net. The finest grid is met twice only, by the first and the last convolution: that is the cost."""
+"""A small residual U-Net. Only its first and its last convolution meet the finest grid: that is what would cost."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -49,12 +50,10 @@ class SmallUNet(nn.Module):
         self.stem = _Step(nn.Conv3d(1, widths[0], 4, 2, padding=1, bias=False), widths[0])
         same = _Step(nn.Conv3d(widths[0], widths[0], 3, padding=1, bias=False), widths[0])
         self.encoders = nn.ModuleList([same, *(_Block(width) for width in widths[1:])])
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.downs = nn.ModuleList(_Step(nn.Conv3d(low, high, 2, 2, bias=False), high) for low, high in pairs)
         self.ups = nn.ModuleList(_Step(nn.ConvTranspose3d(high, low, 2, 2, bias=False), low) for low, high in pairs)
-        self.decoders = nn.ModuleList(
-            _Step(nn.Conv3d(low, low, 3, padding=1, bias=False), low) for low in widths[:-1]
-        )
+        self.decoders = nn.ModuleList(_Step(nn.Conv3d(low, low, 3, padding=1, bias=False), low) for low in widths[:-1])
         self.head = nn.ConvTranspose3d(widths[0], classes, 2, 2)
 
     def forward(self, volume: Tensor) -> Tensor:

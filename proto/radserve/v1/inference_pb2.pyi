@@ -116,10 +116,12 @@ class GenerateReportResponse(_message.Message):
     def __init__(self, piece: _Optional[_Union[ReportPiece, _Mapping]] = ..., result: _Optional[_Union[_common_pb2.StudyResult, _Mapping]] = ...) -> None: ...
 
 class AnalyseStudyRequest(_message.Message):
-    __slots__ = ("input",)
+    __slots__ = ("input", "outputs")
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     input: AnalysisInput
-    def __init__(self, input: _Optional[_Union[AnalysisInput, _Mapping]] = ...) -> None: ...
+    outputs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, input: _Optional[_Union[AnalysisInput, _Mapping]] = ..., outputs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ArtifactChunk(_message.Message):
     __slots__ = ("name", "media_type", "data", "last")

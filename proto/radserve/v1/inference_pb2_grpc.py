@@ -71,7 +71,7 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AnalyseStudy(self, request, context):
-        """Findings, report text and the result files (JSON, text, PNG, DICOM SR) in one call.
+        """Findings, report text and the result files (JSON, text, PNG, DICOM objects) in one call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
