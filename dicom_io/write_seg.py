@@ -193,10 +193,13 @@ def _segmentation(result: StudyResult, findings: Sequence[Finding], frames: _Fra
 
 
 def _segment(number: int, finding: Finding, pack: PackRef) -> seg.SegmentDescription:
+    whole = finding.code == finding.site  # the structure itself, and nothing found in it
     description = seg.SegmentDescription(
         segment_number=number,
         segment_label=f"AI: {finding.label}"[:LONG_STRING],
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_category=codes.SCT.AnatomicalStructure
+        if whole
+        else codes.SCT.MorphologicallyAbnormalStructure,
         segmented_property_type=Code(finding.code.value, finding.code.scheme, finding.code.meaning),
         algorithm_type=seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
@@ -204,7 +207,7 @@ def _segment(number: int, finding: Finding, pack: PackRef) -> seg.SegmentDescrip
         ),
         tracking_uid=finding.tracking_uid,
         tracking_id=finding.tracking_identifier,
-        anatomic_regions=[Code(finding.site.value, finding.site.scheme, finding.site.meaning)],
+        anatomic_regions=None if whole else [Code(finding.site.value, finding.site.scheme, finding.site.meaning)],
         display_color=hd.color.CIELabColor.from_rgb(*SEGMENT_RGB),
     )
     description.SegmentDescription = f"{DRAFT}; probability {finding.probability:.3f}"

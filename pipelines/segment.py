@@ -65,6 +65,13 @@ def segment_volume(
     return SegmentMask(frames, block.inside[used], top, left, shape)
 
 
+def probabilities_on_source(probabilities: FloatArray, transform: SpatialTransform) -> FloatArray:
+    """The probabilities of a segmentation at every pixel or voxel of its source, 0 beyond its grid."""
+    to_source = transform.then(SpatialTransform.resize(transform.prepared_shape, probabilities.shape))
+    start = np.zeros(len(to_source.source_shape), int)
+    return _sampled(probabilities, to_source.inverse().matrix, start, to_source.source_shape)
+
+
 def volume_of(mask: SegmentMask, voxel_mm3: float) -> Measurement:
     """The volume of a mask in ml, its voxels counted."""
     return Measurement(VOLUME, float(np.count_nonzero(mask.array)) * voxel_mm3 / 1000, MILLILITRE)

@@ -71,7 +71,9 @@ class DiaryHost:
 class Operated:
     """Packs in service over `folder`/packs, remembered in `folder`."""
 
-    def __init__(self, folder: Path, *, default_pack: str = "tiny", **records: Any) -> None:
+    def __init__(
+        self, folder: Path, *, default_pack: str = "tiny", beside: tuple[str, ...] = (), **records: Any
+    ) -> None:
         self.folder = folder
         self.host = DiaryHost()
         self.source = MemorySource(list(images_of()))
@@ -79,7 +81,7 @@ class Operated:
         self.shadows = Shadows(ShadowStore(folder / "shadow"))
         registry = Registry(folder / "models.json")
         kept = OperationRecords(registry, AuditLog(folder / "audit.jsonl"), **records)
-        versions = Versions(self.catalogue, default_pack)
+        versions = Versions(self.catalogue, default_pack, beside)
         self.packs = ServedPacks(versions, kept, self.host, self._make, self.shadows)
         self.at_start = versions.at_start(registry.read())
         self.packs.adopt(self.at_start)

