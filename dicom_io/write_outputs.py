@@ -25,7 +25,7 @@ from pydicom.uid import (
 from radserve.dicom_io.write_base import OutputKind, image_of, positives
 from radserve.dicom_io.write_gsps import write_gsps
 from radserve.dicom_io.write_key_object import write_key_object
-from radserve.dicom_io.write_parametric_map import write_parametric_map
+from radserve.dicom_io.write_parametric_map import has_map, write_parametric_map
 from radserve.dicom_io.write_pdf import write_pdf
 from radserve.dicom_io.write_planes import PLANE_MODALITIES, has_place
 from radserve.dicom_io.write_secondary_capture import write_secondary_capture
@@ -79,7 +79,7 @@ OBJECTS = MappingProxyType(
             write_parametric_map,
             PLANE_MODALITIES,
             frozenset((DestinationRole.VIEWER,)),
-            lambda finding: finding.region.heat_map is not None,
+            has_map,
         ),
         OutputKind.PRESENTATION_STATE: OutputType(
             "Softcopy Presentation State",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -62,24 +62,32 @@ def segment_volume(
     used = np.flatnonzero(block.inside.any(axis=(1, 2)))
     frames = tuple(slices[first + index] for index in used.tolist())
     shape = (transform.source_shape[1], transform.source_shape[2])
-    return SegmentMask(frames, block.inside[used], top, left, shape)
+    mask = SegmentMask(frames, block.inside[used], top, left, shape)
+    return replace(mask, key_probabilities=_of_slice(probabilities, transform, first + int(used[mask.key_frame])))
 
 
 def probabilities_on_source(probabilities: FloatArray, transform: SpatialTransform) -> FloatArray:
     """The probabilities of a segmentation at every pixel or voxel of its source, 0 beyond its grid."""
-    to_source = transform.then(SpatialTransform.resize(transform.prepared_shape, probabilities.shape))
+    to_source = _grid_to_source(probabilities, transform)
     start = np.zeros(len(to_source.source_shape), int)
     return _sampled(probabilities, to_source.inverse().matrix, start, to_source.source_shape)
+
+
+def _of_slice(probabilities: FloatArray, transform: SpatialTransform, at: int) -> FloatArray:
+    to_source = _grid_to_source(probabilities, transform)
+    return _sampled(probabilities, to_source.inverse().matrix, np.array([at, 0, 0]), (1, *to_source.source_shape[1:]))[
+        0
+    ]
+
+
+def _grid_to_source(probabilities: FloatArray, transform: SpatialTransform) -> SpatialTransform:
+    """A segmentation may be coarser than the prepared array: its grid then spans the same place."""
+    return transform.then(SpatialTransform.resize(transform.prepared_shape, probabilities.shape))
 
 
 def volume_of(mask: SegmentMask, voxel_mm3: float) -> Measurement:
     """The volume of a mask in ml, its voxels counted."""
     return Measurement(VOLUME, float(np.count_nonzero(mask.array)) * voxel_mm3 / 1000, MILLILITRE)
-
-
-def key_frame(mask: SegmentMask) -> int:
-    """The index of the mask's frame with the most pixels (the first, when equal)."""
-    return int(np.count_nonzero(mask.array, axis=(1, 2)).argmax())
 
 
 def outline_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:
@@ -99,12 +107,8 @@ def outline_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:
 
 
 def _on_source(probabilities: FloatArray, transform: SpatialTransform) -> _Block | None:
-    """Sample the probabilities, linearly, at the source pixels near what is inside; beyond the grid all is outside.
-
-    A segmentation may be coarser than the prepared array: its grid then spans the same place.
-    """
-    to_prepared = SpatialTransform.resize(transform.prepared_shape, probabilities.shape)
-    to_source = transform.then(to_prepared)
+    """Sample the probabilities, linearly, at the source pixels near what is inside; beyond the grid all is outside."""
+    to_source = _grid_to_source(probabilities, transform)
     there = np.argwhere(probabilities > INSIDE)
     if not len(there):
         return None

@@ -16,7 +16,7 @@ from radserve.models.pack_types import MaskScoring, PackInput, PackLabel
 from radserve.pipelines.classify import run_graphs
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.scoring import Outputs, mask_probabilities, score_label
-from radserve.pipelines.segment import key_frame, outline_of, segment_volume, volume_of
+from radserve.pipelines.segment import outline_of, segment_volume, volume_of
 from radserve.ports import ModelRunner
 from radserve.references import InstanceRef
 from radserve.tensors import PreparedInput
@@ -73,7 +73,7 @@ def _find(
     if isinstance(label.scoring, MaskScoring) and score.probability >= label.threshold:
         mask = segment_volume(mask_probabilities(label.scoring, outputs), prepared.transform, slices)
     if mask:
-        key = key_frame(mask)
+        key = mask.key_frame
         region = Region(*mask.frames[key], outline_of(mask.frame(key)))
     series = slices[0][0].series_instance_uid
     instances = sorted({instance.sop_instance_uid for instance, _ in slices})

@@ -73,7 +73,7 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Where studies and logs are kept.")] = None,
     triton: Annotated[str | None, typer.Option(help="HOST:PORT of an outside Triton.")] = None,
     pack: Annotated[
-        list[str] | None, typer.Option(help="A pack that came with radserve, beside the default one; repeatable.")
+        list[str] | None, typer.Option(help="A pack beside the default one, for what that does not take; repeatable.")
     ] = None,
     pack_dir: PackDirs = None,
 ) -> None:

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
         "cxr-bus-mini", description="the pack of requests that name none; NAME@VERSION until one is promoted"
     )
     packs: tuple[str, ...] = Field(
-        (), description="further packs that came with radserve to load at start, as a JSON list"
+        (), description="packs beside the default one: they take the studies that it does not, as a JSON list"
     )
     promotion_profile: Path | None = Field(
         None, description="acceptance profile that an evaluation record must be of; none: of any"

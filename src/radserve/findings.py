@@ -75,7 +75,8 @@ class SegmentMask:
     """The pixels of a segmented finding: `array` (frames, rows, columns) bool, a part of each of the `frames`.
 
     `frames` names the source frames as (instance, frame counted from 1), along the normal of a volume, those with a
-    pixel alone. The part begins at the pixel (`top`, `left`) of frames of `shape` (rows, columns).
+    pixel alone. The part begins at the pixel (`top`, `left`) of frames of `shape` (rows, columns). `key_probabilities`,
+    where they were kept, are those of the whole frame with the most pixels (the first, when equal): `shape` float32.
     """
 
     frames: tuple[tuple[InstanceRef, int], ...]
@@ -83,6 +84,7 @@ class SegmentMask:
     top: int
     left: int
     shape: tuple[int, int]
+    key_probabilities: npt.NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.array.dtype != np.bool_ or self.array.ndim != 3 or len(self.array) != len(self.frames):
@@ -91,7 +93,16 @@ class SegmentMask:
         ends = (self.top + self.array.shape[1], self.left + self.array.shape[2])
         if not self.frames or min(self.top, self.left) < 0 or any(np.array(ends) > self.shape):
             raise invalid("SegmentMask", (self.top, self.left, self.array.shape), f"a part of {self.shape}")
+        if self.key_probabilities is not None:
+            if self.key_probabilities.shape != self.shape:
+                raise invalid("SegmentMask.key_probabilities", self.key_probabilities.shape, f"{self.shape}")
+            object.__setattr__(self, "key_probabilities", read_only(self.key_probabilities.astype(np.float32)))
         object.__setattr__(self, "array", read_only(self.array))
+
+    @property
+    def key_frame(self) -> int:
+        """The index of the frame with the most pixels (the first, when equal)."""
+        return int(np.count_nonzero(self.array, axis=(1, 2)).argmax())
 
     def frame(self, index: int) -> npt.NDArray[np.bool_]:
         """The whole mask (rows, columns) of the frame `self.frames[index]`."""

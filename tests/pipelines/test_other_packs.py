@@ -129,6 +129,35 @@ async def test_the_draft_of_a_pack_without_a_decoder_says_what_was_found_and_how
     assert analysis.result.report.status == "draft"
 
 
+async def test_the_parametric_map_of_a_segment_holds_its_probabilities_in_the_slice_with_most_of_it(
+    tmp_path: Path,
+) -> None:
+    images, analysis, _, _ = await segmented(tmp_path)
+    kinds = applicable(analysis.result, analysis.images, list(OutputKind))
+    assert OutputKind.PARAMETRIC_MAP in kinds
+    bone, air = write_outputs(analysis.result, analysis.images, [OutputKind.PARAMETRIC_MAP])
+    for artifact, at, truth in ((bone, 3, phantom() == 1000), (air, 5, phantom() == -1000)):
+        assert_valid(artifact.data, tmp_path)
+        ds = pydicom.dcmread(io.BytesIO(artifact.data))
+        values = np.frombuffer(ds.FloatPixelData, "<f4").reshape(ds.Rows, ds.Columns)
+        assert values.min() >= 0 and values.max() <= 1
+        np.testing.assert_array_equal(values > 0.5, truth[at])
+        source = ds.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
+        assert source.ReferencedSOPInstanceUID == images[at].instance.sop_instance_uid
+
+
+async def test_a_structure_that_is_asked_for_itself_is_anatomy_in_the_segmentation(tmp_path: Path) -> None:
+    _, analysis, _, _ = await segmented(tmp_path)
+    bone, air = analysis.result.findings
+    result = replace(analysis.result, findings=(replace(bone, site=bone.code), air))
+    (data,) = seg.write_seg(result, analysis.images)
+    assert_valid(data, tmp_path)
+    whole, found = pydicom.dcmread(io.BytesIO(data)).SegmentSequence
+    categories = [each.SegmentedPropertyCategoryCodeSequence[0].CodeValue for each in (whole, found)]
+    assert categories == ["91723000", "49755003"]
+    assert "AnatomicRegionSequence" not in whole and "AnatomicRegionSequence" in found
+
+
 @pytest.mark.parametrize("most", [seg.MOST_STACKED, 0], ids=["stacked", "in layers"])
 async def test_the_segmentation_object_holds_the_masks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
