@@ -6,7 +6,6 @@ and runs inside Triton's Python backend as well as in the in-process runner, so 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ import onnxruntime as ort
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 _PROBE_BATCH, _PROBE_SIZES = 16, (1, 2, 3, 4, 7)
-_LARGE_ROW = 1 << 20  # numbers; a volume: a probe of so many would take gigabytes, and sharing a run gains it nothing
+_IMAGE_AXES = 3  # channels, rows, columns; more are a volume, which gains nothing by sharing a run
 _NUMPY_TYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
@@ -87,9 +86,9 @@ class OnnxGraph:
     def _batch_equals_its_rows(self) -> bool:
         """Compare batches of several sizes with a larger one, bit by bit; warms the session up on the way.
 
-        Large rows are not tried: each is a run of its own.
+        Volumes are not tried: the probe would take gigabytes.
         """
-        if any(math.prod(shape) > _LARGE_ROW for kind, shape in self.inputs.values() if kind == "tensor(float)"):
+        if any(len(shape) > _IMAGE_AXES for _, shape in self.inputs.values()):
             return False
         rng = np.random.default_rng(0)
         inputs = {

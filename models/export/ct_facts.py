@@ -15,7 +15,7 @@ VERSION: Final = "1.0.0"
 MODEL_VERSION: Final = 1
 GRAPH, INPUT, OUTPUT = "segmenter", "volume", "probabilities"
 INPUT_NAME: Final = "chest_ct"
-LEAST_VOXELS: Final = 200  # voxels of the grid, 5.4 ml
+LEAST_VOXELS: Final = 100  # voxels of the grid, 6.4 ml
 THRESHOLD: Final = 0.5
 ADULT: Final = (18, 120)  # by the size of the scan's lungs, 3.7 l; the patient's age is not known
 

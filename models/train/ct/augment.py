@@ -15,7 +15,7 @@ from radserve.models.train.ct.structures import IGNORED
 class Augmentation:
     """How far a random view goes. `window` is the size (x, y, z) of what is cut out of the grid."""
 
-    window: tuple[int, int, int] = (128, 128, 64)
+    window: tuple[int, int, int] = (96, 96, 96)
     turn_degrees: float = 8.0
     least_scale: float = 0.85
     greatest_scale: float = 1.15

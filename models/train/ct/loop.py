@@ -20,11 +20,11 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 7
-    steps: int = 400
-    peak_rate: float = 4e-3
+    steps: int = 1000
+    peak_rate: float = 5e-3
     weight_decay: float = 1e-4
-    warm_up: int = 20
-    averaging: float = 0.97
+    warm_up: int = 40
+    averaging: float = 0.98
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -45,15 +45,16 @@ def train(
         optimiser, recipe.peak_rate, total_steps=recipe.steps, pct_start=recipe.warm_up / recipe.steps
     )
     values, classes = torch.from_numpy(scan.values), torch.from_numpy(scan.classes)
+    weights = class_weights(classes)
     network.train()
     for step in range(recipe.steps):
         seen, wanted = random_view(values, classes, recipe.augmentation, generator)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(seen.to(memory_format=torch.channels_last_3d))
-        loss = masked_loss(logits, wanted[None])
+        loss = masked_loss(logits, wanted[None], weights)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         schedule.step()
         _average(averaged, network, min(recipe.averaging, (step + 1) / (step + 10)))
@@ -61,17 +62,25 @@ def train(
     return averaged.eval()
 
 
-def masked_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Cross-entropy plus one less the mean soft Dice of the classes that are there, without the IGNORED voxels.
+def class_weights(classes: Tensor) -> Tensor:
+    """What a voxel of each class counts: less where it is frequent, by the root; else small structures are missed."""
+    counts = torch.bincount(classes[classes != IGNORED].long().flatten(), minlength=CLASSES).clamp(min=1).float()
+    weights = counts.sum().div(counts).sqrt()
+    return weights * counts.sum() / (weights * counts).sum()
 
-    `logits` (N, CLASSES, x, y, z), `wanted` (N, x, y, z) int64.
+
+def masked_loss(logits: Tensor, wanted: Tensor, class_weight: Tensor) -> Tensor:
+    """Weighted cross-entropy plus one less the mean soft Dice of the classes that are there, without IGNORED voxels.
+
+    `logits` (N, CLASSES, x, y, z), `wanted` (N, x, y, z) int64, `class_weight` (CLASSES,).
     """
     logs = logits.float().log_softmax(dim=1).flatten(2)
     seen = (wanted != IGNORED).flatten(1)
     truth = torch.where(seen, wanted.flatten(1), 0)
     weights = seen.to(logs.dtype)
     picked = logs.gather(1, truth[:, None])[:, 0]  # the log share of the true class; no one-hot of all is made
-    entropy = -(picked * weights).sum() / weights.sum()
+    shares = class_weight.to(logs.dtype)[truth] * weights
+    entropy = -(picked * shares).sum() / shares.sum()
     both = torch.zeros(CLASSES).index_add(0, truth.flatten(), (picked.exp() * weights).flatten())
     sizes = torch.einsum("ncv,nv->c", logs.exp(), weights)
     true_sizes = torch.bincount(truth[seen], minlength=CLASSES).to(logs.dtype)

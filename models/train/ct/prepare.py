@@ -15,7 +15,7 @@ from radserve.models.train.ct.structures import IGNORED, classes_of
 from radserve.pipelines.preprocess.chain import chain_of
 from radserve.pipelines.preprocess.transforms import run_chain
 
-SPACING_MM, GRID = 3.0, 128
+SPACING_MM, GRID = 4.0, 96
 LEAST_HU, MOST_HU = -1000.0, 600.0
 CHAIN: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     # First the range, so that the padding of the scanner (-2048 here) is air before anything is interpolated.

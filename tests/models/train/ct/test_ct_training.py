@@ -14,7 +14,7 @@ from radserve.models.train.ct.assess import _auroc
 from radserve.models.train.ct.augment import Augmentation, random_view
 from radserve.models.train.ct.checkpoint import load_network, save_network
 from radserve.models.train.ct.data import GUARD, SHA256, held_out, read_chest_ct
-from radserve.models.train.ct.loop import Recipe, masked_loss, train
+from radserve.models.train.ct.loop import Recipe, class_weights, masked_loss, train
 from radserve.models.train.ct.network import CLASSES, SmallUNet
 from radserve.models.train.ct.prepare import PreparedCt
 from radserve.models.train.ct.structures import IGNORED, STRUCTURES, classes_of
@@ -92,16 +92,26 @@ def test_the_loss_is_cross_entropy_and_dice_of_what_may_be_seen() -> None:
     wanted[:, 2] = IGNORED
     shares, truth = logits.softmax(1).movedim(1, -1)[wanted != IGNORED], wanted[wanted != IGNORED]
     hot = torch.nn.functional.one_hot(truth, CLASSES)
-    entropy = torch.nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORED)
+    weights = torch.rand(CLASSES, dtype=torch.float64) + 0.5
+    entropy = torch.nn.functional.cross_entropy(logits, wanted, weights, ignore_index=IGNORED)
     dice = (2 * (shares * hot).sum(0) + 1) / (shares.sum(0) + hot.sum(0) + 1)
-    assert masked_loss(logits, wanted).item() == pytest.approx((entropy + 1 - dice[:4].mean()).item(), abs=1e-5)
+    assert masked_loss(logits, wanted, weights).item() == pytest.approx(
+        (entropy + 1 - dice[:4].mean()).item(), abs=1e-5
+    )
+
+
+def test_rare_classes_count_more_by_the_root_and_what_is_ignored_counts_nothing() -> None:
+    classes = torch.tensor([0] * 900 + [1] * 100 + [IGNORED] * 5000, dtype=torch.uint8)
+    weights = class_weights(classes)
+    assert (weights[1] / weights[0]).item() == pytest.approx(3.0)
+    assert (900 * weights[0] + 100 * weights[1]).item() == pytest.approx(1000, rel=0.05)
 
 
 def test_what_is_held_out_teaches_nothing() -> None:
     logits = torch.randn(1, CLASSES, 6, 6, 6, requires_grad=True)
     wanted = torch.randint(0, CLASSES, (1, 6, 6, 6))
     wanted[..., 3:] = IGNORED
-    (gradient,) = torch.autograd.grad(masked_loss(logits, wanted), logits)
+    (gradient,) = torch.autograd.grad(masked_loss(logits, wanted, torch.ones(CLASSES)), logits)
     assert (gradient[..., 3:] == 0).all() and (gradient[..., :3] != 0).any()
 
 
