@@ -56,7 +56,7 @@ def test_models_can_be_listed_shown_and_verified() -> None:
 def test_verifying_all_packs_finds_the_broken_one(tmp_path: Path) -> None:
     pack = make_tiny_pack(tmp_path / "packs" / "tiny")
     command = ["models", "verify", "--pack-dir", str(tmp_path / "packs")]
-    assert RUNNER.invoke(app, command).output.count("is intact") == 2
+    assert RUNNER.invoke(app, command).output.count("is intact") == 3
     (pack / "MODEL_CARD.md").write_text("altered")
     outcome = RUNNER.invoke(app, command)
     assert isinstance(outcome.exception, PackError)

@@ -32,8 +32,21 @@ def loaded(settings: Settings) -> list[str]:
     return sorted(pack.name for pack in versions.at_start({}))
 
 
+def test_a_pack_of_radserve_that_nobody_named_is_known_and_not_loaded() -> None:
+    assert "ct-chest-mini" in PackCatalogue().names()
+    assert loaded(Settings()) == ["cxr-bus-mini"]
+
+
 def test_packs_of_the_site_are_loaded_without_being_named(packs: Path) -> None:
     assert loaded(Settings(pack_dirs=(packs,))) == ["cxr-bus-mini", "densities", "halves"]
+
+
+def test_a_pack_of_radserve_is_loaded_where_it_is_named(tmp_path: Path) -> None:
+    both = ["ct-chest-mini", "cxr-bus-mini"]
+    assert loaded(Settings(packs=("ct-chest-mini",))) == both
+    assert loaded(Settings(default_pack="ct-chest-mini")) == both
+    (tmp_path / "rules.toml").write_text('[[rule]]\nname = "ct"\npack = "ct-chest-mini"\n')
+    assert loaded(Settings(workflow=True, rules_file=tmp_path / "rules.toml")) == both
 
 
 def test_a_named_pack_that_is_not_there_is_refused() -> None:
