@@ -93,8 +93,9 @@ def test_classes_on_the_grid_of_the_network_are_those_of_the_same_place(scan: Ch
 def test_recorded_figures_are_those_of_the_weights(scan: ChestCt, graph: OnnxGraph) -> None:
     values, _ = run_chain_on(scan.hu.astype(np.float32), scan.affine_lps)
     plan = GraphPlan(GRAPH, Segmenter(load_network(FOLDER)), {INPUT: torch.zeros(2, 1, GRID, GRID, GRID)}, (OUTPUT,))
-    for each in check_parity(plan, graph, values)["outputs"]:  # raises where ONNX and PyTorch differ
-        assert each["max_abs_diff"] <= TOLERANCE and each["max_abs_value"] > 0.9
+    on_scan, on_noise = check_parity(plan, graph, values)["outputs"]  # raises where ONNX and PyTorch differ
+    assert max(on_scan["max_abs_diff"], on_noise["max_abs_diff"]) <= TOLERANCE
+    assert on_scan["max_abs_value"] > 0.9  # not the same nothing
     found = assess.assess(scan, lambda prepared: graph.run({INPUT: prepared[None, None]})[OUTPUT][0])
     for recorded, again in zip(assess.load(FOLDER), found, strict=True):
         one, other = asdict(recorded), asdict(again)
