@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,7 @@ def read_chest_ct(folder: Path | None = None) -> ChestCt:
     import nibabel
 
     folder = folder or _package_folder()
-    images = {}
+    images: dict[str, Any] = {}
     for name, expected in SHA256.items():
         data = (folder / name).read_bytes()
         if hashlib.sha256(data).hexdigest() != expected:

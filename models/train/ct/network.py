@@ -75,4 +75,4 @@ class Segmenter(nn.Module):
         self.network = network
 
     def forward(self, volume: Tensor) -> Tensor:
-        return self.network(volume).softmax(dim=1)[:, 1:]
+        return cast(Tensor, self.network(volume).softmax(dim=1)[:, 1:])
