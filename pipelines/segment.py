@@ -75,9 +75,8 @@ def probabilities_on_source(probabilities: FloatArray, transform: SpatialTransfo
 
 def _of_slice(probabilities: FloatArray, transform: SpatialTransform, at: int) -> FloatArray:
     to_source = _grid_to_source(probabilities, transform)
-    return _sampled(probabilities, to_source.inverse().matrix, np.array([at, 0, 0]), (1, *to_source.source_shape[1:]))[
-        0
-    ]
+    start, shape = np.array([at, 0, 0]), (1, *to_source.source_shape[1:])
+    return np.asarray(_sampled(probabilities, to_source.inverse().matrix, start, shape)[0])
 
 
 def _grid_to_source(probabilities: FloatArray, transform: SpatialTransform) -> SpatialTransform:
