@@ -13,7 +13,11 @@ settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files with the most slow tests come first: at the end of a run no process waits for another's long file."""
+    """First the integration tests, then the rest, and of both the files with the most slow tests before the others.
+
+    So the server that the former share has ended when the latter look at this process's descriptors, children and logs;
+    and at the end of a run no process waits for another's long file.
+    """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     integration = {item.path for item in items if item.get_closest_marker("integration")}
-    items.sort(key=lambda item: (-slow[item.path], item.path not in integration))
+    items.sort(key=lambda item: (item.path not in integration, -slow[item.path]))

@@ -1,4 +1,4 @@
-"""One real server for the whole run of the integration tests."""
+"""One real server for all integration tests of a process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.server import LiveServer, live_server
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     with live_server(tmp_path_factory.mktemp("server") / "data", decode_workers=2, triton_instances=2) as live:
         yield live
