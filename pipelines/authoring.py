@@ -41,10 +41,20 @@ class DescribedSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundSeries:
+    """A series to be written of by one who is told the findings alone: it has nothing of the image."""
+
+    series_instance_uid: str
+    findings: tuple[Finding, ...]
+    laterality: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewedText:
     """The text of one series as it may be delivered, and what the checker found in it.
 
-    `withheld` says why the text is not delivered, in the language of the report; it is empty for one that is.
+    `withheld` says why the text is not delivered, in the language of the report; it is empty for one that is. `writer`
+    names the model of a text service, and is empty for the pack's decoder.
     """
 
     series_instance_uid: str
@@ -52,6 +62,7 @@ class ReviewedText:
     check: DraftCheck
     withheld: str
     warnings: tuple[ResultWarning, ...]
+    writer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,44 +118,72 @@ class ReportAuthor:
                         break
                     front += 1
         for each, text in zip(series, texts, strict=True):
-            yield self._reviewed(each, text, wording_of(options.language))
+            sections = split_sections(text.text, decoder_of(self.pack).sections)
+            yield review(self.checker, each, text.text, sections, wording_of(options.language), cut=text.cut)
 
     def record(self, options: ReportOptions, texts: Sequence[ReviewedText]) -> GenerationRecord:
         """How texts were written and what was found in them."""
-        faults: Counter[str] = Counter()
-        for text in texts:
-            faults.update({verdict.value: count for verdict, count in text.check.faults.items()})
-        return GenerationRecord(
-            language=options.language,
-            strategy=options.decoding.strategy.value,
-            parameters=tuple(options.decoding.parameters.items()),
-            never_allowed_version=self.claims.version,
-            never_allowed_sha256=self.claims.sha256,
-            texts=len(texts),
-            withheld=sum(bool(text.withheld) for text in texts),
-            sentences=sum(len(text.check.sentences) for text in texts),
-            faults=tuple(sorted(faults.items())),
-        )
+        strategy = options.decoding.strategy.value
+        parameters = tuple(options.decoding.parameters.items())
+        return generation_record(self.claims, options.language, texts, strategy, parameters)
 
-    def _reviewed(self, series: DescribedSeries, text: WrittenText, wording: Wording) -> ReviewedText:
-        """A text with a fault, or of an image that cannot be assessed, is withheld, with warnings that say why."""
-        check = self.checker.check(text.text, series.findings, series.laterality)
-        warnings = [
-            ResultWarning(
-                WarningCode.REPORT_CONTRADICTS_FINDING,
-                f"The written text contradicted the finding {label!r} and was withheld from the draft.",
-            )
-            for label in check.contradicted
-        ]
-        others = {verdict.value: n for verdict, n in check.faults.items() if verdict is not Verdict.CONTRADICTED}
-        if others:
-            counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in others.items())
-            message = f"The written text was withheld from the draft: {counted}."
-            warnings.append(ResultWarning(WarningCode.REPORT_UNSUPPORTED, message))
-        if text.cut:
-            message = "The written text was cut at the greatest length that a text may have."
-            warnings.append(ResultWarning(WarningCode.REPORT_CUT, message))
-        unsure = any(each.cannot_assess for each in series.findings)
-        withheld = wording.withheld if check.faults else wording.unsure if unsure else ""
-        sections = split_sections(text.text, decoder_of(self.pack).sections)
-        return ReviewedText(series.series_instance_uid, sections, check, withheld, tuple(warnings))
+
+def generation_record(
+    claims: NeverAllowed,
+    language: str,
+    texts: Sequence[ReviewedText],
+    strategy: str,
+    parameters: tuple[tuple[str, float], ...],
+    *,
+    backend: str = "decoder",
+    model: str = "",
+) -> GenerationRecord:
+    """The record of texts that one writer wrote."""
+    faults: Counter[str] = Counter()
+    for text in texts:
+        faults.update({verdict.value: count for verdict, count in text.check.faults.items()})
+    return GenerationRecord(
+        language=language,
+        strategy=strategy,
+        parameters=parameters,
+        never_allowed_version=claims.version,
+        never_allowed_sha256=claims.sha256,
+        texts=len(texts),
+        withheld=sum(bool(text.withheld) for text in texts),
+        sentences=sum(len(text.check.sentences) for text in texts),
+        faults=tuple(sorted(faults.items())),
+        backend=backend,
+        model=model,
+    )
+
+
+def review(
+    checker: DraftChecker,
+    series: DescribedSeries | FoundSeries,
+    text: str,
+    sections: tuple[tuple[str, str], ...],
+    wording: Wording,
+    *,
+    cut: bool,
+    writer: str = "",
+) -> ReviewedText:
+    """A text with a fault, or of an image that cannot be assessed, is withheld, with warnings that say why."""
+    check = checker.check(text, series.findings, series.laterality)
+    warnings = [
+        ResultWarning(
+            WarningCode.REPORT_CONTRADICTS_FINDING,
+            f"The written text contradicted the finding {label!r} and was withheld from the draft.",
+        )
+        for label in check.contradicted
+    ]
+    others = {verdict.value: n for verdict, n in check.faults.items() if verdict is not Verdict.CONTRADICTED}
+    if others:
+        counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in others.items())
+        message = f"The written text was withheld from the draft: {counted}."
+        warnings.append(ResultWarning(WarningCode.REPORT_UNSUPPORTED, message))
+    if cut:
+        message = "The written text was cut at the greatest length that a text may have."
+        warnings.append(ResultWarning(WarningCode.REPORT_CUT, message))
+    unsure = any(each.cannot_assess for each in series.findings)
+    withheld = wording.withheld if check.faults else wording.unsure if unsure else ""
+    return ReviewedText(series.series_instance_uid, sections, check, withheld, tuple(warnings), writer)

@@ -29,8 +29,8 @@ class SeriesDraft:
     """What was written of one series, by section, and the findings of that series.
 
     `images` were analysed, `unread` could not be read. `template`: the text was put together from the findings, not
-    written by a decoder. `withheld` says why a text is not delivered: the template takes its place, whatever `sections`
-    hold.
+    written by a decoder; `writer` names the model of a text service that wrote it. `withheld` says why a text is not
+    delivered: the template takes its place, whatever `sections` hold.
     """
 
     acquisition: AcquisitionContext
@@ -41,6 +41,7 @@ class SeriesDraft:
     template: bool = False
     unread: int = 0
     series_instance_uid: str = ""
+    writer: str = ""
 
 
 def compose_draft(
@@ -67,7 +68,7 @@ def compose_draft(
         ReportSection("Comparison", _comparison(context, wording)),
         *(ReportSection(name, _written([each.get(name, "") for each in texts], wording)) for name in written),
         ReportSection("Model findings", "\n".join(measured)),
-        ReportSection("Notice", _notice(pack, wording, template=any(draft.template for draft in drafts))),
+        ReportSection("Notice", _notice(pack, wording, drafts)),
     ]
     sentences = [
         *evidence.lines("Indication", sections[0].text, evidence.REQUEST),
@@ -133,9 +134,12 @@ def _measures(finding: Finding) -> str:
     return f", {', '.join(found)}" if found else ""
 
 
-def _notice(pack: PackRef, wording: Wording, *, template: bool) -> str:
-    how = wording.put_together if template else wording.written_by
-    return wording.notice.format(how=how, name=pack.name, version=pack.version, digest=pack.digest[:12])
+def _notice(pack: PackRef, wording: Wording, drafts: Sequence[SeriesDraft]) -> str:
+    by_decoder = not any(draft.template or draft.writer for draft in drafts)
+    how = wording.written_by if by_decoder else wording.put_together
+    writers = dict.fromkeys(draft.writer for draft in drafts if draft.writer)
+    notice = wording.notice.format(how=how, name=pack.name, version=pack.version, digest=pack.digest[:12])
+    return notice + "".join(wording.worded_by.format(name=writer) for writer in writers)
 
 
 def _indication(context: ClinicalContext, wording: Wording) -> str:

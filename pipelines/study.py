@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
 
-from radserve.errors import DicomError, ErrorCode, GeometryError, RadserveError, RequestError, WorkerError
+from radserve.errors import DicomError, ErrorCode, GeometryError, ModelError, RadserveError, RequestError, WorkerError
 from radserve.findings import (
     ClinicalContext,
     Finding,
@@ -23,7 +23,14 @@ from radserve.findings import (
 from radserve.image import Image
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput, PromptScoring
-from radserve.pipelines.authoring import DescribedSeries, ReportAuthor, ReportOptions, ReportText, ReviewedText
+from radserve.pipelines.authoring import (
+    DescribedSeries,
+    FoundSeries,
+    ReportAuthor,
+    ReportOptions,
+    ReportText,
+    ReviewedText,
+)
 from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
 from radserve.pipelines.consistency import consistency_warnings
 from radserve.pipelines.deadline import Deadline
@@ -32,6 +39,7 @@ from radserve.pipelines.foreign import check_findings, gauge
 from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use, input_for
 from radserve.pipelines.prompts import PromptEmbeddings
 from radserve.pipelines.quality import quality_problems
+from radserve.pipelines.remote_report import RemoteAuthor
 from radserve.pipelines.report import check_language
 from radserve.pipelines.stopwatch import Stopwatch
 from radserve.pipelines.volumes import find_in_volume
@@ -106,7 +114,8 @@ class _SeriesOutcome:
 class StudyAnalyser:
     """Runs one pack on studies. Holds no state of a study: many analyses may run at once.
 
-    `notices` stand among the warnings of every result. `observer` is told of each analysis when it is done.
+    `notices` stand among the warnings of every result. `observer` is told of each analysis when it is done. `remote`, a
+    text service, writes before `author`, who writes where it fails.
     """
 
     pack: ModelPack
@@ -119,6 +128,7 @@ class StudyAnalyser:
     limits: AnalysisLimits = AnalysisLimits()
     notices: tuple[ResultWarning, ...] = ()
     observer: AnalysisObserver | None = None
+    remote: RemoteAuthor | None = None
 
     async def analyse(
         self, request: AnalysisRequest, deadline: Deadline
@@ -140,6 +150,7 @@ class StudyAnalyser:
         warnings += [warning for outcome in outcomes for warning in consistency_warnings(outcome.findings)]
         drafts: list[SeriesDraft] = []
         generation: GenerationRecord | None = None
+        writer: RemoteAuthor | ReportAuthor | None = self.remote or self.author
         if request.report:
             texts: dict[str, ReviewedText] = {}
             with watch.stage("report"):
@@ -147,12 +158,15 @@ class StudyAnalyser:
                     async for event in events:
                         if isinstance(event, ReportText):
                             yield event
+                        elif isinstance(event, ResultWarning):
+                            warnings.append(event)
+                            writer = self.author
                         else:
                             texts[event.series_instance_uid] = event
             drafts += [self._draft(each, texts.get(each.plan.series_instance_uid), wording) for each in outcomes]
             warnings += [warning for text in texts.values() for warning in text.warnings]
-            if self.author and texts:
-                generation = self.author.record(request.options, list(texts.values()))
+            if writer and texts:
+                generation = writer.record(request.options, list(texts.values()))
         images = tuple(image for outcome in outcomes for image in outcome.images)
         analysed = [outcome.plan for outcome in outcomes]
         left_out = [warning.message for warning in unread]
@@ -167,7 +181,7 @@ class StudyAnalyser:
                     self.pack.ref,
                     left_out,
                     wording,
-                    self.author.checker.labels_of if self.author else None,
+                    writer.checker.labels_of if writer else None,
                 )
                 if request.report
                 else None,
@@ -321,8 +335,21 @@ class StudyAnalyser:
 
     async def _write(
         self, outcomes: Sequence[_SeriesOutcome], options: ReportOptions, deadline: Deadline
-    ) -> AsyncGenerator[ReportText | ReviewedText, None]:
-        """The texts of the series that the decoder can describe."""
+    ) -> AsyncGenerator[ReportText | ReviewedText | ResultWarning, None]:
+        """The texts of all series by the text service, or its failure and the texts that the decoder can write."""
+        if self.remote:
+            found = [
+                FoundSeries(each.plan.series_instance_uid, each.findings, each.plan.acquisition.laterality)
+                for each in outcomes
+            ]
+            try:
+                async with aclosing(self.remote.write(found, options, deadline)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except ModelError as error:
+                text = f"The text service did not write this draft ({_cause(error)})."
+                yield ResultWarning(WarningCode.TEXT_SERVICE_FAILED, text)
         if self.author is None:
             return
         described = [
@@ -354,7 +381,7 @@ class StudyAnalyser:
     def _draft(self, outcome: _SeriesOutcome, text: ReviewedText | None, wording: Wording) -> SeriesDraft:
         if text is None:
             return _series_draft(outcome, template_sections(outcome.findings, wording), template=True)
-        return _series_draft(outcome, text.sections, withheld=text.withheld)
+        return replace(_series_draft(outcome, text.sections, withheld=text.withheld), writer=text.writer)
 
 
 def _sample(frames: int, most: int) -> list[int]:

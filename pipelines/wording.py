@@ -41,6 +41,7 @@ class Wording:
     exemplars: str
     written_by: str
     put_together: str
+    worded_by: str
     notice: str
     stop: str
     join: str
@@ -78,6 +79,7 @@ ENGLISH = Wording(
     exemplars=" Most alike among labelled examples: {examples}.",
     written_by="written by",
     put_together="put together from the findings of",
+    worded_by=" Findings and Impression worded by the text service's model {name}.",
     notice="Draft {how} {name} {version} (pipeline {digest}). Not verified by a person. Research use only.",
     stop=" ",
     join=", ",
@@ -108,6 +110,7 @@ CHINESE = Wording(
     exemplars="最相似的标注样例：{examples}。",
     written_by="撰写者：",
     put_together="由以下模型的判读汇编：",
+    worded_by="Findings 与 Impression 由文本服务的模型 {name} 撰写。",
     notice="草稿，{how} {name} {version}（pipeline {digest}）。未经人员核实。仅供研究使用。",
     stop="",
     join="、",

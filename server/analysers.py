@@ -37,4 +37,5 @@ class AnalyserMaker:
             preprocessor=self.preprocessor_of(pack),
             runner=self.runner,
             policy=self.policy,
+            remote=self.writing.remote(pack),
         )

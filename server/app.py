@@ -45,6 +45,7 @@ from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
 from radserve.server.study_analysis import StoredStudyAnalysis
 from radserve.server.study_work import erasing, site_rules, studies_at_work
+from radserve.server.text_service import site_text_service
 from radserve.server.ups import performing
 from radserve.server.watching import watching
 from radserve.server.web.listener import WebListener, web_listener
@@ -113,10 +114,11 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             return MonaiPreprocessor(_chains(pack), preprocessors)
 
         claims = site_claims(settings.never_allowed_file)
+        generator = site_text_service(settings)
 
         def maker(runner: TritonRunner) -> MakeAnalyser:
             policy = IntendedUsePolicy(strict=settings.intended_use == "strict")
-            writing = Writing.on(runner, loop=settings.decoder_loop, claims=claims)
+            writing = Writing.on(runner, loop=settings.decoder_loop, claims=claims, generator=generator)
             prompts = PromptCache(settings.data_dir / "prompt-embeddings")
             return AnalyserMaker(store, preprocessor_of, runner, policy, writing, prompts).make
 

@@ -136,6 +136,13 @@ class Settings(BaseSettings):
     delivery_retry_s: float = Field(
         10.0, ge=0, description="wait after a first failed delivery; it grows sixfold, to 600 s"
     )
+    text_service_url: str = Field(
+        "", description="text service that words reports (OpenAI's chat protocol), with its /v1; empty: none"
+    )
+    text_service_model: str = Field("", description="the model to ask there")
+    text_service_key_file: Path | None = Field(None, description="file with its key (bearer token); none: no key")
+    text_service_timeout_s: float = Field(60.0, gt=0, description="how long it may take for the text of one series")
+    text_service_ca: Path | None = Field(None, description="its certificate authorities (PEM); none: the system's")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
 
     @property

@@ -167,6 +167,8 @@ def _generation(record: GenerationRecord) -> common_pb2.GenerationRecord:
         withheld=record.withheld,
         sentences=record.sentences,
         faults=dict(record.faults),
+        backend=record.backend,
+        model=record.model,
     )
 
 

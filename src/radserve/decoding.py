@@ -98,6 +98,14 @@ class DecodeJob:
 
 
 @dataclass(frozen=True, slots=True)
+class GeneratedText:
+    """A text as a text-generation service wrote it; `cut`: it ended at the greatest length."""
+
+    text: str
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeProgress:
     """Tokens of job number `job` that are certain now, and whether its text is at its end."""
 

@@ -193,6 +193,7 @@ class WarningCode(StrEnum):
     REPORT_CONTRADICTS_FINDING = "REPORT_CONTRADICTS_FINDING"
     REPORT_UNSUPPORTED = "REPORT_UNSUPPORTED"
     REPORT_CUT = "REPORT_CUT"
+    TEXT_SERVICE_FAILED = "TEXT_SERVICE_FAILED"
     PRIOR_NOT_COMPARED = "PRIOR_NOT_COMPARED"
     SERIES_NOT_ANALYSED = "SERIES_NOT_ANALYSED"
     IMAGE_NOT_ANALYSED = "IMAGE_NOT_ANALYSED"
@@ -360,6 +361,7 @@ class GenerationRecord:
 
     `parameters` are those of the decoding strategy. `never_allowed_version` and `_sha256` name the claims that were
     kept out. Of `texts` texts with `sentences` sentences `withheld` were not delivered; `faults` counts by class.
+    `backend` is "decoder" (the pack's own) or "text_service", and then `model` is what the service was asked for.
     """
 
     language: str
@@ -371,6 +373,8 @@ class GenerationRecord:
     withheld: int
     sentences: int
     faults: tuple[tuple[str, int], ...] = ()
+    backend: str = "decoder"
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,8 +393,9 @@ class SeriesSummary:
 class StudyResult:
     """Everything concluded of one study by one pack. Always a draft.
 
-    `generation` is there where a decoder wrote. `revision` counts the sets of instances that were analysed, from 1:
-    objects of a later one have UIDs of their own. `predecessor` is the SR of the result that this one replaces.
+    `generation` is there where a decoder or a text service wrote. `revision` counts the sets of instances that were
+    analysed, from 1: objects of a later one have UIDs of their own. `predecessor` is the SR of the result that this one
+    replaces.
     """
 
     study_instance_uid: str

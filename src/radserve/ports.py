@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from enum import StrEnum
 from typing import Protocol
 
+from radserve.decoding import GeneratedText
 from radserve.errors import RadserveError
 from radserve.findings import Artifact, StudyResult
 from radserve.image import Image, Volume
@@ -76,6 +77,22 @@ class ModelStreamer(Protocol):
 
     def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The responses as they come. Closing it cancels the request. Raises ModelError as ModelRunner.infer."""
+        ...
+
+
+class TextGenerator(Protocol):
+    """A language model outside that writes text of text."""
+
+    @property
+    def model(self) -> str:
+        """What the model is called, as it stands in results."""
+        ...
+
+    async def generate(self, instruction: str, material: str, timeout_s: float | None = None) -> GeneratedText:
+        """Write of `material` as `instruction` says. Cancelling it ends the request.
+
+        Raises ModelError (MODEL_UNAVAILABLE, DEADLINE_EXCEEDED, MODEL_OUTPUT_INVALID).
+        """
         ...
 
 

@@ -211,7 +211,7 @@ class StageTiming(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., milliseconds: _Optional[float] = ...) -> None: ...
 
 class GenerationRecord(_message.Message):
-    __slots__ = ("language", "strategy", "parameters", "never_allowed_version", "never_allowed_sha256", "texts", "withheld", "sentences", "faults")
+    __slots__ = ("language", "strategy", "parameters", "never_allowed_version", "never_allowed_sha256", "texts", "withheld", "sentences", "faults", "backend", "model")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +235,8 @@ class GenerationRecord(_message.Message):
     WITHHELD_FIELD_NUMBER: _ClassVar[int]
     SENTENCES_FIELD_NUMBER: _ClassVar[int]
     FAULTS_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     language: str
     strategy: str
     parameters: _containers.ScalarMap[str, float]
@@ -244,7 +246,9 @@ class GenerationRecord(_message.Message):
     withheld: int
     sentences: int
     faults: _containers.ScalarMap[str, int]
-    def __init__(self, language: _Optional[str] = ..., strategy: _Optional[str] = ..., parameters: _Optional[_Mapping[str, float]] = ..., never_allowed_version: _Optional[str] = ..., never_allowed_sha256: _Optional[str] = ..., texts: _Optional[int] = ..., withheld: _Optional[int] = ..., sentences: _Optional[int] = ..., faults: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    backend: str
+    model: str
+    def __init__(self, language: _Optional[str] = ..., strategy: _Optional[str] = ..., parameters: _Optional[_Mapping[str, float]] = ..., never_allowed_version: _Optional[str] = ..., never_allowed_sha256: _Optional[str] = ..., texts: _Optional[int] = ..., withheld: _Optional[int] = ..., sentences: _Optional[int] = ..., faults: _Optional[_Mapping[str, int]] = ..., backend: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class LabelPromptRecord(_message.Message):
     __slots__ = ("label", "positive", "negative", "added_positive", "added_negative")
