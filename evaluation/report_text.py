@@ -14,6 +14,7 @@ from radserve.evaluation.auc_tests import holm
 from radserve.evaluation.heavy_metrics import Scorer, measure_all
 from radserve.evaluation.labeller import Labeller
 from radserve.evaluation.labeller_scores import F1, entity_counts, f1_from_counts, label_f1
+from radserve.evaluation.report_metrics import ReportMetric, measure_plugin
 from radserve.evaluation.tables import refusal
 from radserve.evaluation.text_cider import cider
 from radserve.evaluation.text_metrics import (
@@ -32,6 +33,7 @@ from radserve.evaluation.text_significance import (
     bootstrap_interval,
     mean_score,
 )
+from radserve.plugins import Plugin
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class TextOptions:
     seed: int = 0
     uncertain_is_positive: bool = False
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    plugins: Mapping[str, Plugin[ReportMetric]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def evaluate_reports(
         if empty:
             warnings.append(f"{name}: {empty} generated reports have no word")
         metrics[name], details = _metrics(references, texts, labeller, options, warnings)
+        metrics[name] |= _plugin_metrics(name, references, texts, options, warnings)
         results[name] = _with_intervals(name, metrics[name], options, warnings) | details
         warnings.extend(_undefined_labels(name, details["labels"]))
         results[name]["heavy"] = _heavy(references, texts, options)
@@ -135,6 +139,23 @@ def _metrics(
     return metrics, {"labels": {name: _label(each) for name, each in labels.per_label.items()}}
 
 
+def _plugin_metrics(
+    system: str,
+    references: Sequence[Sequence[str]],
+    texts: Sequence[str],
+    options: TextOptions,
+    warnings: list[str],
+) -> dict[str, Metric]:
+    found: dict[str, Metric] = {}
+    for name, plugin in options.plugins.items():
+        values, problem = measure_plugin(plugin, texts, references)
+        if values is None:
+            warnings.append(f"{system}: {problem}")
+        else:
+            found[name] = Metric(values, mean_score)
+    return found
+
+
 def _undefined_labels(name: str, labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
     reasons = {"precision": "the text never has it", "recall": "the reference never has it", "f1": "neither has it"}
     undefined = {key: [label for label, each in labels.items() if each[key] is None] for key in reasons}
@@ -166,6 +187,8 @@ def _comparisons(
     found: list[dict[str, Any]] = []
     for a, b in combinations(metrics, 2):
         for key, left in metrics[a].items():
+            if key not in metrics[b]:  # a plug-in that failed there, as a warning says
+                continue
             right = metrics[b][key]
             if np.isnan(left.value - right.value):
                 warnings.append(f"{a} and {b}: {key} is not compared: undefined for one of them")

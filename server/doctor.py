@@ -9,16 +9,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from radserve.dicom_io.codecs import missing_codecs
 from radserve.dicom_io.parse import TRANSFER_SYNTAXES
 from radserve.errors import RadserveError
+from radserve.evaluation.report_metrics import REPORT_METRICS
 from radserve.models.catalogue import PackCatalogue, split_reference
 from radserve.models.devices import chosen_provider, find_devices
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
+from radserve.plugins import Point, load
 from radserve.server.packs import site_catalogue
+from radserve.server.plugin_senders import SENDERS
 from radserve.server.settings import Settings
 
 NEEDED = (
@@ -55,6 +59,7 @@ async def examine(settings: Settings) -> list[Check]:
         *_providers(),
         *_decoders(),
         *_packs(catalogue, settings.default_pack),
+        *plugin_checks(),
         _data_dir(settings.data_dir),
         await _triton(settings, catalogue),
     ]
@@ -101,6 +106,20 @@ def _packs(catalogue: PackCatalogue, default: str) -> Iterator[Check]:
         yield Check(f"pack {name}", False, f"{error.code}: {error.client_message}")
     if split_reference(default)[0] not in (*catalogue.names(), *catalogue.broken):
         yield Check("default pack", False, f"{default!r} is not among the packs")
+
+
+def plugin_checks() -> Iterator[Check]:
+    """Every plug-in of every point, with its package, or why it cannot be used."""
+    from radserve.models.importing.run import IMPORTERS
+
+    points: tuple[Point[Any], ...] = (IMPORTERS, REPORT_METRICS, SENDERS)
+    for point in points:
+        found = load(point)
+        for plugin in found.values():
+            text = plugin.package + (f": {plugin.problem}" if plugin.problem else "")
+            yield Check(f"plug-in {point.group} {plugin.name}", not plugin.problem, text)
+        if not found:
+            yield Check(f"plug-ins {point.group}", None, "none installed (optional)")
 
 
 def _data_dir(folder: Path) -> Check:

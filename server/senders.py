@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from radserve._checks import invalid
@@ -20,6 +20,7 @@ from radserve.findings import Artifact
 from radserve.ports import Begin, Outcome
 
 
+@runtime_checkable
 class SchemeSender(Protocol):
     """Sends to any URL of one scheme."""
 

@@ -5,7 +5,7 @@ The JSON object:
 - `n`, `labeller_version`, `settings` {`ci_level`, `bootstrap`, `randomisation`, `seed`, `uncertain_is_positive`}
 - `hypotheses`: {COL: {METRIC: {`value`, `ci` [low, high]}, `labels`: {LABEL: {`support`, `precision`, `recall`, `f1`}},
   `heavy`: {METRIC: {`value`, `status`, `reason`}}}}; METRIC is bleu (0 to 100), rouge_1, rouge_2, rouge_l, meteor_like,
-  cider (0 to 10), label_f1_micro, label_f1_macro, entity_f1
+  cider (0 to 10), label_f1_micro, label_f1_macro, entity_f1, and those of plug-ins
 - `comparisons`: [{`a`, `b`, `metric`, `difference` (A - B), `p_two_sided`, `p_greater`, `p_less`, `p_holm`}], with
   Holm's correction over all of them; `warnings`
 """
@@ -44,7 +44,9 @@ def report_text(
     """BLEU, ROUGE, METEOR-like, CIDEr, label F1 and entity F1, with intervals and paired tests."""
     from radserve.evaluation.heavy_metrics import read_scorers
     from radserve.evaluation.labeller import Labeller
+    from radserve.evaluation.report_metrics import REPORT_METRICS
     from radserve.evaluation.report_text import TextOptions, evaluate_reports
+    from radserve.plugins import load
 
     if not 0 < ci < 1:
         raise refusal(f"--ci: got {ci}, expected a number between 0 and 1")
@@ -53,5 +55,5 @@ def report_text(
     systems = {column: table.text(column) for column in hypothesis}
     labeller = Labeller.from_file(rules) if rules else Labeller()
     scorers = read_scorers(heavy) if heavy else {}
-    options = TextOptions(ci, bootstrap, randomisation, seed, uncertain_is_positive, scorers)
+    options = TextOptions(ci, bootstrap, randomisation, seed, uncertain_is_positive, scorers, load(REPORT_METRICS))
     write_json(evaluate_reports(references, systems, labeller, options), json)

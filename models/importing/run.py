@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+from radserve.errors import RadserveError
 from radserve.models.importing.builder import build_pack
 from radserve.models.importing.imported import Imported, refused
 from radserve.models.importing.labels_file import LabelsFile, read_labels
 from radserve.models.importing.weights import source_hash
 from radserve.models.pack import ModelPack
 from radserve.models.pack_files import PACK_FILE
+from radserve.plugins import Plugin, Point, load
 
-GROUP = "radserve.importers"
-"""Entry points of this group are functions (source, labels, options) -> Imported; their name is the kind."""
 
-Reader = Callable[[str, LabelsFile, dict[str, str]], Imported]
+@runtime_checkable
+class Reader(Protocol):
+    """Reads the checkpoints of one kind."""
+
+    def __call__(self, source: str, labels: LabelsFile, options: dict[str, str], /) -> Imported:
+        """Raises RadserveError with the cause where the source cannot be imported."""
+        ...
+
+
+KINDS = ("open_clip", "torchxrayvision", "hf-vision", "monai-bundle", "onnx")
+IMPORTERS = Point[Reader]("radserve.importers", Reader, frozenset(KINDS))
+"""The name of a plug-in here is the kind."""
 PRECISIONS = ("fp32", "fp16")
 
 
@@ -36,35 +47,51 @@ def import_model(
     """
     if precision not in PRECISIONS:
         raise refused(f"precision {precision!r} is not one of {list(PRECISIONS)}")
-    known = readers()
     chosen = kind or detect(source)
-    if chosen not in known:
-        raise refused(f"kind {chosen!r} is not one of {sorted(known)}")
+    read = _reader(chosen)
     stated = read_labels(labels)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells every step of an export
-    found = known[chosen](source, stated, dict(options or {}))
+    found = read(source, stated, dict(options or {}))
     path = Path(source.removeprefix("local-dir:"))
     digest = source_hash(path) if path.exists() else "not stated (from a hub)"
     return build_pack(found, stated, path.name if path.exists() else source, digest, out, precision)
 
 
 def readers() -> dict[str, Reader]:
-    """Every kind by its name: ours, and those that installed packages declare."""
+    """Every kind by its name: ours, and those of installed packages that can be used."""
     from radserve.models.importing.hf_vision_kind import read_hf_vision
     from radserve.models.importing.monai_bundle_kind import read_monai_bundle
     from radserve.models.importing.onnx_kind import read_onnx
     from radserve.models.importing.open_clip_kind import read_open_clip
     from radserve.models.importing.torchxrayvision_kind import read_torchxrayvision
 
-    own: dict[str, Reader] = {
-        "open_clip": read_open_clip,
-        "torchxrayvision": read_torchxrayvision,
-        "hf-vision": read_hf_vision,
-        "monai-bundle": read_monai_bundle,
-        "onnx": read_onnx,
-    }
-    others = {point.name: point.load() for point in entry_points(group=GROUP) if point.name not in own}
-    return {**own, **others}
+    own = (read_open_clip, read_torchxrayvision, read_hf_vision, read_monai_bundle, read_onnx)
+    others = {name: plugin.value for name, plugin in load(IMPORTERS).items() if plugin.value}
+    return {**dict(zip(KINDS, own, strict=True)), **others}
+
+
+def _reader(kind: str) -> Reader:
+    known = readers()
+    if kind in KINDS:
+        return known[kind]
+    if plugin := load(IMPORTERS).get(kind):
+        return _naming(plugin)
+    raise refused(f"kind {kind!r} is not one of {sorted(known)}")
+
+
+def _naming(plugin: Plugin[Reader]) -> Reader:
+    """The reader of a plug-in; what it raises, but for errors of ours, names the plug-in."""
+    read = plugin.usable()
+
+    def reader(source: str, labels: LabelsFile, options: dict[str, str], /) -> Imported:
+        try:
+            return read(source, labels, options)
+        except RadserveError:
+            raise
+        except Exception as error:
+            raise plugin.failed(error) from error
+
+    return reader
 
 
 def detect(source: str) -> str:

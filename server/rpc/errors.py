@@ -38,6 +38,7 @@ _STATUS = {
     ErrorCode.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
     ErrorCode.CANCELLED: grpc.StatusCode.CANCELLED,
     ErrorCode.INTERNAL: grpc.StatusCode.INTERNAL,
+    ErrorCode.PLUGIN_FAILED: grpc.StatusCode.INTERNAL,
     ErrorCode.MODEL_OUTPUT_INVALID: grpc.StatusCode.INTERNAL,
     ErrorCode.PACK_INVALID: grpc.StatusCode.INTERNAL,
     ErrorCode.PACK_HASH_MISMATCH: grpc.StatusCode.INTERNAL,

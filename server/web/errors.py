@@ -24,6 +24,7 @@ STATUS_OF: Mapping[ErrorCode, int] = {
     ErrorCode.STORAGE_FULL: 507,
     ErrorCode.CANCELLED: 503,
     ErrorCode.INTERNAL: 500,
+    ErrorCode.PLUGIN_FAILED: 500,
     ErrorCode.WORKER_DIED: 500,
     ErrorCode.WORKER_TIMEOUT: 500,
     ErrorCode.WORKER_MEMORY: 500,

@@ -9,10 +9,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from radserve.errors import ErrorCode, RadserveError
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.importing.run import import_model, readers
 from tests.support.checkpoints import labels_file
 from tests.support.other_packs import make_classifier_pack
+from tests.support.plugin_site import install
 
 PLUGIN = '''
 from dataclasses import replace
@@ -60,3 +62,16 @@ def test_a_second_checkpoint_is_a_new_version_and_the_old_one_stays(tmp_path: Pa
     assert first.digest != second.digest
     for pack, name in ((first, "classifier.onnx"), (second, "next.onnx")):
         assert f"- initialised from: onnx: {name}" in (pack.folder / "MODEL_CARD.md").read_text()
+
+
+def test_a_broken_third_party_kind_is_named_and_our_kinds_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def read(source, labels, options):\n    raise KeyError(source)\n"
+    lines = "raising = faulty_plugin:read\nmissing = faulty_plugin:other\nonnx = faulty_plugin:read"
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "faulty", code, importers=lines))
+    source = make_classifier_pack(tmp_path / "halves") / "classifier.onnx"
+    labels = labels_file(tmp_path, "Left", "Right")
+    for kind, cause in (("raising", "failed: KeyError"), ("missing", "cannot be used: AttributeError")):
+        with pytest.raises(RadserveError, match=f"plug-in '{kind}' of faulty 1.0 {cause}") as refusal:
+            import_model(str(source), labels, tmp_path / "pack", kind=kind)
+        assert refusal.value.code is ErrorCode.PLUGIN_FAILED
+    assert import_model(str(source), labels, tmp_path / "pack", kind="onnx").name == "imported"
