@@ -1,24 +1,30 @@
 """Whether two Part 10 files hold the same instance: the same data set in the same transfer syntax.
 
 The preamble and the file meta information belong to the file: a PACS writes them anew when it gives a file by WADO-RS,
-and we write them for what comes by C-STORE. The data set, the pixels with it, has to be the same byte for byte.
+and we write them for what comes by C-STORE. The data set, the pixels with it, has to be the same byte for byte, but for
+Data Set Trailing Padding (FFFC,FFFC), which means nothing (PS3.10 section 7.2): DCMTK drops it when it sends a file.
 """
 
 from __future__ import annotations
 
 import filecmp
-import os
-from dataclasses import replace
+import mmap
+import struct
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from radserve.errors import DicomError
 
 HEAD_BYTES = 64 << 10  # with the file meta information, whatever private information it holds
 PIECE_BYTES = 1 << 20
+EXPLICIT_BIG, IMPLICIT_LITTLE, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
+PADDING_TAG = (0xFFFC, 0xFFFC)
+PADDING_VRS = (b"OB", b"OW", b"UN")  # the standard has OB
 
 
 def same_instance(one: Path, other: Path) -> bool:
-    """Compare two files. Raises OSError."""
+    """Compare two files that are whole, as the store takes them. Raises OSError."""
     from radserve.dicom_io.dimse.part10_stream import read_file_meta  # the DIMSE package imports the store
 
     if filecmp.cmp(one, other, shallow=False):
@@ -30,11 +36,67 @@ def same_instance(one: Path, other: Path) -> bool:
             return False
         if replace(metas[0], offset=0) != replace(metas[1], offset=0):
             return False
-        first.seek(metas[0].offset)
-        second.seek(metas[1].offset)
-        if os.fstat(first.fileno()).st_size - first.tell() != os.fstat(second.fileno()).st_size - second.tell():
+        syntax = metas[0].transfer_syntax_uid
+        one_body, other_body = _Body.of(first, metas[0].offset), _Body.of(second, metas[1].offset)
+        shorter, longer = sorted((one_body, other_body), key=_size)
+        may_be_same = shorter.size == longer.size or _is_padding(longer, shorter.size, syntax)
+        if may_be_same and _same_bytes(shorter, longer, shorter.size):
+            return True
+        # Both may be padded, each in its way: only who knows where the pixels end can tell padding from pixels.
+        end = _padding_start(shorter, syntax)
+        return end is not None and end == _padding_start(longer, syntax) and _same_bytes(shorter, longer, end)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The data set of an open file: `size` bytes from `offset`."""
+
+    file: BinaryIO
+    offset: int
+    size: int
+
+    @classmethod
+    def of(cls, file: BinaryIO, offset: int) -> _Body:
+        return cls(file, offset, file.seek(0, 2) - offset)
+
+    def start(self, at: int = 0) -> BinaryIO:
+        """The file, at a place of the data set."""
+        self.file.seek(self.offset + at)
+        return self.file
+
+
+def _size(body: _Body) -> int:
+    return body.size
+
+
+def _same_bytes(one: _Body, other: _Body, size: int) -> bool:
+    first, second = one.start(), other.start()
+    while size:
+        piece = first.read(min(PIECE_BYTES, size))
+        if not piece or piece != second.read(len(piece)):
             return False
-        while piece := first.read(PIECE_BYTES):
-            if piece != second.read(PIECE_BYTES):
-                return False
+        size -= len(piece)
     return True
+
+
+def _is_padding(body: _Body, at: int, syntax: str) -> bool:
+    """Whether what is left from a place on is one element of trailing padding, to the last byte."""
+    head = body.start(at).read(12)
+    order = ">" if syntax == EXPLICIT_BIG else "<"
+    long_form = syntax != IMPLICIT_LITTLE
+    start = 12 if long_form else 8
+    if syntax == DEFLATED or len(head) < start or struct.unpack_from(f"{order}HH", head) != PADDING_TAG:
+        return False
+    if long_form and head[4:6] not in PADDING_VRS:
+        return False
+    return bool(struct.unpack_from(f"{order}I", head, start - 4)[0] == body.size - at - start)
+
+
+def _padding_start(body: _Body, syntax: str) -> int | None:
+    """Where the padding of a usual image begins, right behind its pixels; None where there is none or it is unusual."""
+    from radserve.dicom_io.quick_header import quick_header
+
+    with mmap.mmap(body.file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        quick = quick_header(data)
+    at = quick.pixels_end - body.offset if quick else body.size
+    return at if _is_padding(body, at, syntax) else None
