@@ -39,7 +39,7 @@ def same_instance(one: Path, other: Path) -> bool:
         syntax = metas[0].transfer_syntax_uid
         one_body, other_body = _Body.of(first, metas[0].offset), _Body.of(second, metas[1].offset)
         shorter, longer = sorted((one_body, other_body), key=_size)
-        may_be_same = shorter.size == longer.size or _is_padding(longer, shorter.size, syntax)
+        may_be_same = shorter.size in (longer.size, _padding_start(longer, syntax, shorter.size))
         if may_be_same and _same_bytes(shorter, longer, shorter.size):
             return True
         # Both may be padded, each in its way: only who knows where the pixels end can tell padding from pixels.
@@ -92,11 +92,17 @@ def _is_padding(body: _Body, at: int, syntax: str) -> bool:
     return bool(struct.unpack_from(f"{order}I", head, start - 4)[0] == body.size - at - start)
 
 
-def _padding_start(body: _Body, syntax: str) -> int | None:
-    """Where the padding of a usual image begins, right behind its pixels; None where there is none or it is unusual."""
+def _padding_start(body: _Body, syntax: str, at: int | None = None) -> int | None:
+    """Where padding begins: at a place behind the pixels, or right behind them; None where none does.
+
+    Where an unusual data set has its pixels is not known here: such padding is found at a given place alone.
+    """
     from radserve.dicom_io.quick_header import quick_header
 
     with mmap.mmap(body.file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         quick = quick_header(data)
-    at = quick.pixels_end - body.offset if quick else body.size
+    pixels_end = quick.pixels_end - body.offset if quick else None
+    at = pixels_end if at is None else at
+    if at is None or at < (pixels_end or 0):
+        return None
     return at if _is_padding(body, at, syntax) else None
