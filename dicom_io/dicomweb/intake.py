@@ -33,6 +33,13 @@ REASONS: Mapping[ErrorCode, int] = {
 }
 
 
+class OtherTypeError(DicomError):
+    """The part says that it is something else than DICOM, or is encoded."""
+
+    def __init__(self, client_message: str) -> None:
+        super().__init__(ErrorCode.NOT_DICOM, client_message)
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A part that was not stored; the UIDs are those of its file meta information, "" where it has none."""
@@ -59,6 +66,13 @@ class Outcome:
         if codes == {ErrorCode.STORAGE_FULL}:
             return 507
         return 413 if codes == {ErrorCode.REQUEST_TOO_LARGE} else 409
+
+    @property
+    def other_type(self) -> OtherTypeError | None:
+        """Why nothing of the body was stored, where every part is of a kind that is not read."""
+        errors = [each.error for each in self.refused]
+        are_all = not self.stored and all(isinstance(each, OtherTypeError) for each in errors)
+        return next((each for each in errors if are_all and isinstance(each, OtherTypeError)), None)
 
     def document(self, base_url: str) -> dict[str, JsonElement]:
         """The Store Instances Response (PS3.18 table I.1-1) in DICOM JSON."""
@@ -211,13 +225,13 @@ def _uid(text: str) -> str:
 def _check_headers(headers: Mapping[str, str]) -> None:
     stated = headers.get("content-type", DICOM)
     if not _is_dicom(stated):
-        raise DicomError(ErrorCode.NOT_DICOM, "the part has another content type than application/dicom")
+        raise OtherTypeError("a part has another content type than application/dicom")
     encodings: list[Any] = [
         headers.get("content-encoding", "identity"),
         headers.get("content-transfer-encoding", "binary"),
     ]
     if encodings[0].lower() != "identity" or encodings[1].lower() not in ("binary", "8bit", "7bit"):
-        raise DicomError(ErrorCode.NOT_DICOM, "the part is encoded in a way that is not read")
+        raise OtherTypeError("a part is encoded in a way that is not read: send it as it is")
 
 
 def _is_dicom(text: str) -> bool:

@@ -62,8 +62,8 @@ class _State(Enum):
 class MultipartReader:
     """Give it the bytes in any pieces; it gives starts, data and ends of parts, and keeps only what is undecided.
 
-    All raise RequestError: INVALID_ARGUMENT where the body is not multipart, TRUNCATED at `close` where it ended early,
-    REQUEST_TOO_LARGE beyond a limit.
+    All raise RequestError: INVALID_ARGUMENT where the body is not multipart or has another boundary, TRUNCATED at
+    `close` where it ended early, REQUEST_TOO_LARGE beyond a limit.
     """
 
     def __init__(self, boundary: bytes, limits: MultipartLimits | None = None) -> None:
@@ -89,6 +89,8 @@ class MultipartReader:
 
     def close(self) -> None:
         """The body ended."""
+        if self._state is _State.PREAMBLE and self._skipped:
+            raise _malformed("ends before its last boundary: it has none like that of its Content-Type")
         if not self.at_end:
             raise RequestError(ErrorCode.TRUNCATED, "the multipart body ends before its last boundary")
         if not self._parts:

@@ -210,6 +210,11 @@ def _tag(key: str) -> str:
     """The tag of a keyword or of eight hexadecimal digits."""
     if re.fullmatch(r"[0-9A-Fa-f]{8}", key):
         return key.upper()
+    if re.fullmatch(r"[A-Za-z0-9]{1,64}(?:\.[A-Za-z0-9]{1,64}){1,16}", key):
+        raise RequestError(
+            ErrorCode.INVALID_ARGUMENT,
+            "a query key is neither a keyword nor a tag of DICOM (none is read within sequences)",
+        )
     tag = tag_for_keyword(key) if re.fullmatch(r"[A-Za-z0-9]{1,64}", key) else None
     if tag is None:
         raise RequestError(ErrorCode.INVALID_ARGUMENT, "a query key is neither a keyword nor a tag of DICOM")

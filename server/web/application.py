@@ -15,15 +15,16 @@ from radserve.errors import ErrorCode, RadserveError
 from radserve.server.web import retrieve_resource, search_resource, store_resource, study_resource
 from radserve.server.web.errors import error_response
 from radserve.server.web.guard import Guard, TokenCheck
+from radserve.server.web.head import HeadAsGet
 from radserve.server.web.service import ROOT, WebService
 
-CORS_METHODS = ("GET", "POST", "OPTIONS")
+CORS_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 CORS_HEADERS = ("Accept", "Authorization", "Content-Type")
 
 
 def web_application(service: WebService, *, token: str = "", cors_origins: Sequence[str] = ()) -> ASGIApp:
     """Everything the HTTP port answers; with a token to those who have it."""
-    app = resources(service)
+    app = HeadAsGet(resources(service))
     wrapped: ASGIApp = TokenCheck(app, token) if token else app
     if cors_origins:
         wrapped = CORSMiddleware(

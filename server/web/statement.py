@@ -72,10 +72,11 @@ def statement() -> str:
 
 def _resources() -> list[str]:
     rows = ((f"`{method} {path}`", meaning, types) for method, path, meaning, types in RESOURCES)
-    text = """The query parameter `accept` stands for the header Accept. Links in answers begin with the address
-        that the client used, or with `RADSERVE_HTTP_PUBLIC_URL`. The objects of results (SR, SEG ...) are found and
-        retrieved as objects of their study until a later result replaces them; they cannot be stored by others: what is
-        stored are images of the SOP classes of the [conformance statement](conformance.md)."""
+    text = """HEAD is answered as GET is, without the body. The query parameter `accept` stands for the header Accept.
+        Links in answers begin with the address that the client used, or with `RADSERVE_HTTP_PUBLIC_URL`. The objects
+        of results (SR, SEG ...) are found and retrieved as objects of their study until a later result replaces them;
+        they cannot be stored by others: what is stored are images of the SOP classes of the [conformance
+        statement](conformance.md)."""
     return ["## 1. Resources", "", *table(("resource", "what", "media types"), rows), "", *paragraph(text)]
 
 
@@ -83,7 +84,8 @@ def _store() -> list[str]:
     text = f"""The body is {PARTS}, each part a Part 10 file. Parts are written to disk as they come and kept as they
         are, but for a preamble that is in use, which is zeroed; the answer comes when all are durable. The same bytes
         again are a success and one copy; other bytes under a
-        SOP Instance UID that is taken are refused and set aside. A part whose UIDs cannot be read is in Other Failures
+        SOP Instance UID that is taken are refused and set aside. Data Set Trailing Padding (FFFC,FFFC) does not
+        count. A part whose UIDs cannot be read is in Other Failures
         Sequence (0008,119A), the others that are refused in Failed SOP Sequence (0008,1198), with Failure Reason
         (0008,1197):"""
     meanings = {**statuses.MEANINGS, 0xC122: "the transfer syntax is not supported"}
@@ -95,7 +97,8 @@ def _store() -> list[str]:
     reasons = sorted({*REASONS.values(), statuses.PROCESSING_FAILURE})
     rows = ((f"`{reason:04X}`", overridden.get(reason, meanings[reason])) for reason in reasons)
     after = """A body that ends before its last boundary is answered with 400; parts that were whole may be stored then,
-        and sending all of it again does no harm."""
+        and sending all of it again does no harm. A body without the parameter `type`, or all of whose parts are of
+        another type, is answered with 415; one that does not have the boundary that it states with 400."""
     return ["## 2. Store", "", *paragraph(text), "", *table(("reason", "meaning"), rows), "", *paragraph(after)]
 
 
@@ -133,7 +136,10 @@ def _search() -> list[str]:
             """What is returned "if known" is read from the header of an instance: of any one of the study or series, a
             received one where there is one.""",
             "`fuzzymatching=true` is answered by literal matching and a Warning header.",
-            "A key that is not in the table is refused (400): leaving it out would find more than was asked for.",
+            """A key that is not in the table, or has the matching "none" there, is refused with 400 and named: leaving
+            it out would find more than was asked for. Of the keys that PS3.18 section 10.6 requires these are
+            PerformedProcedureStepStartDate, PerformedProcedureStepStartTime and those within
+            RequestAttributesSequence (`00400275.00401001`), which are returned but not matched.""",
         ),
     ]
 

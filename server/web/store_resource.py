@@ -41,6 +41,8 @@ async def _store(service: WebService, request: Request, study: StudyRef | None) 
     intake = StowIntake(service.holdings.store, service.reserve, study)
     chunks = _bounded(request, service.limits.request_bytes)
     outcome = await intake.take(MultipartReader(boundary, service.limits.multipart), chunks)
+    if outcome.other_type:
+        raise UnsupportedMediaError(outcome.other_type.client_message)
     return JSONResponse(outcome.document(service.base_url(request)), outcome.status(), media_type=answer_type)
 
 
@@ -48,7 +50,7 @@ def _boundary(request: Request) -> bytes:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaError("a content encoding of the body is not read: send it as it is")
     found = media_type(request.headers.get("content-type", "application/x-none"))
-    if found.name != MULTIPART or found.parameters.get("type", DICOM).lower() != DICOM:
+    if found.name != MULTIPART or found.parameters.get("type", "").lower() != DICOM:
         raise UnsupportedMediaError(f'expected a body of {MULTIPART}; type="{DICOM}"')
     return boundary_of(found)
 

@@ -118,14 +118,24 @@ def test_a_longer_boundary_that_begins_alike_is_refused() -> None:
     "body",
     [
         b"",
+        b"--bou",
         b"--bound\r\na: b\r\n\r\ndata",
         b"--bound\r\na: b\r\n\r\ndata\r\n--boun",
         b"--bound\r\n\r\nx\r\n--bound",
-        b"no boundary",
     ],
 )
 def test_a_body_that_ends_early_is_truncated(body: bytes) -> None:
     assert error_of(body).code is ErrorCode.TRUNCATED
+
+
+@pytest.mark.parametrize("body", [b"no boundary", b"--other\r\n\r\nx\r\n--other--"])
+def test_a_body_that_never_shows_its_boundary_is_told_so(body: bytes) -> None:
+    error = error_of(body)
+    assert error.code is ErrorCode.INVALID_ARGUMENT
+    assert (
+        error.client_message
+        == "the multipart body ends before its last boundary: it has none like that of its Content-Type"
+    )
 
 
 @pytest.mark.parametrize(

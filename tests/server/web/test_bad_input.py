@@ -47,6 +47,7 @@ CASES: dict[str, Case] = {
     "stacked encodings": (415, lambda: post(b"x", Content_Encoding="gzip, gzip, gzip, br")),
     "no content type": (415, lambda: post(b"x", content_type="")),
     "JSON instead of DICOM": (415, lambda: post(b"[]", content_type="application/dicom+json")),
+    "no type of the parts": (415, lambda: post(multipart("b", b"x"), content_type="multipart/related; boundary=b")),
     "bare DICOM": (415, lambda: post(bytes(128) + b"DICM", content_type="application/dicom")),
     "form data": (415, lambda: post(multipart("b", b"x"), content_type="multipart/form-data; boundary=b")),
     "XML entities": (
@@ -86,14 +87,14 @@ CASES: dict[str, Case] = {
     "too many parts": (413, lambda: post(b"--b\r\n\r\n\r\n" * 501 + b"--b--")),
     "empty part": (409, lambda: post(multipart("b", b""))),
     "part without DICOM": (409, lambda: post(multipart("b", b"<html>"))),
-    "part of another type": (409, lambda: post(multipart("b", b"x", content_type="application/pdf"))),
+    "part of another type": (415, lambda: post(multipart("b", b"x", content_type="application/pdf"))),
     "part in base64": (
-        409,
+        415,
         lambda: post(
             b"--b\r\nContent-Type: application/dicom\r\nContent-Transfer-Encoding: base64\r\n\r\neA==\r\n--b--"
         ),
     ),
-    "nested multipart": (409, lambda: post(nested(20))),
+    "nested multipart": (415, lambda: post(nested(20))),
     "preamble of a program": (409, lambda: post(multipart("b", b"MZ" + bytes(126) + b"DICM"))),
     "zip": (409, lambda: post(multipart("b", b"PK\3\4" + bytes(200)))),
     # addresses
@@ -109,6 +110,10 @@ CASES: dict[str, Case] = {
     "bulk data beside the file": (404, lambda: get("/dicom-web/studies/1/series/1/instances/1/bulkdata/../../x")),
     # queries
     "unknown query key": (400, lambda: get("/dicom-web/studies?PatientNme=Doe")),
+    "query key in a sequence": (
+        400,
+        lambda: get("/dicom-web/series?RequestAttributesSequence.RequestedProcedureID=1"),
+    ),
     "script as a query key": (400, lambda: get("/dicom-web/studies?%3Cscript%3E=1")),
     "bad date": (400, lambda: get("/dicom-web/studies?StudyDate=yesterday")),
     "bad limit": (400, lambda: get("/dicom-web/studies?limit=-1")),

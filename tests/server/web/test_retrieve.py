@@ -248,3 +248,27 @@ def test_a_study_is_said_to_be_complete(web: LiveWeb, compressed: Study) -> None
     late = web.http.post(url)
     assert (late.status_code, late.json()["state"]) == (200, StudyState.COMPLETE)
     assert web.http.post(f"{web.root}/studies/1.2.3/complete").status_code == 404
+
+
+def test_head_is_answered_as_get_without_a_body(web: LiveWeb, compressed: Study) -> None:
+    accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    for path, wanted in (
+        ("/studies", ""),
+        (f"/studies/{compressed.uid}", accept),
+        (f"{compressed.path}/metadata", ""),
+        (f"{compressed.instance()}/rendered", "image/png"),
+        ("/studies/1.2.3/metadata", ""),
+        ("/studies?PatientNme=x", ""),
+    ):
+        headers = {"Accept": wanted} if wanted else {}
+        asked, got = (web.http.request(method, web.root + path, headers=headers) for method in ("HEAD", "GET"))
+        assert asked.status_code == got.status_code
+        assert (
+            asked.headers["content-type"].partition("boundary")[0]
+            == got.headers["content-type"].partition("boundary")[0]
+        )
+        assert asked.headers.get("content-length") == got.headers.get("content-length")
+        assert asked.content == b"" != got.content
+    assert web.http.head(f"{web.listener.url}/health").status_code == 200
+    assert web.http.head(f"{web.root}/studies/1.2.3/complete").status_code == 405
+    assert not list((web.data_dir / ".web").iterdir())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEGLSLossless
@@ -87,6 +88,46 @@ def test_what_is_no_image_is_refused_one_by_one_and_the_rest_is_stored(web: Live
         sops(document["00081199"]["Value"])[0]: [0xC000],
     }  # the half is the same UID
     assert [item["00081197"]["Value"] for item in document["0008119A"]["Value"]] == [[0xC000], [0xC000]]
+
+
+def test_one_of_three_new_instances_that_fails_is_named_and_the_others_are_stored(web: LiveWeb) -> None:
+    first, second, third = ct_series(np.zeros((3, 32, 32), np.int16), study="stow-13")
+    whole = [part10(each) for each in (first, third)]
+    answer = web.store_instances(whole[0], part10(second)[:450], whole[1])
+    assert answer.status_code == 202
+    document = answer.json()
+    assert sops(document["00081199"]["Value"]) == [first.SOPInstanceUID, third.SOPInstanceUID]
+    (failed,) = document["00081198"]["Value"]
+    assert failed["00081150"]["Value"] == [second.SOPClassUID]
+    assert failed["00081155"]["Value"] == [second.SOPInstanceUID]
+    assert failed["00081197"]["Value"] == [0xC000]
+    assert set(whole) <= stored_bytes(web)
+    assert web.get(f"/studies/{first.StudyInstanceUID}/instances").json()[0].keys() >= {"00080018"}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "part_type", "message"),
+    [
+        (
+            "multipart/related; boundary=b",
+            "application/dicom",
+            'expected a body of multipart/related; type="application/dicom"',
+        ),
+        (f"{DICOM_TYPE}; boundary=b", "image/png", "a part has another content type than application/dicom"),
+        (
+            f"{DICOM_TYPE}; boundary=c",
+            "application/dicom",
+            "the multipart body ends before its last boundary: it has none like that of its Content-Type",
+        ),
+    ],
+)
+def test_a_body_that_is_not_what_a_store_takes_is_told_the_cause(
+    web: LiveWeb, content_type: str, part_type: str, message: str
+) -> None:
+    body = multipart("b", radiograph("stow-14"), content_type=part_type)
+    answer = web.http.post(f"{web.root}/studies", content=body, headers={"Content-Type": content_type})
+    assert answer.status_code == (400 if "boundary=c" in content_type else 415)
+    assert (code_of(answer), answer.json()["message"]) == ("INVALID_ARGUMENT", message)
 
 
 def test_all_refused_is_a_conflict(web: LiveWeb) -> None:
