@@ -142,7 +142,9 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named for asyncio: without it, it leaves Nagle's algorithm on, and a client that delays its
+    # acknowledgements (40 ms) holds up every answer of more than one write.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
