@@ -82,9 +82,17 @@ def send(port: int, calling_ae: str, *instances: bytes) -> list[int]:
 
 
 def is_rejected(port: int, calling_ae: str) -> bool:
+    """Whether the answer is an A-ASSOCIATE-RJ.
+
+    Read from the PDUs: pynetdicom itself calls an association aborted where the rejection came, and its connection was
+    closed, before the thread that asked went on.
+    """
+    answers: list[str] = []
     ae = AE(calling_ae)
     ae.add_requested_context(Verification)
-    return bool(ae.associate("127.0.0.1", port, ae_title="RADSERVE").is_rejected)
+    handlers = [(evt.EVT_PDU_RECV, lambda event: answers.append(type(event.pdu).__name__))]
+    association = ae.associate("127.0.0.1", port, ae_title="RADSERVE", evt_handlers=handlers)
+    return answers == ["A_ASSOCIATE_RJ"] and not association.is_established
 
 
 def radiograph(study: str) -> bytes:
