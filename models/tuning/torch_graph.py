@@ -45,13 +45,16 @@ class TorchGraph:
     def run(
         self, inputs: Mapping[str, Tensor], wanted: Sequence[str] = (), edits: Mapping[str, Edit] | None = None
     ) -> dict[str, Tensor]:
-        """The outputs `wanted` (all without). `edits` change weights or values by name before anything reads them."""
+        """The outputs `wanted` (all without). `edits` change weights or values by name before anything reads them.
+
+        Raises PACK_INVALID naming a form of an operator that is not known here.
+        """
         changed = edits or {}
         outputs = list(wanted) or self.outputs
         values: dict[str, Tensor] = {**self.weights, **inputs}
         values.update({name: edit(values[name]) for name, edit in changed.items() if name in values})
         for node in self._needed(outputs):
-            made = OPERATORS[node.operator](node.attributes, *[values[name] if name else None for name in node.inputs])
+            made = _made(node, [values[name] if name else None for name in node.inputs])
             for name, value in zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=False):
                 values[name] = changed[name](value) if name in changed else value
         return {name: values[name] for name in outputs}
@@ -64,6 +67,13 @@ class TorchGraph:
                 wanted.update(node.inputs)
                 needed.append(node)
         return needed[::-1]
+
+
+def _made(node: _Node, inputs: Sequence[Tensor | None]) -> Tensor | tuple[Tensor, ...]:
+    try:
+        return OPERATORS[node.operator](node.attributes, *inputs)
+    except NotImplementedError as error:
+        raise PackError(ErrorCode.PACK_INVALID, f"no gradient goes through {node.operator}: {error}") from None
 
 
 class _Node:

@@ -66,3 +66,13 @@ def test_an_operator_that_is_misread_is_found_before_anything_learns(
     monkeypatch.setattr(torch_graph, "OPERATORS", {**OPERATORS, "Relu": lambda _, data: data * float("nan")})
     with pytest.raises(PackError, match="by nan"):
         read_torch_graph(tiny, "image_encoder")
+
+
+def test_a_form_of_an_operator_that_is_not_known_is_named() -> None:
+    node = helper.make_node("ArgMax", ["x"], ["y"], select_last_index=1)
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [1, 3])
+    graph = TorchGraph(helper.make_model(helper.make_graph([node], "g", [x], [y])))
+    with pytest.raises(PackError, match="ArgMax: ArgMax with select_last_index") as caught:
+        graph.run({"x": torch.zeros(1, 3)})
+    assert caught.value.code is ErrorCode.PACK_INVALID
