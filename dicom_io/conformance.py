@@ -15,7 +15,7 @@ from pathlib import Path
 from pydicom.charset import python_encoding
 from pydicom.uid import UID
 
-from radserve.dicom_io import write_not_analysable, write_sr
+from radserve.dicom_io import write_not_analysable, write_request, write_sr
 from radserve.dicom_io.derived import COPIED
 from radserve.dicom_io.dimse import negotiation, query_scu, statuses, tls
 from radserve.dicom_io.dimse.access import PeerPolicy
@@ -39,6 +39,14 @@ CONCEPTS = (
     ("presence: negative", write_sr.ABSENT),
     ("presence: no answer", write_sr.UNDETERMINED),
     ("algorithm family", write_sr.ARTIFICIAL_INTELLIGENCE),
+    ("the request", write_request.CLINICAL_INFORMATION),
+    ("the request: why, and all else it says", write_request.INDICATION),
+    ("the request: diagnoses and allergies", write_request.HISTORY),
+    ("the request: laboratory values", write_request.LABORATORY),
+    ("the request: age in years", write_request.AGE),
+    ("the request: sex (CID 7455)", write_request.SEX),
+    ("the request: prior studies", write_request.PRIOR),
+    ("the request: the prior study", write_request.PRIOR_STUDY),
     ("no result", write_not_analysable.SUMMARY_OF_ANALYSES),
     ("no result: could not be analysed", write_not_analysable.FAILED),
     ("no result: not for this model", write_not_analysable.NOT_ATTEMPTED),
@@ -209,8 +217,8 @@ def _created() -> list[str]:
         *bullets(
             """Encoding: Explicit VR Little Endian. Study Instance UID, patient and study attributes are those of the
             source; each kind has a series of its own.""",
-            """UIDs are derived from the study, its images and the digest of the model pack: the same input gives the
-            same UIDs and the same bytes. Content Date and Time are those of the study.""",
+            """UIDs are derived from the study, its images, the digest of the model pack and what the requester said:
+            the same input gives the same UIDs and the same bytes. Content Date and Time are those of the study.""",
             """Every object says in words that it is an AI draft; SR is PRELIMINARY and UNVERIFIED, PARTIAL where series
             were left out; PDF is UNVERIFIED; a Parametric Map has Content Qualification RESEARCH.""",
             """A negative result is an object, too: SR with Absent, a key object note, a presentation state, a picture
@@ -229,8 +237,10 @@ def _created() -> list[str]:
 def _content() -> list[str]:
     intro = """Comprehensive SR, template TID 1500 (root 126000, DCM, Imaging Measurement Report): a TID 1410 group for
         each finding with a POLYLINE in the source image (frame numbers for multi-frame sources), algorithm
-        identification (TID 4019) with threshold, model version and pipeline digest; device observer (TID 1004). A study
-        without a result has one TID 1501 group with the summary of analyses and a comment (121106, DCM)."""
+        identification (TID 4019) with threshold, model version and pipeline digest; device observer (TID 1004). What
+        the requester said stands before them in containers of CID 7001, a TEXT for each line (TID 1500 is
+        extensible). A study without a result has one TID 1501 group with the summary of analyses and a comment
+        (121106, DCM)."""
     finding = ("finding", "the pack's own code of each label, e.g. (233604007, SCT, Pneumonia)")
     codes = ((what, f"({each.value}, {each.scheme_designator}, {each.meaning})") for what, each in CONCEPTS)
     return ["## 6. Content of the SR", "", *paragraph(intro), "", *table(("what", "code"), (finding, *codes))]

@@ -4,10 +4,12 @@ Codes: Probability (122157, DCM) in percent is the calibrated probability, Score
 uncalibrated score; Presence of property (121052, DCM) is Present or Absent (CID 240) and is written for negative
 findings too. Threshold, model version and pipeline digest are parameters of the algorithm identification (TID 4019).
 
-TID 1500 has no place for the sections of a narrative report: the text goes out in report.txt and result.json.
+TID 1500 has no place for the sections of a narrative report: the text goes out in report.txt and result.json. What the
+requester said stands before the measurements (write_request).
 
-Same result, same bytes: UIDs are derived from the study, its sources and the pipeline digest; Content Date and Time are
-those of the study (of 1 January 1970 where it has none), not of the run; other times of the run (type 3) are left out.
+Same result, same bytes: UIDs are derived from the study, its sources, the pipeline digest and the request; Content
+Date and Time are those of the study (of 1 January 1970 where it has none), not of the run; other times of the run (type
+3) are left out.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pydicom.uid import UltrasoundImageStorage
 
 from radserve._checks import invalid
 from radserve.dicom_io.derived import COPIED, source_dataset
+from radserve.dicom_io.write_request import add_request, request_texts
 from radserve.findings import CodedConcept, Finding, PackRef, StudyResult, WarningCode
 from radserve.references import InstanceRef
 from radserve.uids import derive_uid
@@ -91,7 +94,7 @@ def _document(result: StudyResult) -> Dataset:
         previous_versions=previous_versions(result.predecessor),
         specific_character_set=None,  # highdicom refuses sets with an empty first value, which Japanese sources have
     )
-    if kept := character_set(first, texts_of(result)):
+    if kept := character_set(first, [*texts_of(result), *request_texts(result.context)]):
         document.SpecificCharacterSet = kept
     del document.InstanceCreationDate, document.InstanceCreationTime
     return document
@@ -151,13 +154,15 @@ def device_observer(pack: PackRef) -> sr.ObserverContext:
 def _report(result: StudyResult, sources: dict[str, Dataset]) -> sr.MeasurementReport:
     pack = result.pack
     shown = {finding.region.instance.sop_instance_uid for finding in result.findings}  # of a CT, a few of hundreds
-    return sr.MeasurementReport(
+    report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=device_observer(pack)),
         procedure_reported=IMAGING,
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=[_group(finding, pack, sources) for finding in result.findings],
         referenced_images=[sources[uid] for uid in sorted(shown) if _describable(sources[uid])] or None,
     )
+    add_request(report[0], result.context)
+    return report
 
 
 def _group(finding: Finding, pack: PackRef, sources: dict[str, Dataset]) -> Any:

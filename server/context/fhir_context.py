@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from radserve.findings import ClinicalContext, LaboratoryValue
+from radserve.findings import ALLERGY, DIAGNOSIS, ClinicalContext, LaboratoryValue
 from radserve.server.context.clinical import completed_years, joined
 from radserve.server.context.hl7_message import MAX_BYTES, context_error
 
@@ -120,10 +120,10 @@ def _indication(orders: Sequence[Any], by_type: dict[str, list[Any]]) -> Iterato
             yield f"Requested: {requested}"
     for condition in by_type.get("Condition", []):
         if text := _concept(condition.code):
-            yield f"Diagnosis: {text}{_state(condition.verificationStatus)}{_state(condition.clinicalStatus)}"
+            yield f"{DIAGNOSIS}{text}{_state(condition.verificationStatus)}{_state(condition.clinicalStatus)}"
     for allergy in by_type.get("AllergyIntolerance", []):
         if text := _concept(allergy.code):
-            yield f"Allergy: {text}{_state(allergy.verificationStatus)}"
+            yield f"{ALLERGY}{text}{_state(allergy.verificationStatus)}"
 
 
 def _laboratory_values(observation: Any) -> Iterator[LaboratoryValue]:

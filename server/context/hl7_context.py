@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 
-from radserve.findings import ClinicalContext, LaboratoryValue
+from radserve.findings import ALLERGY, DIAGNOSIS, ClinicalContext, LaboratoryValue
 from radserve.server.context.clinical import completed_years, joined
 from radserve.server.context.hl7_message import Message, Segment, context_error, read_message
 
@@ -114,12 +114,12 @@ def _indication(message: Message) -> Iterator[str]:
             yield f"Requested: {requested}"
     for diagnosis in message.named("DG1"):
         if text := _coded(next(iter(diagnosis.repetitions(3)), ())) or diagnosis.text(4):
-            yield f"Diagnosis: {text}"
+            yield f"{DIAGNOSIS}{text}"
     for allergy in message.named("AL1"):
         parts = [_coded(next(iter(allergy.repetitions(field)), ())) for field in (3, 4)]
         reactions = [_coded(each) for each in allergy.repetitions(5)]
         if any(parts + reactions):
-            yield f"Allergy: {', '.join(filter(None, parts + reactions))}"
+            yield f"{ALLERGY}{', '.join(filter(None, parts + reactions))}"
     for note in message.named("NTE"):
         text = "\n".join(" ".join(filter(None, each)) for each in note.repetitions(3))
         if text:

@@ -225,9 +225,16 @@ class LaboratoryValue:
     unit: str = ""
 
 
+DIAGNOSIS, ALLERGY = "Diagnosis: ", "Allergy: "
+HISTORY_LINES = (DIAGNOSIS, ALLERGY)
+
+
 @dataclass(frozen=True, slots=True)
 class ClinicalContext:
-    """What the requester said of the patient. It stands in the draft word for word and is never silently dropped."""
+    """What the requester said of the patient. It stands in the draft word for word and is never silently dropped.
+
+    `indication` may have several lines; those that begin with one of HISTORY_LINES are of the patient's history.
+    """
 
     indication: str = ""
     age_years: float | None = None
@@ -236,8 +243,10 @@ class ClinicalContext:
     prior_study_instance_uid: str = ""
 
     def __post_init__(self) -> None:
-        if self.age_years is not None and not 0 <= self.age_years < 200:
-            raise invalid("context age_years", self.age_years, "a number from 0 to 200")
+        if self.age_years is not None:
+            if not 0 <= self.age_years < 200:
+                raise invalid("context age_years", self.age_years, "a number from 0 to 200")
+            object.__setattr__(self, "age_years", float(self.age_years))
         if self.sex not in ("", "M", "F", "O"):
             raise invalid("context sex", self.sex, "M, F, O (PS3.3 C.7.1.1) or nothing")
         if self.prior_study_instance_uid:
@@ -422,9 +431,16 @@ class StudyResult:
 
     @property
     def uid_parts(self) -> tuple[str, ...]:
-        """What the UIDs of its objects are derived from besides their kind and place: sources, and a later revision."""
-        sources = sorted(source.instance.sop_instance_uid for source in self.sources)
-        return (*sources, f"revision {self.revision}") if self.revision > 1 else tuple(sources)
+        """What the UIDs of its objects are derived from besides their kind and place.
+
+        The sources, a later revision, and what the requester said, which some of them quote.
+        """
+        parts = sorted(source.instance.sop_instance_uid for source in self.sources)
+        if self.revision > 1:
+            parts.append(f"revision {self.revision}")
+        if self.context != ClinicalContext():
+            parts.append(repr(self.context))
+        return tuple(parts)
 
 
 @dataclass(frozen=True, slots=True)
