@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from radserve._checks import check_uid
-from radserve.dicom_io.plain import ODD, plain_value
+from radserve.dicom_io.plain import ODD, PlainElements, plain_value
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.references import AcquisitionContext
 
@@ -26,7 +26,7 @@ def invalid_header(keyword: str, problem: str) -> DicomError:
     return DicomError(ErrorCode.INVALID_HEADER, f"{keyword} {problem}")
 
 
-def value(ds: Dataset, keyword: str) -> Any:
+def value(ds: Dataset | PlainElements, keyword: str) -> Any:
     """The value of an attribute, None where absent or empty. Raises INVALID_HEADER where it cannot be converted."""
     found = plain_value(ds, keyword)
     if found is not ODD:
@@ -91,7 +91,7 @@ def number(ds: Dataset, keyword: str) -> float | None:
     return first if math.isfinite(first) else None
 
 
-def text(ds: Dataset, keyword: str) -> str:
+def text(ds: Dataset | PlainElements, keyword: str) -> str:
     """The (first) text of an attribute, "" where absent or unreadable."""
     try:
         found = value(ds, keyword)
@@ -102,7 +102,7 @@ def text(ds: Dataset, keyword: str) -> str:
     return str(found).strip(" \0")[:TEXT_LENGTH] if isinstance(found, str | int | float) else ""
 
 
-def items(ds: Dataset, keyword: str) -> list[Dataset]:
+def items(ds: Dataset | PlainElements, keyword: str) -> list[Dataset]:
     """The items of a sequence, none where it is absent. Raises INVALID_HEADER where it is no sequence."""
     found = value(ds, keyword)
     if found is None:
@@ -111,7 +111,7 @@ def items(ds: Dataset, keyword: str) -> list[Dataset]:
         result = list(found)
     except TypeError:
         result = [found]
-    if not all(isinstance(item, Dataset) for item in result):
+    if not all(isinstance(item, Dataset | PlainElements) for item in result):
         raise invalid_header(keyword, "is not a sequence")
     return result
 

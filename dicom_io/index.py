@@ -14,10 +14,12 @@ import sqlalchemy as sa
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.database import Database, Prepared
-from radserve.dicom_io.index_entry import IndexEntry, header_from, row_of
+from radserve.dicom_io.index_entry import UIDS, IndexEntry, header_from, row_of, step_rows
 from radserve.dicom_io.parse import InstanceHeader
+from radserve.dicom_io.performed_steps import PerformedStep
 from radserve.dicom_io.retention import ExpiredStudy, expired_studies
 from radserve.errors import ErrorCode, RequestError
+from radserve.references import InstanceRef
 from radserve.work import StudyState
 
 # An erasure that a person asked for, and one by the site's retention time. What a person had erased is not taken again.
@@ -102,6 +104,17 @@ class StudyIndex:
         """
         await self._database.run(lambda connection: self._adding.replace(connection, found))
 
+    async def without_steps(self) -> Sequence[InstanceRef]:
+        """The instances of a time when the index kept no performed steps, whose files were not read for them yet."""
+        table = schema.instances
+        query = sa.select(*(table.c[name] for name in UIDS)).where(table.c.steps_read == 0).order_by(*table.primary_key)
+        found = await self._database.run(lambda connection: connection.execute(query).all())
+        return [InstanceRef(**row._mapping) for row in found]
+
+    async def add_steps(self, read: Sequence[tuple[InstanceRef, Sequence[PerformedStep]]]) -> None:
+        """Add what the files of such instances say."""
+        await self._database.run(lambda connection: self._adding.add_steps(connection, read))
+
     async def bury(self, study_instance_uid: str, now: float) -> None:
         """Note that a study is to be erased: from now on it is."""
         await self._database.run(lambda connection: _bury(connection, study_instance_uid, REQUESTED, now))
@@ -152,6 +165,7 @@ class _Adding:
     def __init__(self, database: Database) -> None:
         insert, dialect = database.insert, database.dialect
         self._instance = Prepared(insert(schema.instances).on_conflict_do_nothing(), dialect)
+        self._step = Prepared(insert(schema.performed_steps).on_conflict_do_nothing(), dialect)
         stones = schema.tombstones
         buried = sa.select(stones.c.state).where(stones.c.study_sha256 == sa.bindparam("digest"))
         self._tombstone = Prepared(buried, dialect)
@@ -178,7 +192,20 @@ class _Adding:
         for each in received:
             row = {**row_of(each.entry), "received_at": each.received_at, "calling_ae": each.calling_ae}
             if self._instance.run(connection, {**row, "revision": None}).rowcount:
+                self._add_steps(connection, each.entry.header.instance, each.entry.steps)
                 self.open_study(connection, row["study_instance_uid"], each.received_at)
+
+    def add_steps(self, connection: sa.Connection, read: Sequence[tuple[InstanceRef, Sequence[PerformedStep]]]) -> None:
+        """Add the steps of instances that have a row (still), and note that their files were read for them."""
+        table = schema.instances
+        for instance, steps in read:
+            noted = table.update().where(table.c.sop_instance_uid == instance.sop_instance_uid).values(steps_read=1)
+            if connection.execute(noted).rowcount:
+                self._add_steps(connection, instance, steps)
+
+    def _add_steps(self, connection: sa.Connection, instance: InstanceRef, steps: Sequence[PerformedStep]) -> None:
+        for row in step_rows(instance, steps):
+            self._step.run(connection, row)
 
     def open_study(self, connection: sa.Connection, study_instance_uid: str, at: float) -> None:
         row = {"study_instance_uid": study_instance_uid, "state": StudyState.RECEIVING.value, "revision": 0}
@@ -189,6 +216,7 @@ class _Adding:
         table = schema.instances
         old = {row.sop_instance_uid: row for row in connection.execute(sa.select(table)).all()}
         connection.execute(table.delete())
+        connection.execute(schema.performed_steps.delete())
         for each in found:
             before = old.get(each.entry.header.instance.sop_instance_uid)
             if before is None or before.sha256 != each.entry.sha256:
@@ -196,6 +224,7 @@ class _Adding:
                 continue
             kept = {name: getattr(before, name) for name in ("received_at", "calling_ae", "revision")}
             self._instance.run(connection, {**row_of(each.entry), **kept})
+            self._add_steps(connection, each.entry.header.instance, each.entry.steps)
             if not _is_known(connection, before.study_instance_uid):
                 self.open_study(connection, before.study_instance_uid, before.received_at)
         _drop_empty_studies(connection)
@@ -220,6 +249,8 @@ def _remove(connection: sa.Connection, sop_instance_uids: Sequence[str]) -> None
 def _drop_empty_studies(connection: sa.Connection) -> None:
     kept = sa.select(schema.instances.c.study_instance_uid)
     connection.execute(schema.studies.delete().where(schema.studies.c.study_instance_uid.not_in(kept)))
+    steps, series = schema.performed_steps, sa.select(schema.instances.c.series_instance_uid)
+    connection.execute(steps.delete().where(steps.c.series_instance_uid.not_in(series)))
 
 
 def _is_known(connection: sa.Connection, study_instance_uid: str) -> bool:
@@ -230,7 +261,7 @@ def _is_known(connection: sa.Connection, study_instance_uid: str) -> bool:
 
 def _erase(connection: sa.Connection, study_instance_uid: str, instances: int, now: float) -> None:
     for table in (
-        *(schema.instances, schema.studies, schema.revisions),
+        *(schema.instances, schema.performed_steps, schema.studies, schema.revisions),
         *(schema.results, schema.result_objects, schema.deliveries, schema.quarantine, schema.image_annotations),
     ):
         connection.execute(table.delete().where(table.c.study_instance_uid == study_instance_uid))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.index_schema import ACQUISITION_TEXTS, PATIENT_AND_STUDY
 from radserve.dicom_io.parse import InstanceHeader, header_of
 from radserve.dicom_io.part10 import DicomFile, open_dicom, pixels_end, quiet
+from radserve.dicom_io.performed_steps import PerformedStep, steps_of
 from radserve.errors import RadserveError
 from radserve.references import AcquisitionContext, InstanceRef
 
@@ -40,7 +41,7 @@ class IndexEntry:
     """An instance as the index knows it. `size` in bytes and `sha256` (hex) are those of the whole file.
 
     `pixel_sha256` is that of the value of its pixel element as it stands there, compressed or not; "" without one.
-    `signed`: it carries digital signatures (PS3.3 C.12.1.1.3), which are not checked.
+    `signed`: it carries digital signatures (PS3.3 C.12.1.1.3), which are not checked. `steps` are those of its series.
     """
 
     header: InstanceHeader
@@ -49,6 +50,7 @@ class IndexEntry:
     sha256: str
     pixel_sha256: str = ""
     signed: bool = False
+    steps: tuple[PerformedStep, ...] = ()
 
 
 def read_entry(path: Path) -> IndexEntry:
@@ -57,10 +59,11 @@ def read_entry(path: Path) -> IndexEntry:
     with quiet():
         header = header_of(file)
         patient_and_study = patient_and_study_of(file.dataset)
+        steps = steps_of(file.dataset)
     with path.open("rb") as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
     signed = "MACParametersSequence" in file.dataset  # 1C: there if there is a Digital Signatures Sequence
-    return IndexEntry(header, patient_and_study, path.stat().st_size, digest, _pixel_sha256(file), signed)
+    return IndexEntry(header, patient_and_study, path.stat().st_size, digest, _pixel_sha256(file), signed, steps)
 
 
 def patient_and_study_of(ds: Dataset) -> PatientAndStudy:
@@ -98,8 +101,15 @@ def row_of(entry: IndexEntry) -> dict[str, Any]:
         "sha256": entry.sha256,
         "pixel_sha256": entry.pixel_sha256,
         "signed": int(entry.signed),
+        "steps_read": 1,
     }
     return clean(row)
+
+
+def step_rows(instance: InstanceRef, steps: Iterable[PerformedStep]) -> list[dict[str, Any]]:
+    """The columns of the steps that an instance tells of its series."""
+    uids = {name: getattr(instance, name) for name in ("study_instance_uid", "series_instance_uid")}
+    return [clean({**uids, **asdict(step)}) for step in steps]
 
 
 def clean(row: Mapping[str, Any]) -> dict[str, Any]:

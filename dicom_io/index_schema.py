@@ -57,6 +57,15 @@ instances = sa.Table(
     _integer("revision", nullable=True),
     _text("pixel_sha256"),
     _integer("signed"),
+    _integer("steps_read"),  # 0: of a time before there was a table of steps, and its file was not read again yet
+)
+# What the instances of a series say of its performed procedure steps: see performed_steps.py.
+performed_steps = sa.Table(
+    "performed_steps",
+    metadata,
+    *(_text(name, key=True) for name in ("series_instance_uid", "start_date", "start_time")),
+    *(_text(name, key=True) for name in ("scheduled_procedure_step_id", "requested_procedure_id")),
+    _text("study_instance_uid"),
 )
 studies = sa.Table(
     "studies",
@@ -215,6 +224,15 @@ MIGRATIONS: Sequence[Migration] = (
             scheme TEXT NOT NULL, code TEXT NOT NULL, meaning TEXT NOT NULL, presence TEXT NOT NULL,
             outline TEXT NOT NULL, annotator TEXT NOT NULL)""",
         "CREATE INDEX annotations_of_a_study ON annotations (study_instance_uid)",
+    ),
+    (
+        """CREATE TABLE performed_steps (
+            series_instance_uid TEXT NOT NULL, start_date TEXT NOT NULL, start_time TEXT NOT NULL,
+            scheduled_procedure_step_id TEXT NOT NULL, requested_procedure_id TEXT NOT NULL,
+            study_instance_uid TEXT NOT NULL, PRIMARY KEY (series_instance_uid, start_date, start_time,
+            scheduled_procedure_step_id, requested_procedure_id))""",
+        "CREATE INDEX performed_steps_of_a_study ON performed_steps (study_instance_uid)",
+        "ALTER TABLE instances ADD COLUMN steps_read INTEGER NOT NULL DEFAULT 0",
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator
 
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
@@ -65,6 +66,51 @@ def end_of_items(data: Buffer, at: int, implicit: bool) -> int:
                 raise OddError
             at = _step(inside, SEQUENCE_END, length, at)
         if len(inside) > 2 * MAX_DEPTH:
+            raise OddError
+    raise OddError
+
+
+def elements_of_items(
+    data: Buffer, at: int, end: int, *, implicit: bool, most: int
+) -> Iterator[dict[int, tuple[str | None, bytes]]]:
+    """The VR and the bytes of the elements of each item of the sequence whose value lies at [at, end), by tag.
+
+    Sequences within are left out. Raises as `element_at`, and OddError for more than `most` items.
+    """
+    for _ in range(most + 1):
+        if at >= end:
+            return
+        group, number, length = HEAD.unpack_from(data, at)
+        tag, at = group << 16 | number, at + 8
+        if tag == SEQUENCE_END and at == end:
+            return
+        inner = end if length == UNDEFINED_LENGTH else at + length
+        if tag != ITEM or inner > end:
+            raise OddError
+        item, at = _elements_of_item(data, at, inner, implicit=implicit, delimited=length == UNDEFINED_LENGTH)
+        yield item
+    raise OddError
+
+
+def _elements_of_item(
+    data: Buffer, at: int, end: int, *, implicit: bool, delimited: bool
+) -> tuple[dict[int, tuple[str | None, bytes]], int]:
+    found: dict[int, tuple[str | None, bytes]] = {}
+    for _ in range(MAX_STEPS):
+        if at == end and not delimited:
+            return found, at
+        group, number, length = HEAD.unpack_from(data, at)
+        if group << 16 | number == ITEM_END and delimited and not length:
+            return found, at + 8
+        tag, vr, length, value_at = element_at(data, at, implicit)
+        if length == UNDEFINED_LENGTH:
+            if not (implicit or vr == "SQ"):
+                raise OddError
+            at = end_of_items(data, value_at, implicit)
+        else:
+            at = value_at + length
+            found[tag] = vr, data[value_at:at]
+        if at > end:
             raise OddError
     raise OddError
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,9 +19,19 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from radserve.dicom_io.index_entry import IndexEntry, PatientAndStudy, patient_and_study_of
-from radserve.dicom_io.nested import LONG_LENGTH, UNDEFINED_LENGTH, VRS, Buffer, OddError, element_at, end_of_items
+from radserve.dicom_io.nested import (
+    LONG_LENGTH,
+    UNDEFINED_LENGTH,
+    VRS,
+    Buffer,
+    OddError,
+    element_at,
+    elements_of_items,
+    end_of_items,
+)
 from radserve.dicom_io.parse import TRANSFER_SYNTAXES, InstanceHeader, header_of
 from radserve.dicom_io.part10 import DELIMITER, PIXEL_TAGS, PREAMBLE_LENGTH, DicomFile, PixelElement
+from radserve.dicom_io.performed_steps import MOST_REQUESTS, REQUEST_KEYS, REQUESTS, PerformedStep, steps_of
 from radserve.dicom_io.plain import ODD, PlainElements, known, plain_from
 from radserve.errors import RadserveError
 
@@ -41,8 +52,11 @@ WANTED = {
         *("PatientBirthDate", "StudyDate", "StudyDescription", "SeriesNumber", "SeriesDescription", "Manufacturer"),
         *("ManufacturerModelName", "Rows", "Columns", "NumberOfFrames", "InstanceNumber", "PatientID", "PatientName"),
         *("AccessionNumber", "StudyID", "StudyTime", "ReferringPhysicianName"),
+        *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
     )
 }
+WANTED_OF_REQUEST = {int(known(keyword)[0]): (keyword, known(keyword)[1]) for keyword in REQUEST_KEYS}
+REQUESTS_TAG = int(known(REQUESTS)[0])
 Raw = dict[int, tuple[str | None, bytes]]  # by tag: the VR, None where implicit, and the value
 # Character sets of one or more bytes without escape sequences (PS3.3 C.12.1.1.2).
 CHARACTER_SETS = {
@@ -61,6 +75,7 @@ class QuickHeader:
     signed: bool
     pixels_at: int
     pixels_end: int
+    steps: tuple[PerformedStep, ...]
 
 
 def quick_header(data: Buffer) -> QuickHeader | None:
@@ -75,7 +90,7 @@ def entry_of(quick: QuickHeader, data: Buffer) -> IndexEntry:
     """The entry that `read_entry` would make of the same bytes: this takes their digests. For any thread."""
     with memoryview(data) as whole, whole[quick.pixels_at : quick.pixels_end] as pixels:
         digests = hashlib.sha256(whole).hexdigest(), hashlib.sha256(pixels).hexdigest()
-        return IndexEntry(quick.header, quick.patient_and_study, len(whole), *digests, quick.signed)
+        return IndexEntry(quick.header, quick.patient_and_study, len(whole), *digests, quick.signed, quick.steps)
 
 
 def _read(data: Buffer) -> QuickHeader:
@@ -83,13 +98,16 @@ def _read(data: Buffer) -> QuickHeader:
         raise OddError
     syntax, at = _transfer_syntax(data)
     implicit = syntax == ImplicitVRLittleEndian
-    raw, signed, pixels = _elements(data, at, implicit)
+    raw, requests, signed, pixels = _elements(data, at, implicit)
     end = _pixels_end(data, pixels)
     if (pixels.length is None) != (syntax in ENCAPSULATED) or SOP_CLASS_UID not in raw:
         raise OddError
-    elements = cast(Dataset, PlainElements(_values(raw)))  # for readers that take a Dataset
+    codec = _codec(raw)
+    items = [PlainElements(_values(item, codec, WANTED_OF_REQUEST)) for item in requests]
+    elements = cast(Dataset, PlainElements(_values(raw, codec, WANTED) | {REQUESTS: items}))  # which readers take
     file = DicomFile(elements, elements, syntax, b"", pixels)
-    return QuickHeader(header_of(file), patient_and_study_of(elements), signed, pixels.offset, end)
+    about = header_of(file), patient_and_study_of(elements), signed
+    return QuickHeader(*about, pixels.offset, end, steps_of(elements))
 
 
 def _transfer_syntax(data: Buffer) -> tuple[str, int]:
@@ -108,9 +126,10 @@ def _transfer_syntax(data: Buffer) -> tuple[str, int]:
     return name, at
 
 
-def _elements(data: Buffer, at: int, implicit: bool) -> tuple[Raw, bool, PixelElement]:
-    """The wanted elements, whether there are digital signatures, and the pixels."""
+def _elements(data: Buffer, at: int, implicit: bool) -> tuple[Raw, list[Raw], bool, PixelElement]:
+    """The wanted elements, those of the requests, whether there are digital signatures, and the pixels."""
     raw: Raw = {}
+    requests: list[Raw] = []
     last, signed = -1, False
     if implicit and data[at + 4 : at + 6] in VRS:
         raise OddError
@@ -121,7 +140,8 @@ def _elements(data: Buffer, at: int, implicit: bool) -> tuple[Raw, bool, PixelEl
         if tag in PIXEL_TAGS:
             if not implicit and vr not in PIXEL_VRS:
                 raise OddError
-            return raw, signed, PixelElement(tag, vr or "OW", value_at, None if length == UNDEFINED_LENGTH else length)
+            pixels = PixelElement(tag, vr or "OW", value_at, None if length == UNDEFINED_LENGTH else length)
+            return raw, requests, signed, pixels
         if length == UNDEFINED_LENGTH:
             if tag in WANTED or not (implicit or vr == "SQ"):
                 raise OddError
@@ -132,9 +152,25 @@ def _elements(data: Buffer, at: int, implicit: bool) -> tuple[Raw, bool, PixelEl
                 if length > MAX_VALUE_BYTES:
                     raise OddError
                 raw[tag] = vr, data[value_at:at]
+        if tag == REQUESTS_TAG:
+            requests = _requests(data, value_at, at, vr)
         signed = signed or tag == MAC_PARAMETERS
         last = tag
     raise OddError
+
+
+def _requests(data: Buffer, at: int, end: int, vr: str | None) -> list[Raw]:
+    """The wanted elements of the requests, whose sequence lies at [at, end)."""
+    if vr not in (None, "SQ"):
+        raise OddError
+    found: list[Raw] = []
+    for item in elements_of_items(data, at, end, implicit=vr is None, most=MOST_REQUESTS):
+        if SPECIFIC_CHARACTER_SET in item:
+            raise OddError
+        found.append({tag: element for tag, element in item.items() if tag in WANTED_OF_REQUEST})
+    if any(len(value) > MAX_VALUE_BYTES for item in found for _, value in item.values()):
+        raise OddError
+    return found
 
 
 def _pixels_end(data: Buffer, pixels: PixelElement) -> int:
@@ -156,24 +192,28 @@ def _pixels_end(data: Buffer, pixels: PixelElement) -> int:
     raise OddError
 
 
-def _values(raw: Raw) -> dict[str, Any]:
+def _codec(raw: Raw) -> str | None:
+    term = _plain("CS", raw.get(SPECIFIC_CHARACTER_SET, ("CS", b"")))
+    return CHARACTER_SETS.get(term) if isinstance(term, str) else None
+
+
+def _values(raw: Raw, codec: str | None, wanted: Mapping[int, tuple[str, str]]) -> dict[str, Any]:
     """The values by keyword, as `plain_value` and pydicom give them; one that is odd ends the reading."""
-    term = _plain(SPECIFIC_CHARACTER_SET, raw.get(SPECIFIC_CHARACTER_SET, ("CS", b"")))
-    codec = CHARACTER_SETS.get(term) if isinstance(term, str) else None
     values = {}
     for tag, element in raw.items():
-        found = _plain(tag, element)
+        keyword, vr = wanted[tag]
+        found = _plain(vr, element)
         if found is ODD:
-            vr, value = WANTED[tag][1], element[1]
+            value = element[1]
             if codec is None or vr not in TEXT_VRS or b"\\" in value or b"\x1b" in value:
                 raise OddError
             found = _decoded(value, codec, vr)
-        values[WANTED[tag][0]] = found
+        values[keyword] = found
     return values
 
 
-def _plain(tag: int, element: tuple[str | None, bytes]) -> Any:
-    vr, value = WANTED[tag][1], element[1]
+def _plain(vr: str, element: tuple[str | None, bytes]) -> Any:
+    value = element[1]
     if element[0] not in (None, vr):
         raise OddError
     return plain_from(vr, value) if value.strip(b" \0") else ""

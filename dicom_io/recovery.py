@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import mmap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.index import Received, StudyIndex
 from radserve.dicom_io.index_entry import IndexEntry, read_entries
 from radserve.dicom_io.parse import InstanceHeader
+from radserve.dicom_io.part10 import open_dicom, quiet
+from radserve.dicom_io.performed_steps import PerformedStep, steps_of
+from radserve.dicom_io.quick_header import quick_header
 from radserve.errors import RadserveError, WorkerError
 from radserve.references import InstanceRef
 from radserve.workers import WorkerPool
@@ -20,6 +24,24 @@ from radserve.workers import WorkerPool
 logger = logging.getLogger(__name__)
 
 BATCH = 64  # headers read in one task of a worker
+STEPS_BATCH = 256
+Steps = tuple[PerformedStep, ...]
+
+
+def read_steps(paths: Sequence[Path]) -> list[Steps]:
+    """The performed steps of files, none for one that cannot be read. Run it in a worker: files are hostile."""
+    return [_steps_of(path) for path in paths]
+
+
+def _steps_of(path: Path) -> Steps:
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if quick := quick_header(data):
+                return quick.steps
+        with quiet():
+            return steps_of(open_dicom(path).dataset)
+    except (OSError, ValueError, RadserveError):  # ValueError: an empty file cannot be mapped
+        return ()
 
 
 def place_of(root: Path, instance: InstanceRef) -> Path:
@@ -53,6 +75,28 @@ class Recovery:
             if received:
                 await index.add(received)
         return listed + [each.entry.header for each in received]
+
+    async def fill_steps(self, index: StudyIndex) -> int:
+        """Read the files of instances that an older radserve indexed for their performed steps; return how many.
+
+        Once: what was read is noted. A file that cannot be read (any more) has none. Raises StorageError.
+        """
+        left = await index.without_steps()
+        for at in range(0, len(left), STEPS_BATCH):
+            batch = left[at : at + STEPS_BATCH]
+            found = await self._steps([place_of(self.root, instance) for instance in batch])
+            await index.add_steps(list(zip(batch, found, strict=True)))
+        if left:
+            logger.info("%d stored files were read for their performed steps", len(left))
+        return len(left)
+
+    async def _steps(self, paths: list[Path]) -> Sequence[Steps]:
+        try:
+            return await self.workers.run(read_steps, paths)
+        except WorkerError:
+            if len(paths) == 1:
+                return [()]
+        return [found for path in paths for found in await self._steps([path])]
 
     async def read_all(self) -> list[Received]:
         """Everything on disk that can be read, for rebuilding the index. Raises StorageError."""

@@ -113,8 +113,11 @@ class StudyStore:
         """
         await asyncio.to_thread(self._tree.claim)
         await self.erase_requested()
-        for header in await Recovery(self._root, self._workers).headers(self._index):
+        recovery = Recovery(self._root, self._workers)
+        for header in await recovery.headers(self._index):
             self._add(header)
+        if self._index:
+            await recovery.fill_steps(self._index)
         logger.info("%d instances of %d studies are stored", len(self._by_sop), len(self._studies))
 
     async def rebuild(self) -> int:

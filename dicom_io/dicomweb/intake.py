@@ -117,12 +117,18 @@ class _Part:
 
 
 class StowIntake:
-    """Takes one request. Parts are committed while the next ones come; `take` returns when all are on disk."""
+    """Takes one request. Parts are committed while the next ones come; `take` returns when all are on disk.
 
-    def __init__(self, store: StudyStore, reserve: DiskReserve, study: StudyRef | None = None) -> None:
+    `part_type`: what a part without a Content-Type is; "" where the body does not say it either.
+    """
+
+    def __init__(
+        self, store: StudyStore, reserve: DiskReserve, study: StudyRef | None = None, part_type: str = DICOM
+    ) -> None:
         self._store = store
         self._reserve = reserve
         self._study = study
+        self._part_type = part_type
         self._outcomes: list[InstanceRef | Refused | None] = []
         self._part: _Part | None = None
         self._commits: set[asyncio.Task[None]] = set()
@@ -162,7 +168,7 @@ class StowIntake:
     def _start(self, headers: Mapping[str, str]) -> None:
         self._part = part = _Part()
         try:
-            _check_headers(headers)
+            _check_headers(headers, self._part_type)
             self._reserve.check()
         except RadserveError as error:
             part.error = error
@@ -222,8 +228,10 @@ def _uid(text: str) -> str:
     return text if len(text) <= 64 and text.replace(".", "").isdecimal() and text.isascii() else ""
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
-    stated = headers.get("content-type", DICOM)
+def _check_headers(headers: Mapping[str, str], part_type: str) -> None:
+    stated = headers.get("content-type", part_type)
+    if not stated:
+        raise OtherTypeError("neither the body nor its part states the content type application/dicom")
     if not _is_dicom(stated):
         raise OtherTypeError("a part has another content type than application/dicom")
     encodings: list[Any] = [

@@ -30,7 +30,7 @@ class Attribute:
     """An attribute that can be matched (`column` of the index) or is only returned (no column: it is computed).
 
     `always`: it is returned without being asked for. `in_header`: it is read from the header of an instance, and left
-    out where that does not have it.
+    out where that does not have it. `within`: the sequence whose items have it; these are returned with the sequence.
     """
 
     keyword: str
@@ -38,10 +38,13 @@ class Attribute:
     column: str = ""
     always: bool = True
     in_header: bool = False
+    within: str = ""
 
     @property
     def tag(self) -> str:
-        return f"{tag_for_keyword(self.keyword):08X}"
+        """Its tag; behind that of the sequence that it is within, and a dot (PS3.18 8.3.4.1)."""
+        tags = [f"{tag_for_keyword(keyword):08X}" for keyword in (self.within, self.keyword) if keyword]
+        return ".".join(tags)
 
     @property
     def vr(self) -> str:
@@ -112,7 +115,7 @@ def _attributes() -> Iterable[Attribute]:
         (("BitsAllocated",), Level.INSTANCE, True),
     ):
         for keyword in names:
-            yield Attribute(keyword, level, always=always, in_header=True)
+            yield Attribute(keyword, level, STEPS.get(keyword, ""), always, in_header=True)
 
 
 # PS3.18 tables 10.6.3-4 and 10.6.3-5: what is returned if it is known. Of the other attributes of patient, study and
@@ -122,6 +125,7 @@ REQUIRED_OF_SERIES = (
     "PerformedProcedureStepStartTime",
     "RequestAttributesSequence",
 )
+STEPS = {"PerformedProcedureStepStartDate": "start_date", "PerformedProcedureStepStartTime": "start_time"}
 STUDY_IN_HEADER = (
     *("IssuerOfPatientID", "OtherPatientIDs", "PatientBirthTime", "PatientAge", "PatientSize", "PatientWeight"),
     *("EthnicGroup", "PatientComments", "NameOfPhysiciansReadingStudy", "AdmittingDiagnosesDescription"),
@@ -132,8 +136,17 @@ SERIES_IN_HEADER = (
     *("PerformingPhysicianName", "OperatorsName", "InstitutionalDepartmentName", "StationName"),
     *("DeviceSerialNumber", "SoftwareVersions", "PerformedProcedureStepID", "PerformedProcedureStepDescription"),
 )
-REQUEST_ATTRIBUTES = ("00400009", "00401001")  # of the items of the Request Attributes Sequence
 ATTRIBUTES: Mapping[str, Attribute] = {each.tag: each for each in _attributes()}
+_OF_REQUESTS = (
+    ("ScheduledProcedureStepID", "scheduled_procedure_step_id"),
+    ("RequestedProcedureID", "requested_procedure_id"),
+)
+OF_REQUESTS: Mapping[str, Attribute] = {
+    each.tag: each
+    for each in (
+        Attribute(keyword, Level.SERIES, column, within="RequestAttributesSequence") for keyword, column in _OF_REQUESTS
+    )
+}
 FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."  # PS3.18 8.3.4.2
 MORE = "The number of results exceeded the maximum supported by the server. Additional results can be requested."
 
@@ -182,7 +195,7 @@ def read_query(level: Level, items: Sequence[tuple[str, str]], fixed: Mapping[st
             if attribute.tag in matches:
                 raise _refused(attribute.keyword, "is there twice")
             matches[attribute.tag] = _match(attribute, value)
-            included.add(attribute.tag)
+            included.add(_outer(attribute.tag))
     limit = _number("limit", controls.get("limit"), DEFAULT_LIMIT, MOST_RESULTS, cut=True)
     fuzzy = controls.get("fuzzymatching", "false").lower()
     if fuzzy not in ("true", "false"):
@@ -198,23 +211,22 @@ def read_query(level: Level, items: Sequence[tuple[str, str]], fixed: Mapping[st
 
 
 def _matchable(key: str, level: Level) -> Attribute:
-    attribute = ATTRIBUTES.get(_tag(key))
+    tag = _tag(key)
+    attribute = ATTRIBUTES.get(tag) or OF_REQUESTS.get(tag)
     if attribute is None or not attribute.column:
-        raise _refused(keyword_for_tag(int(_tag(key), 16)) or _tag(key), "is not matched here")
+        names = [keyword_for_tag(int(part, 16)) or part for part in tag.split(".")]
+        raise _refused(".".join(names), "is not matched here")
     if attribute.level > level:
         raise _refused(attribute.keyword, f"is not matched for a search of {level.name.lower()} level")
     return attribute
 
 
 def _tag(key: str) -> str:
-    """The tag of a keyword or of eight hexadecimal digits."""
+    """The tag of a keyword or of eight hexadecimal digits; of an attribute within sequences, all tags with dots."""
+    if re.fullmatch(r"[A-Za-z0-9]{1,64}(?:\.[A-Za-z0-9]{1,64}){1,16}", key):
+        return ".".join(map(_tag, key.split(".")))
     if re.fullmatch(r"[0-9A-Fa-f]{8}", key):
         return key.upper()
-    if re.fullmatch(r"[A-Za-z0-9]{1,64}(?:\.[A-Za-z0-9]{1,64}){1,16}", key):
-        raise RequestError(
-            ErrorCode.INVALID_ARGUMENT,
-            "a query key is neither a keyword nor a tag of DICOM (none is read within sequences)",
-        )
     tag = tag_for_keyword(key) if re.fullmatch(r"[A-Za-z0-9]{1,64}", key) else None
     if tag is None:
         raise RequestError(ErrorCode.INVALID_ARGUMENT, "a query key is neither a keyword nor a tag of DICOM")
@@ -227,7 +239,12 @@ def _included(value: str) -> set[str]:
         raise _refused("includefield", f"has more than {MOST_VALUES} values")
     if parts == ["all"]:
         return set(ATTRIBUTES)
-    return {_tag(part.strip()) for part in parts if part.strip()}  # what is not known here is not returned
+    return {_outer(_tag(part.strip())) for part in parts if part.strip()}  # what is not known here is not returned
+
+
+def _outer(tag: str) -> str:
+    """What is returned of an attribute within sequences: the outermost."""
+    return tag.partition(".")[0]
 
 
 def _number(key: str, text: str | None, default: int, most: int, *, cut: bool = False) -> int:

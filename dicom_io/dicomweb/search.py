@@ -16,15 +16,14 @@ from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.dicomweb.header_cache import with_address
 from radserve.dicom_io.dicomweb.holdings import Holdings
 from radserve.dicom_io.dicomweb.json_model import JsonElement, element
-from radserve.dicom_io.dicomweb.query import ATTRIBUTES, MORE, REQUEST_ATTRIBUTES, Attribute, Level, Match, Query
+from radserve.dicom_io.dicomweb.query import ATTRIBUTES, MORE, OF_REQUESTS, Attribute, Level, Match, Query
 from radserve.dicom_io.result_rows import current_objects
 from radserve.errors import RadserveError
 
 Row = Mapping[str, Any]
 STUDY, SERIES = "study_instance_uid", "series_instance_uid"
 KEYS = {Level.STUDY: (STUDY,), Level.SERIES: (STUDY, SERIES), Level.INSTANCE: (STUDY, SERIES, "sop_instance_uid")}
-
-
+STEP_COLUMNS = frozenset(("start_date", "start_time", "scheduled_procedure_step_id", "requested_procedure_id"))
 AT_EVERY_LEVEL = frozenset(
     ("StudyInstanceUID", "SeriesInstanceUID", "RetrieveURL", "InstanceAvailability", "TimezoneOffsetFromUTC")
 )
@@ -114,7 +113,14 @@ def _modalities(studies: Sequence[str]) -> sa.Select[Any]:
 
 
 def _conditions(query: Query, objects: sa.Subquery) -> list[sa.ColumnElement[bool]]:
-    return [_condition(objects.c[match.attribute.column], match) for match in query.matches]
+    steps = schema.performed_steps
+    of_steps = [match for match in query.matches if match.attribute.column in STEP_COLUMNS]
+    others = [match for match in query.matches if match not in of_steps]
+    conditions = [_condition(objects.c[match.attribute.column], match) for match in others]
+    if of_steps:  # one step is to match all of them (PS3.4 C.2.2.2.6)
+        found = [_condition(steps.c[match.attribute.column], match) for match in of_steps]
+        conditions.append(objects.c[SERIES].in_(sa.select(steps.c[SERIES]).where(*found)))
+    return conditions
 
 
 def _condition(column: sa.ColumnElement[Any], match: Match) -> sa.ColumnElement[bool]:
@@ -182,7 +188,8 @@ def _result(query: Query, row: Row, header: Row, base_url: str) -> dict[str, Jso
 def _of_header(attribute: Attribute, given: JsonElement) -> JsonElement:
     if attribute.keyword != "RequestAttributesSequence":
         return given
-    items = [{tag: each[tag] for tag in REQUEST_ATTRIBUTES if tag in each} for each in given.get("Value", [])]
+    inner = [path.split(".")[1] for path in OF_REQUESTS]
+    items = [{tag: each[tag] for tag in inner if tag in each} for each in given.get("Value", [])]
     return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
 
 

@@ -15,7 +15,7 @@ from pydicom.uid import UID
 
 from radserve.dicom_io.dicomweb.intake import REASONS
 from radserve.dicom_io.dicomweb.media import DICOM, DICOM_JSON, IMAGE_TYPES, MULTIPART, OCTETS
-from radserve.dicom_io.dicomweb.query import ATTRIBUTES, DEFAULT_LIMIT, MOST_RESULTS
+from radserve.dicom_io.dicomweb.query import ATTRIBUTES, DEFAULT_LIMIT, MOST_RESULTS, OF_REQUESTS
 from radserve.dicom_io.dicomweb.rendered import OFFERED, PARAMETERS
 from radserve.dicom_io.dimse import statuses
 from radserve.dicom_io.markdown import bullets, paragraph, table
@@ -97,21 +97,22 @@ def _store() -> list[str]:
     reasons = sorted({*REASONS.values(), statuses.PROCESSING_FAILURE})
     rows = ((f"`{reason:04X}`", overridden.get(reason, meanings[reason])) for reason in reasons)
     after = """A body that ends before its last boundary is answered with 400; parts that were whole may be stored then,
-        and sending all of it again does no harm. A body without the parameter `type`, or all of whose parts are of
-        another type, is answered with 415; one that does not have the boundary that it states with 400."""
+        and sending all of it again does no harm. So is a body that does not have the boundary that it states. One all
+        of whose parts are of another type is answered with 415. Where a client leaves out the parameter `type`, which
+        RFC 2387 requires, each part has to state its own Content-Type."""
     return ["## 2. Store", "", *paragraph(text), "", *table(("reason", "meaning"), rows), "", *paragraph(after)]
 
 
 def _search() -> list[str]:
     rows = [
         (
-            f"({tag[:4]},{tag[4:]})",
-            each.keyword,
+            ".".join(f"({part[:4]},{part[4:]})" for part in tag.split(".")),
+            ".".join(filter(None, (each.within, each.keyword))),
             each.level.name.lower(),
             each.matching,
-            ("always" if each.always else "asked") + (", if known" if each.in_header else ""),
+            ("always" if each.always else "asked") + (", if known" if each.in_header or each.within else ""),
         )
-        for tag, each in ATTRIBUTES.items()
+        for tag, each in sorted((ATTRIBUTES | OF_REQUESTS).items(), key=lambda pair: pair[1].level)
     ]
     return [
         "## 3. Search",
@@ -137,9 +138,10 @@ def _search() -> list[str]:
             received one where there is one.""",
             "`fuzzymatching=true` is answered by literal matching and a Warning header.",
             """A key that is not in the table, or has the matching "none" there, is refused with 400 and named: leaving
-            it out would find more than was asked for. Of the keys that PS3.18 section 10.6 requires these are
-            PerformedProcedureStepStartDate, PerformedProcedureStepStartTime and those within
-            RequestAttributesSequence (`00400275.00401001`), which are returned but not matched.""",
+            it out would find more than was asked for. All keys that PS3.18 section 10.6 requires are matched.""",
+            """Keys within RequestAttributesSequence are keywords or tags with a dot (`00400275.00401001`). They and the
+            start of the performed procedure step are matched by what any instance of the series says, all of them by
+            one request. A store of a version that did not index them reads its files once when it opens.""",
         ),
     ]
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from radserve.dicom_io.dicomweb.intake import StowIntake
-from radserve.dicom_io.dicomweb.media import DICOM, DICOM_JSON, MULTIPART, choose, media_type
+from radserve.dicom_io.dicomweb.media import DICOM, DICOM_JSON, MULTIPART, MediaType, choose, media_type
 from radserve.dicom_io.dicomweb.multipart import MultipartReader, boundary_of
 from radserve.dicom_io.dicomweb.query import check_instance_uid
 from radserve.errors import ErrorCode, RequestError
@@ -35,10 +35,12 @@ def router(service: WebService) -> APIRouter:
 
 async def _store(service: WebService, request: Request, study: StudyRef | None) -> Response:
     answer_type = choose(service.accept(request), (DICOM_JSON, "application/json"))
-    boundary = _boundary(request)
+    body_type = _body_type(request)
+    boundary = boundary_of(body_type)
     _check_length(request, service.limits.request_bytes)
     service.reserve.check()
-    intake = StowIntake(service.holdings.store, service.reserve, study)
+    # RFC 2387 requires the type of the parts; of a client that leaves it out, each part has to say its own.
+    intake = StowIntake(service.holdings.store, service.reserve, study, body_type.parameters.get("type", ""))
     chunks = _bounded(request, service.limits.request_bytes)
     outcome = await intake.take(MultipartReader(boundary, service.limits.multipart), chunks)
     if outcome.other_type:
@@ -46,13 +48,13 @@ async def _store(service: WebService, request: Request, study: StudyRef | None) 
     return JSONResponse(outcome.document(service.base_url(request)), outcome.status(), media_type=answer_type)
 
 
-def _boundary(request: Request) -> bytes:
+def _body_type(request: Request) -> MediaType:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaError("a content encoding of the body is not read: send it as it is")
     found = media_type(request.headers.get("content-type", "application/x-none"))
-    if found.name != MULTIPART or found.parameters.get("type", "").lower() != DICOM:
+    if found.name != MULTIPART or found.parameters.get("type", DICOM).lower() != DICOM:
         raise UnsupportedMediaError(f'expected a body of {MULTIPART}; type="{DICOM}"')
-    return boundary_of(found)
+    return found
 
 
 def _check_length(request: Request, most: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydicom import Dataset
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.database import Database, sqlite_url
@@ -24,6 +25,8 @@ from radserve.references import StudyRef
 from radserve.work import QuarantineKind, StudyState
 from tests.dicom_io.test_store import InlineWorkers, instance, put, refused
 from tests.support.postgres import postgres
+
+STEPS_MIGRATION = 5
 
 
 @pytest.fixture(scope="module")
@@ -330,6 +333,62 @@ def test_an_older_index_is_brought_forward_and_a_newer_one_is_refused(tmp_path: 
         ):
             schema.migrate(connection)
     engine.dispose()
+
+
+def requested(procedure: str) -> Dataset:
+    item = Dataset()
+    item.RequestedProcedureID, item.ScheduledProcedureStepID = procedure, "S1"
+    return item
+
+
+def requests(*procedures: str, **attributes: Any) -> dict[str, Any]:
+    """What an instance says of its performed step."""
+    items = [requested(procedure) for procedure in procedures]
+    return {"PerformedProcedureStepStartDate": "20260102", "RequestAttributesSequence": items, **attributes}
+
+
+async def test_steps_are_kept_once_for_a_series_rebuilt_from_the_files_and_erased_with_the_study(site: Site) -> None:
+    answer = await put(site.store, instance(1, **requests("R1", "R2")))
+    await put(site.store, instance(2, **requests("R1", "R2")))
+    await put(site.store, instance(1, **requests("R1", study="other")))
+    await put(site.store, instance(1, study="without"))
+    before = (await site.dump())["performed_steps"]
+    assert sorted(row[1:5] for row in before) == [("20260102", "", "S1", each) for each in ("R1", "R1", "R2")]
+    await site.database.run(lambda connection: connection.execute(schema.performed_steps.delete()))
+    await site.store.rebuild()
+    assert (await site.dump())["performed_steps"] == before
+    study = StudyRef(answer.header.instance.study_instance_uid)
+    await site.store.erase(study)
+    assert [row[-1] == study.study_instance_uid for row in (await site.dump())["performed_steps"]] == [False]
+
+
+async def test_an_index_of_a_time_without_steps_is_filled_from_the_files_once(tmp_path: Path, url: str) -> None:
+    site = await Site(tmp_path, url).open()
+    for number in (1, 2):
+        await put(site.store, instance(number, **requests("R1", "R2")))
+    await put(site.store, instance(3, study="other", **requests("R3")))
+    broken = await put(site.store, instance(4, study="broken", **requests("R4")))
+    before = await site.dump()
+    await site.close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:  # as the version before left it
+        for statement in (
+            "DROP TABLE performed_steps",
+            "ALTER TABLE instances DROP COLUMN steps_read",
+            f"DELETE FROM schema_version WHERE version >= {STEPS_MIGRATION}",
+        ):
+            connection.execute(sa.text(statement))
+    engine.dispose()
+    path = site.store.path(broken.header.instance)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    again = await Site(tmp_path, url).open()
+    of_broken = broken.header.instance.study_instance_uid
+    kept = [row for row in before["performed_steps"] if row[-1] != of_broken]
+    after = await again.dump()
+    assert after["performed_steps"] == kept and len(kept) == 3
+    assert after["instances"] == before["instances"]
+    assert await again.index.without_steps() == []
+    await again.close()
 
 
 async def test_sqlite_syncs_every_commit_and_overwrites_what_is_deleted(tmp_path: Path) -> None:

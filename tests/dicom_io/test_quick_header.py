@@ -24,7 +24,8 @@ from pydicom.uid import (
 )
 
 from radserve.dicom_io.index_entry import IndexEntry, read_entry
-from radserve.dicom_io.nested import MAX_DEPTH, OddError, end_of_items
+from radserve.dicom_io.nested import MAX_DEPTH, OddError, elements_of_items, end_of_items
+from radserve.dicom_io.performed_steps import MOST_REQUESTS, PerformedStep
 from radserve.dicom_io.quick_header import entry_of, quick_header
 from radserve.errors import RadserveError
 from tests.support.dicoms import ct, part10, us
@@ -143,7 +144,68 @@ def test_mutated_files_are_read_as_the_sandbox_reads_them_or_not_at_all(tmp_path
     assert read > 30
 
 
-BASES = [part10(ct(IMAGE, **NAMES[names]), syntax) for names in NAMES for syntax in QUICK_SYNTAXES[:2]]
+def with_requests(*, undefined: bool = False, **attributes: Any) -> Dataset:
+    """A slice of a step that answers two requests; `undefined`: its sequences and items state no length."""
+    first, second, code = Dataset(), Dataset(), Dataset()
+    code.CodeValue = "1"
+    first.ScheduledProcedureStepID, first.RequestedProcedureID = "S1", "R1"
+    first.RequestedProcedureCodeSequence = [code]
+    second.RequestedProcedureID = "R\xe9 2" if "SpecificCharacterSet" in attributes else "R2"
+    for each in (first, code):
+        each.is_undefined_length_sequence_item = undefined  # type: ignore[attr-defined]
+    ds = ct(IMAGE, PerformedProcedureStepStartDate="20260102", PerformedProcedureStepStartTime="0929", **attributes)
+    ds.RequestAttributesSequence = [first, second]
+    for each, keyword in ((ds, "RequestAttributesSequence"), (first, "RequestedProcedureCodeSequence")):
+        each[keyword].is_undefined_length = undefined
+    return ds
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless])
+@pytest.mark.parametrize("characters", [{}, {"SpecificCharacterSet": "ISO_IR 100"}])
+def test_steps_and_requests_are_read_as_the_sandbox_reads_them(
+    tmp_path: Path, syntax: str, undefined: bool, characters: dict[str, str]
+) -> None:
+    data = part10(with_requests(undefined=undefined, **characters), syntax)
+    found = quick(data)
+    assert found is not None and found == in_sandbox(data, tmp_path / "file")
+    second = "R\xe9 2" if characters else "R2"
+    assert found.steps == (
+        PerformedStep("20260102", "0929", "S1", "R1"),
+        PerformedStep("20260102", "0929", "", second),
+    )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_requests_that_are_no_sequence_or_too_many_are_no_reason_to_refuse_an_image(tmp_path: Path) -> None:
+    request = Dataset()
+    request.RequestedProcedureID = "R"
+    many = ct(IMAGE, RequestAttributesSequence=[request] * (MOST_REQUESTS + 1))
+    empty = ct(IMAGE, RequestAttributesSequence=[])
+    plain = part10(with_requests(), ExplicitVRLittleEndian)
+    other = plain.replace(b"\x40\0\x75\x02SQ\0\0", b"\x40\0\x75\x02UN\0\0")
+    item = ct(IMAGE)
+    item.RequestAttributesSequence = [ct(IMAGE, RequestedProcedureID="R" * 2000)]
+    for data, steps in ((part10(many), 1), (part10(empty), 0), (other, None), (part10(item), 1)):
+        sandbox = in_sandbox(data, tmp_path / "file")
+        assert sandbox is not None and (steps is None or len(sandbox.steps) == steps)
+        assert quick(data) in (None, sandbox)
+
+
+def test_hostile_items_end_soon() -> None:
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+    long = struct.pack("<HHI", 0xFFFE, 0xE000, 1 << 30)
+    open_item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    element = struct.pack("<HH2sH", 0x0040, 0x1001, b"SH", 0)
+    for hostile in (item * 1_000_000, long, open_item + element * 1_000_000, element, open_item * 9):
+        with pytest.raises((OddError, struct.error)):
+            list(elements_of_items(hostile, 0, len(hostile), implicit=False, most=MOST_REQUESTS))
+
+
+BASES = [
+    *(part10(ct(IMAGE, **NAMES[names]), syntax) for names in NAMES for syntax in QUICK_SYNTAXES[:2]),
+    *(part10(with_requests(undefined=each), syntax) for each in (False, True) for syntax in QUICK_SYNTAXES[:2]),
+]
 EDIT = st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from(("set", "cut", "add")), st.binary(max_size=8))
 
 

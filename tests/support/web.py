@@ -100,7 +100,8 @@ def read_answer(connection: socket.socket) -> tuple[int, bytes]:
 
 
 def multipart(boundary: str, *parts: bytes, content_type: str = "application/dicom") -> bytes:
-    head = f"--{boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
+    stated = f"Content-Type: {content_type}\r\n" if content_type else ""
+    head = f"--{boundary}\r\n{stated}\r\n".encode()
     return b"".join(head + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
 
 

@@ -48,11 +48,13 @@ def test_a_great_limit_is_cut() -> None:
         ("0010001", "secret", "neither"),
         ("PatientAddress", "secret", "PatientAddress is not matched"),
         ("00101040", "secret", "PatientAddress is not matched"),
-        ("PerformedProcedureStepStartDate", "20240105", "PerformedProcedureStepStartDate is not matched here"),
+        ("PerformedProcedureStepStartDate", "20240105", "is not matched for a search of study level"),
         ("00400275", "secret", "RequestAttributesSequence is not matched here"),
-        ("RequestAttributesSequence.RequestedProcedureID", "secret", "none is read within sequences"),
-        ("00400275.00401001", "secret", "none is read within sequences"),
-        ("0040A730.00080100", "secret", "neither"),
+        ("00400275.00401001", "secret", "RequestedProcedureID is not matched for a search of study level"),
+        ("RequestAttributesSequence.ReasonForTheRequestedProcedure", "secret", "is not matched here"),
+        ("RequestAttributesSequence.RequestedProcedureId", "secret", "neither"),
+        ("0040A730.00080100", "secret", "ContentSequence.CodeValue is not matched here"),
+        (".".join(["00400275"] * 18), "secret", "neither"),
         ("SOPInstanceUID", "1.2", "not matched for a search of study level"),
         ("NumberOfStudyRelatedInstances", "5", "not matched"),
         ("StudyDate", "secret", "StudyDate is neither a value nor a range"),
@@ -74,6 +76,23 @@ def test_what_cannot_be_understood_is_refused_by_its_key(key: str, value: str, t
     with pytest.raises(RadserveError, match=told) as caught:
         read_query(Level.STUDY, [(key, value)])
     assert "secret" not in caught.value.client_message
+
+
+def test_keys_within_the_requests_of_a_series_are_keywords_or_tags_with_a_dot() -> None:
+    items = [
+        ("RequestAttributesSequence.ScheduledProcedureStepID", "S*"),
+        ("00400275.00401001", "R1"),
+        ("PerformedProcedureStepStartTime", "0900-"),
+    ]
+    query = read_query(Level.SERIES, items)
+    assert [(each.attribute.column, each.values) for each in query.matches] == [
+        ("scheduled_procedure_step_id", ("S*",)),
+        ("requested_procedure_id", ("R1",)),
+        ("start_time", ("0900", "")),
+    ]
+    assert query.included == {"00400275", "00400245"}, "what is returned of them is the sequence"
+    asked = [("includefield", "RequestAttributesSequence.RequestedProcedureID,00081140.00081155")]
+    assert read_query(Level.INSTANCE, asked).included == {"00400275", "00081140"}
 
 
 def test_a_key_may_be_there_once() -> None:

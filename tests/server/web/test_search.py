@@ -36,9 +36,13 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
-def request() -> Dataset:
+def request(procedure: str = "R1", step: str = "S1") -> Dataset:
     item = Dataset()
-    item.RequestedProcedureID, item.ScheduledProcedureStepID, item.RequestedProcedureDescription = "R1", "S1", "knee"
+    item.RequestedProcedureID, item.ScheduledProcedureStepID, item.RequestedProcedureDescription = (
+        procedure,
+        step,
+        "knee",
+    )
     return item
 
 
@@ -48,6 +52,11 @@ KNOWN = {
     "PerformedProcedureStepStartTime": "0929",
     "RequestAttributesSequence": [request()],
     "ProtocolName": "knee",
+}
+OTHER_STEP = {
+    "PerformedProcedureStepStartDate": "20240301",
+    "PerformedProcedureStepStartTime": "235900",
+    "RequestAttributesSequence": [request("R2", "S1"), request("R 3", "S_2")],
 }
 
 
@@ -62,7 +71,7 @@ def instances() -> list[Dataset]:
         *ct_series(np.zeros((1, 4, 6), np.int16), series="thick", SeriesNumber=2, StudyDate="20231231", **one),
         mr(small.astype(np.uint16), series="mr", StudyTime="093000", StudyDescription="Knee, left", **two, **KNOWN),
         cr(small, series="cr", StudyTime="093000", SeriesNumber=2, SeriesDescription="PA view", **two),
-        cr(small, StudyTime="235959.5", **three),
+        cr(small, StudyTime="235959.5", **three, **OTHER_STEP),
     ]
 
 
@@ -220,6 +229,48 @@ def test_what_the_index_does_not_have_is_read_from_the_header(index: Asked) -> N
     assert instance["00280004"]["Value"] == ["MONOCHROME2"]
     (three,) = index.find(Level.STUDY, {"StudyInstanceUID": uid("study", "three")}).results
     assert "00080201" not in three, "not known, not returned"
+
+
+START_DATE, START_TIME = "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"
+STEP, PROCEDURE = (f"RequestAttributesSequence.{each}" for each in ("ScheduledProcedureStepID", "RequestedProcedureID"))
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ({START_DATE: "20240105"}, ["two"]),
+        ({START_DATE: "20240105-"}, ["three", "two"]),
+        ({START_DATE: "20231231-20240104"}, []),
+        ({START_DATE: "-20240301", "Modality": "CR"}, ["three"]),
+        ({START_DATE: ""}, ["three", "two", "two", "one", "one"]),
+        ({START_TIME: "0929"}, ["two"]),
+        ({START_TIME: "0900-0929"}, ["two"]),
+        ({START_TIME: "-12"}, ["two"]),
+        ({STEP: "S1"}, ["three", "two"]),
+        ({STEP: "s_*"}, ["three"]),
+        ({STEP: "S?2"}, ["three"]),
+        ({PROCEDURE: "R*"}, ["three", "two"]),
+        ({PROCEDURE: "R 3"}, ["three"]),
+        ({"00400275.00401001": "R1", "00400275.00400009": "S1"}, ["two"]),
+        ({PROCEDURE: "R2", STEP: "S1"}, ["three"]),
+        ({PROCEDURE: "R2", STEP: "S_2"}, []),  # each is there, but of two requests
+        ({PROCEDURE: "R2", START_DATE: "20240105"}, []),
+        ({PROCEDURE: "' OR 1=1 --"}, []),
+    ],
+)
+def test_series_are_found_by_their_step_and_their_requests(
+    index: Asked, items: dict[str, str], expected: list[str]
+) -> None:
+    names = {uid("study", name): name for name in ("one", "two", "three")}
+    found = index.find(Level.SERIES, items).results
+    assert [names[each[STUDY]["Value"][0]] for each in found] == expected
+
+
+def test_instances_are_found_by_the_requests_of_their_series(index: Asked) -> None:
+    (found,) = index.find(Level.INSTANCE, {PROCEDURE: "R 3"}).results
+    assert found[STUDY]["Value"] == [uid("study", "three")]
+    items = [{tag: each["Value"][0] for tag, each in item.items()} for item in found["00400275"]["Value"]]
+    assert items == [{"00400009": "S1", "00401001": "R2"}, {"00400009": "S_2", "00401001": "R 3"}]
 
 
 def test_more_than_the_limit_is_warned_of(index: Asked) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,9 +110,15 @@ def test_one_of_three_new_instances_that_fails_is_named_and_the_others_are_store
     ("content_type", "part_type", "message"),
     [
         (
-            "multipart/related; boundary=b",
+            'multipart/related; type="application/dicom+xml"; boundary=b',
             "application/dicom",
             'expected a body of multipart/related; type="application/dicom"',
+        ),
+        ("multipart/related; boundary=b", "image/png", "a part has another content type than application/dicom"),
+        (
+            "multipart/related; boundary=b",
+            "",
+            "neither the body nor its part states the content type application/dicom",
         ),
         (f"{DICOM_TYPE}; boundary=b", "image/png", "a part has another content type than application/dicom"),
         (
@@ -128,6 +135,18 @@ def test_a_body_that_is_not_what_a_store_takes_is_told_the_cause(
     answer = web.http.post(f"{web.root}/studies", content=body, headers={"Content-Type": content_type})
     assert answer.status_code == (400 if "boundary=c" in content_type else 415)
     assert (code_of(answer), answer.json()["message"]) == ("INVALID_ARGUMENT", message)
+
+
+def test_a_client_that_leaves_out_the_type_of_the_parts_is_served_by_what_each_part_states(web: LiveWeb) -> None:
+    stated, unstated = radiograph("stow-15"), radiograph("stow-16")
+    parts = ((b"Content-Type: application/dicom\r\n", stated), (b"", unstated))
+    body = b"".join(b"--b\r\n" + head + b"\r\n" + data + b"\r\n" for head, data in parts) + b"--b--\r\n"
+    head = f"POST /dicom-web/studies HTTP/1.1\r\nHost: radserve\r\nContent-Length: {len(body)}\r\n"
+    status, answer = web.raw(head.encode() + b"Content-Type: multipart/related; boundary=b\r\n\r\n" + body)
+    assert status == 202
+    assert stated in stored_bytes(web) and unstated not in stored_bytes(web)
+    (referenced,) = json.loads(answer)["00081199"]["Value"]
+    assert referenced["00081155"]["Value"] == [dcmread(io.BytesIO(stated)).SOPInstanceUID]
 
 
 def test_all_refused_is_a_conflict(web: LiveWeb) -> None:
