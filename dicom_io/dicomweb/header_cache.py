@@ -48,6 +48,8 @@ class HeaderCache:
         self._path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._keeping: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def read(self, held: Sequence[Held], workers: WorkerPool) -> Headers:
         """The header of each instance, errors as values; links begin with ADDRESS."""
@@ -65,8 +67,15 @@ class HeaderCache:
             paths, urls = [held[place].path for place in places], [ADDRESS + held[place].url for place in places]
             read = await workers.run(read_metadata, paths, urls)
             found.update(zip(places, read, strict=True))
-            await self._keep([(held[place], stamps[place], header) for place, header in zip(places, read, strict=True)])
+            kept_now = [(held[place], stamps[place], header) for place, header in zip(places, read, strict=True)]
+            task = asyncio.create_task(self._keep(kept_now))  # who asks does not wait for it
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
         return [found[place] for place in range(len(held))]
+
+    async def settled(self) -> None:
+        """Return when all that was read is kept."""
+        await asyncio.gather(*self._keeping)
 
     async def remove_study(self, study_instance_uid: str) -> None:
         """Forget the headers of a study, on the disk as well."""
@@ -74,7 +83,9 @@ class HeaderCache:
             await self._try(lambda connection: _remove(connection, study_instance_uid), None)
 
     async def close(self) -> None:
-        """Close the file."""
+        """Close the file: nothing is kept any more."""
+        self._is_closed = True
+        await self.settled()
         with self._lock:
             if self._connection:
                 self._connection.close()
@@ -91,6 +102,8 @@ class HeaderCache:
         await self._try(lambda connection: _insert(connection, rows()), None)
 
     async def _try(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
+        if self._is_closed:
+            return default
         try:
             return await asyncio.to_thread(self._run, work)
         except sqlite3.Error as error:

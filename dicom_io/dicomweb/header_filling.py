@@ -12,11 +12,41 @@ from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.dicomweb.header_cache import BATCH
 from radserve.dicom_io.dicomweb.holdings import Holdings
 from radserve.errors import ErrorCode, RadserveError
+from radserve.references import InstanceRef
 
 logger = logging.getLogger(__name__)
 
 QUIET_S, POLL_S = 2.0, 2.0
 STUDIES = 50  # of one look
+
+
+class HeaderAhead:
+    """Reads the headers of instances of one request while it goes on: what is stored together is asked for at once."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+        self._waiting: list[InstanceRef] = []
+        self._reading: asyncio.Task[None] | None = None
+
+    def add(self, instance: InstanceRef) -> None:
+        """Note a stored instance; where a batch of them is together and none is being read, it is read."""
+        self._waiting.append(instance)
+        if len(self._waiting) >= BATCH:
+            self.read()
+
+    def read(self) -> None:
+        """Read what is waiting, unless that is done already. Nobody waits for it."""
+        if self._waiting and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                found = await self._holdings.several({uids.sop_instance_uid: uids.study_instance_uid for uids in batch})
+                await self._holdings.cache.read(list(found.values()), self._holdings.workers)
+        except Exception as error:  # they are read when they are asked for
+            logger.warning("headers could not be read ahead: %s", type(error).__name__)
 
 
 class HeaderFilling:
@@ -56,4 +86,5 @@ class HeaderFilling:
         for at in range(0, len(held), BATCH):
             began = time.monotonic()
             await self._holdings.cache.read(held[at : at + BATCH], self._holdings.workers)
+            await self._holdings.cache.settled()
             await asyncio.sleep(time.monotonic() - began)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,16 +119,23 @@ class _Part:
 class StowIntake:
     """Takes one request. Parts are committed while the next ones come; `take` returns when all are on disk.
 
-    `part_type`: what a part without a Content-Type is; "" where the body does not say it either.
+    `part_type`: what a part without a Content-Type is; "" where the body does not say it either. `noted` is told of
+    each instance that is stored.
     """
 
     def __init__(
-        self, store: StudyStore, reserve: DiskReserve, study: StudyRef | None = None, part_type: str = DICOM
+        self,
+        store: StudyStore,
+        reserve: DiskReserve,
+        study: StudyRef | None = None,
+        part_type: str = DICOM,
+        noted: Callable[[InstanceRef], None] = lambda instance: None,
     ) -> None:
         self._store = store
         self._reserve = reserve
         self._study = study
         self._part_type = part_type
+        self._noted = noted
         self._outcomes: list[InstanceRef | Refused | None] = []
         self._part: _Part | None = None
         self._commits: set[asyncio.Task[None]] = set()
@@ -208,6 +215,7 @@ class StowIntake:
                     raise part.error or DicomError(ErrorCode.EMPTY_INPUT, "the part is empty")
                 stored: StoredInstance = await part.incoming.commit()
             self._outcomes[place] = stored.header.instance
+            self._noted(stored.header.instance)
         except RadserveError as error:
             self._refuse(part, place, error)
         except Exception as error:

@@ -30,6 +30,7 @@ from radserve.dicom_io.dicomweb.rendered import OFFERED, PARAMETERS, render, ren
 from radserve.dicom_io.pixel_layout import PIXEL_DATA
 from radserve.server.web.bodies import alone, frames, instances, metadata, pieces, places
 from radserve.server.web.service import Streamed, WebService, begun
+from radserve.server.web.stored_bodies import StoredBody, stored_file, stored_parts
 
 BULK_PLACE = re.compile(r"[0-9A-Fa-f]{8}(?:/[1-9]\d{0,5}/[0-9A-Fa-f]{8}){0,16}")
 FRAME_LIST = re.compile(r"[1-9]\d{0,8}(?:,[1-9]\d{0,8})*")
@@ -99,12 +100,23 @@ async def _instances(service: WebService, request: Request, held: Sequence[Held]
     given = [(each, syntax) for each, syntax in zip(held, syntaxes, strict=True) if syntax]
     if len(given) < len(held):
         raise NotAcceptableError(["transfer-syntax=*", "transfer-syntax=1.2.840.10008.1.2.1"])
+    as_stored = all(syntax == each.transfer_syntax_uid for each, syntax in given)
     if not form.multipart:
         ((one, syntax),) = given
-        return Streamed(await begun(alone(service, one, syntax)), f"{DICOM}; transfer-syntax={syntax}")
+        content_type = f"{DICOM}; transfer-syntax={syntax}"
+        if as_stored:
+            return await _stored(await stored_file(one), content_type)
+        return Streamed(await begun(alone(service, one, syntax)), content_type)
     writer = MultipartWriter(DICOM)
+    if as_stored:
+        body = await stored_parts(held, writer, service.base_url(request))
+        return await _stored(body, writer.content_type)
     chunks = instances(service, given, writer, service.base_url(request))
     return Streamed(await begun(chunks), writer.content_type)
+
+
+async def _stored(body: StoredBody, content_type: str) -> Response:
+    return Streamed(await begun(body.chunks()), content_type, size=body.size)
 
 
 async def _metadata(service: WebService, request: Request, held: Sequence[Held]) -> Response:

@@ -73,10 +73,14 @@ class WebService:
 
 
 class Streamed(StreamingResponse):
-    """Bytes as they are made. What makes them is closed in any case, also when the client goes away."""
+    """Bytes as they are made, `size` of them where that is known.
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str) -> None:
-        super().__init__(chunks, media_type=media_type)
+    What makes them is closed in any case, also when the client goes away.
+    """
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str, *, size: int | None = None) -> None:
+        headers = {} if size is None else {"Content-Length": str(size)}
+        super().__init__(chunks, headers=headers, media_type=media_type)
         self._chunks = chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from radserve.dicom_io.dicomweb.header_filling import HeaderAhead
 from radserve.dicom_io.dicomweb.intake import StowIntake
 from radserve.dicom_io.dicomweb.media import DICOM, DICOM_JSON, MULTIPART, MediaType, choose, media_type
 from radserve.dicom_io.dicomweb.multipart import MultipartReader, boundary_of
@@ -40,9 +41,12 @@ async def _store(service: WebService, request: Request, study: StudyRef | None) 
     _check_length(request, service.limits.request_bytes)
     service.reserve.check()
     # RFC 2387 requires the type of the parts; of a client that leaves it out, each part has to say its own.
-    intake = StowIntake(service.holdings.store, service.reserve, study, body_type.parameters.get("type", ""))
+    part_type = body_type.parameters.get("type", "")
+    ahead = HeaderAhead(service.holdings)
+    intake = StowIntake(service.holdings.store, service.reserve, study, part_type, ahead.add)
     chunks = _bounded(request, service.limits.request_bytes)
     outcome = await intake.take(MultipartReader(boundary, service.limits.multipart), chunks)
+    ahead.read()
     if outcome.other_type:
         raise UnsupportedMediaError(outcome.other_type.client_message)
     return JSONResponse(outcome.document(service.base_url(request)), outcome.status(), media_type=answer_type)

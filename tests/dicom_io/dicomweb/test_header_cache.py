@@ -74,10 +74,25 @@ async def test_an_erased_study_leaves_the_file(tmp_path: Path) -> None:
     cache = HeaderCache(tmp_path / "headers.db")
     gone, kept = held(tmp_path, "a", PatientID="CANARY"), held(tmp_path, "b")
     await cache.read([gone, kept], workers)
+    await cache.settled()
     gone.path.unlink()
     await cache.remove_study(gone.instance.study_instance_uid)
     await cache.read([kept], workers)
     assert workers.files == 2
+    await cache.close()
+    needle = gone.instance.study_instance_uid.encode()
+    assert not any(needle in path.read_bytes() for path in tmp_path.glob("headers.db*"))
+
+
+async def test_a_study_that_is_erased_while_its_header_is_being_kept_leaves_nothing(tmp_path: Path) -> None:
+    workers: Any = Workers()
+    cache = HeaderCache(tmp_path / "headers.db")
+    gone = held(tmp_path)
+    await cache.read([held(tmp_path, "b")], workers)
+    await cache.settled()
+    await cache.read([gone], workers)  # it is kept when the loop goes on
+    gone.path.unlink()
+    await cache.remove_study(gone.instance.study_instance_uid)
     await cache.close()
     needle = gone.instance.study_instance_uid.encode()
     assert not any(needle in path.read_bytes() for path in tmp_path.glob("headers.db*"))
@@ -88,6 +103,17 @@ async def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
     workers: Any = Workers()
     cache = HeaderCache(tmp_path / "headers.db")
     one = [held(tmp_path)]
-    assert await cache.read(one, workers) == await cache.read(one, workers)
+    first = await cache.read(one, workers)
+    await cache.settled()
+    assert await cache.read(one, workers) == first
     assert workers.files == 1
     await cache.close()
+
+
+async def test_after_its_end_headers_are_read_but_nothing_is_kept(tmp_path: Path) -> None:
+    workers: Any = Workers()
+    cache = HeaderCache(tmp_path / "headers.db")
+    await cache.close()
+    (header,) = await cache.read([held(tmp_path)], workers)
+    await cache.settled()
+    assert isinstance(header, bytes) and not (tmp_path / "headers.db").exists()
