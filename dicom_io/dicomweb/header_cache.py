@@ -84,8 +84,8 @@ class HeaderCache:
 
     async def close(self) -> None:
         """Close the file: nothing is kept any more."""
-        self._is_closed = True
         await self.settled()
+        self._is_closed = True
         with self._lock:
             if self._connection:
                 self._connection.close()

@@ -56,7 +56,7 @@ class StoredBody:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes, the next being read while those before are sent. Raises as Span.read.
 
-        They are not put together to equal chunks: copying them costs ten times as much as reading them.
+        They are not put together to equal chunks: that costs far more than reading them.
         """
         groups = iter(_groups(self.segments))
         ahead: deque[asyncio.Task[list[bytes]]] = deque()

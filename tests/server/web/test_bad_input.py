@@ -47,7 +47,14 @@ CASES: dict[str, Case] = {
     "stacked encodings": (415, lambda: post(b"x", Content_Encoding="gzip, gzip, gzip, br")),
     "no content type": (415, lambda: post(b"x", content_type="")),
     "JSON instead of DICOM": (415, lambda: post(b"[]", content_type="application/dicom+json")),
-    "no type of the parts": (415, lambda: post(multipart("b", b"x"), content_type="multipart/related; boundary=b")),
+    "no type of the parts": (
+        415,
+        lambda: post(multipart("b", b"x", content_type=""), content_type="multipart/related; boundary=b"),
+    ),
+    "only the part says its type": (
+        409,
+        lambda: post(multipart("b", b"x"), content_type="multipart/related; boundary=b"),
+    ),
     "bare DICOM": (415, lambda: post(bytes(128) + b"DICM", content_type="application/dicom")),
     "form data": (415, lambda: post(multipart("b", b"x"), content_type="multipart/form-data; boundary=b")),
     "XML entities": (
@@ -112,7 +119,7 @@ CASES: dict[str, Case] = {
     "unknown query key": (400, lambda: get("/dicom-web/studies?PatientNme=Doe")),
     "query key in a sequence": (
         400,
-        lambda: get("/dicom-web/series?RequestAttributesSequence.RequestedProcedureID=1"),
+        lambda: get("/dicom-web/series?RequestAttributesSequence.ReasonForTheRequestedProcedure=1"),
     ),
     "script as a query key": (400, lambda: get("/dicom-web/studies?%3Cscript%3E=1")),
     "bad date": (400, lambda: get("/dicom-web/studies?StudyDate=yesterday")),

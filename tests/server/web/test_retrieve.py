@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import sqlite3
-import time
-from contextlib import closing, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,22 +138,6 @@ def test_metadata_of_many_instances_comes_in_batches_and_whole(web: LiveWeb) -> 
     study = stored(web, *ct_series(np.zeros((70, 4, 4), np.int16), study="wado-many"))
     answer = web.get(f"{study.path}/metadata")
     assert [each["00080018"]["Value"][0] for each in answer.json()] == list(study.instances)
-
-
-def test_headers_of_a_store_are_read_while_it_goes_on(web: LiveWeb) -> None:
-    study = stored(web, *ct_series(np.zeros((40, 4, 4), np.int16), study="read ahead"))
-    kept = web.data_dir / "headers.db"
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        with closing(sqlite3.connect(kept)) as database:
-            query = "SELECT count(*) FROM headers WHERE study_instance_uid = ?"
-            with suppress(sqlite3.OperationalError):  # before there is a table
-                if database.execute(query, (study.uid,)).fetchone() == (40,):
-                    break
-        time.sleep(0.05)
-    else:
-        pytest.fail("the headers were not read")
-    assert [each["00080018"]["Value"][0] for each in web.get(f"{study.path}/metadata").json()] == list(study.instances)
 
 
 def test_frames_are_decoded_or_as_stored(web: LiveWeb, cine: Study) -> None:
