@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 
 from highdicom import sr
+from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from radserve.findings import HISTORY_LINES, ClinicalContext, LaboratoryValue
@@ -35,7 +36,7 @@ NOT_TEXT = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 CONTAINS = sr.RelationshipTypeValues.CONTAINS
 
 
-def add_request(root: sr.ContainerContentItem, context: ClinicalContext) -> None:
+def add_request(root: Dataset, context: ClinicalContext) -> None:
     """Put what the requester said into the root of a report, before its first content; nothing where nothing was said.
 
     `root` is changed: its content is that of an SR that is being made.

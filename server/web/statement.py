@@ -112,7 +112,7 @@ def _search() -> list[str]:
             each.matching,
             ("always" if each.always else "asked") + (", if known" if each.in_header or each.within else ""),
         )
-        for tag, each in sorted((ATTRIBUTES | OF_REQUESTS).items(), key=lambda pair: pair[1].level)
+        for tag, each in sorted({**ATTRIBUTES, **OF_REQUESTS}.items(), key=lambda pair: pair[1].level)
     ]
     return [
         "## 3. Search",
