@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -187,3 +187,14 @@ def review(
     unsure = any(each.cannot_assess for each in series.findings)
     withheld = wording.withheld if check.faults else wording.unsure if unsure else ""
     return ReviewedText(series.series_instance_uid, sections, check, withheld, tuple(warnings), writer)
+
+
+def held_without_evidence(text: ReviewedText, count: int, wording: Wording) -> ReviewedText:
+    """A text of which `count` sentences rest on nothing: no draft is built with it, and a warning says so."""
+    message = f"The written text was withheld from the draft: {count} of its sentences rest on nothing in the result."
+    return replace(
+        text,
+        check=replace(text.check, without_evidence=count),
+        withheld=text.withheld or wording.withheld,
+        warnings=(*text.warnings, ResultWarning(WarningCode.REPORT_WITHOUT_EVIDENCE, message)),
+    )

@@ -40,6 +40,7 @@ class Verdict(StrEnum):
     OMITTED = "omitted"
     INVENTED_COMPARISON = "invented_comparison"
     WRONG_LATERALITY = "wrong_laterality"
+    WITHOUT_EVIDENCE = "without_evidence"
 
 
 FAULTS = (
@@ -48,6 +49,7 @@ FAULTS = (
     Verdict.WRONG_LATERALITY,
     Verdict.UNSUPPORTED,
     Verdict.OMITTED,
+    Verdict.WITHOUT_EVIDENCE,
 )
 """Those for which a draft is held, the gravest first."""
 
@@ -63,16 +65,18 @@ class CheckedSentence:
 
 @dataclass(frozen=True, slots=True)
 class DraftCheck:
-    """The sentences of one text, and the positive findings that no sentence states."""
+    """The sentences of one text, the positive findings that no sentence states, and how many rest on nothing."""
 
     sentences: tuple[CheckedSentence, ...]
     omitted: tuple[str, ...]
+    without_evidence: int = 0
 
     @property
     def faults(self) -> Mapping[Verdict, int]:
         """How many faults of each class there are, the gravest first; none means that the text may be delivered."""
         counts = Counter(each.verdict for each in self.sentences)
         counts[Verdict.OMITTED] = len(self.omitted)
+        counts[Verdict.WITHOUT_EVIDENCE] = self.without_evidence
         return {verdict: counts[verdict] for verdict in FAULTS if counts[verdict]}
 
     @property

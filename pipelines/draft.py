@@ -17,7 +17,7 @@ from radserve.findings import (
 )
 from radserve.models.ontology import Ontology, built_in_ontology
 from radserve.pipelines import evidence
-from radserve.pipelines.evidence import LabelReader
+from radserve.pipelines.evidence import Grounds, LabelReader
 from radserve.pipelines.wording import ENGLISH, Wording
 from radserve.references import AcquisitionContext
 
@@ -37,10 +37,10 @@ class SeriesDraft:
     images: int
     sections: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...]
+    series_instance_uid: str
     withheld: str = ""
     template: bool = False
     unread: int = 0
-    series_instance_uid: str = ""
     writer: str = ""
 
 
@@ -56,10 +56,11 @@ def compose_draft(
 
     Everything the requester said stands in Indication and Comparison, word for word. `left_out`: sentences on series
     that could not be read. `labels_of` reads what a written sentence speaks of; every sentence of the draft is listed
-    with what it rests on.
+    with what it rests on. Raises DRAFT_WITHOUT_EVIDENCE where one rests on nothing.
     """
     ontology = built_in_ontology()
     texts = [_texts(draft, wording, ontology) for draft in drafts]
+    grounds = [grounds_of(draft, pack, wording, ontology, labels_of) for draft in drafts]
     measured = [_measured(each, wording, ontology) for draft in drafts for each in draft.findings]
     written = dict.fromkeys(name for each in texts for name in each)
     sections = [
@@ -78,8 +79,8 @@ def compose_draft(
         *(
             sentence
             for name in written
-            for draft, text in zip(drafts, texts, strict=True)
-            for sentence in evidence.written(name, text.get(name, ""), draft.findings, wording, ontology, labels_of)
+            for ground, text in zip(grounds, texts, strict=True)
+            for sentence in evidence.written(name, text.get(name, ""), ground)
         ),
         *(
             ReportSentence("Model findings", _measured(each, wording, ontology), evidence.of_findings([each]))
@@ -91,8 +92,16 @@ def compose_draft(
     return Report(tuple(sections), sentences=tuple(sentences))
 
 
+def grounds_of(
+    draft: SeriesDraft, pack: PackRef, wording: Wording, ontology: Ontology, labels_of: LabelReader | None
+) -> Grounds:
+    """What the written sentences of a series may rest on."""
+    uid = draft.series_instance_uid
+    return Grounds(draft.findings, draft.acquisition, uid, pack.digest, wording, ontology, labels_of)
+
+
 def _series(draft: SeriesDraft) -> tuple[Evidence, ...]:
-    return (Evidence(EvidenceKind.SERIES, draft.series_instance_uid),) if draft.series_instance_uid else ()
+    return (Evidence(EvidenceKind.SERIES, draft.series_instance_uid),)
 
 
 def template_sections(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
 
-from radserve.errors import DicomError, ErrorCode, GeometryError, ModelError, RadserveError, RequestError, WorkerError
+from radserve.errors import (
+    DicomError,
+    DraftError,
+    ErrorCode,
+    GeometryError,
+    ModelError,
+    RadserveError,
+    RequestError,
+    WorkerError,
+)
 from radserve.findings import (
     ClinicalContext,
     Finding,
     GenerationRecord,
+    Report,
     ResultWarning,
     SeriesSummary,
     StudyResult,
@@ -21,6 +31,7 @@ from radserve.findings import (
     WarningCode,
 )
 from radserve.image import Image
+from radserve.models.ontology import built_in_ontology
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput, PromptScoring
 from radserve.pipelines.authoring import (
@@ -30,11 +41,13 @@ from radserve.pipelines.authoring import (
     ReportOptions,
     ReportText,
     ReviewedText,
+    held_without_evidence,
 )
 from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
 from radserve.pipelines.consistency import consistency_warnings
 from radserve.pipelines.deadline import Deadline
-from radserve.pipelines.draft import SeriesDraft, compose_draft, template_sections
+from radserve.pipelines.draft import SeriesDraft, compose_draft, grounds_of, template_sections
+from radserve.pipelines.evidence import LabelReader, unborne
 from radserve.pipelines.foreign import check_findings, gauge
 from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use, input_for
 from radserve.pipelines.prompts import PromptEmbeddings
@@ -148,7 +161,7 @@ class StudyAnalyser:
         outcomes, unread = await self._find_all(plans, watch, deadline)
         warnings += [warning for outcome in outcomes for warning in outcome.warnings] + unread
         warnings += [warning for outcome in outcomes for warning in consistency_warnings(outcome.findings)]
-        drafts: list[SeriesDraft] = []
+        report: Report | None = None
         generation: GenerationRecord | None = None
         writer: RemoteAuthor | ReportAuthor | None = self.remote or self.author
         if request.report:
@@ -163,28 +176,26 @@ class StudyAnalyser:
                             writer = self.author
                         else:
                             texts[event.series_instance_uid] = event
-            drafts += [self._draft(each, texts.get(each.plan.series_instance_uid), wording) for each in outcomes]
+            labels_of = writer.checker.labels_of if writer else None
+            texts = self._borne_out(outcomes, texts, wording, labels_of)
+            drafts = [self._draft(each, texts.get(each.plan.series_instance_uid), wording) for each in outcomes]
             warnings += [warning for text in texts.values() for warning in text.warnings]
             if writer and texts:
                 generation = writer.record(request.options, list(texts.values()))
+            try:
+                left_out = [warning.message for warning in unread]
+                report = compose_draft(request.context, drafts, self.pack.ref, left_out, wording, labels_of)
+            except DraftError as error:  # the findings are delivered without it
+                text = f"No draft was built: {error.client_message}."
+                warnings.append(ResultWarning(WarningCode.REPORT_WITHOUT_EVIDENCE, text))
         images = tuple(image for outcome in outcomes for image in outcome.images)
         analysed = [outcome.plan for outcome in outcomes]
-        left_out = [warning.message for warning in unread]
         analysis = Analysis(
             StudyResult(
                 study_instance_uid=request.study.study_instance_uid,
                 series=tuple(_summary(plan, analysed=plan in analysed) for plan in plans),
                 findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
-                report=compose_draft(
-                    request.context,
-                    drafts,
-                    self.pack.ref,
-                    left_out,
-                    wording,
-                    writer.checker.labels_of if writer else None,
-                )
-                if request.report
-                else None,
+                report=report,
                 pack=self.pack.ref,
                 context=request.context,
                 sources=tuple(source for outcome in outcomes for source in outcome.sources),
@@ -378,6 +389,23 @@ class StudyAnalyser:
             for answer in self.prompts.answer(each.plan.series_instance_uid, each.key_frame.embedding, scales[0])
         )
 
+    def _borne_out(
+        self,
+        outcomes: Sequence[_SeriesOutcome],
+        texts: Mapping[str, ReviewedText],
+        wording: Wording,
+        labels_of: LabelReader | None,
+    ) -> dict[str, ReviewedText]:
+        """The texts by series, those with a sentence that rests on nothing withheld."""
+        found = dict(texts)
+        ontology = built_in_ontology()
+        for outcome in outcomes:
+            if text := found.get(outcome.plan.series_instance_uid):
+                grounds = grounds_of(_series_draft(outcome, text.sections), self.pack.ref, wording, ontology, labels_of)
+                if count := len(unborne(text.sections, grounds)):
+                    found[text.series_instance_uid] = held_without_evidence(text, count, wording)
+        return found
+
     def _draft(self, outcome: _SeriesOutcome, text: ReviewedText | None, wording: Wording) -> SeriesDraft:
         if text is None:
             return _series_draft(outcome, template_sections(outcome.findings, wording), template=True)
@@ -410,7 +438,7 @@ def _series_draft(
     plan, unread = outcome.plan, outcome.unread
     images = len(plan.instances) - unread
     uid = plan.series_instance_uid
-    return SeriesDraft(plan.acquisition, images, sections, outcome.findings, withheld, template, unread, uid)
+    return SeriesDraft(plan.acquisition, images, sections, outcome.findings, uid, withheld, template, unread)
 
 
 def _summary(plan: _SeriesPlan, *, analysed: bool) -> SeriesSummary:

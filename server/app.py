@@ -39,6 +39,7 @@ from radserve.server.records import opened_records
 from radserve.server.retention import retention
 from radserve.server.rpc.inference_service import InferenceService
 from radserve.server.rpc.model_service import ModelService
+from radserve.server.rpc.review_service import ReviewService
 from radserve.server.rpc.study_service import StudyService
 from radserve.server.serving import Serving, serving_packs
 from radserve.server.settings import MEBIBYTE, Settings
@@ -55,6 +56,8 @@ from radserve.v1 import (
     inference_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
+    review_pb2,
+    review_pb2_grpc,
     study_pb2,
     study_pb2_grpc,
 )
@@ -66,6 +69,7 @@ SERVICES = (
     study_pb2.DESCRIPTOR.services_by_name["StudyService"].full_name,
     inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    review_pb2.DESCRIPTOR.services_by_name["ReviewService"].full_name,
 )
 GRACE_SECONDS = 10.0
 HEALTH_SECONDS = 1.0
@@ -140,6 +144,8 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
         models = ModelService(serving.packs, serving.runner)
         model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+        reviews = ReviewService(records.index, records.reviews)
+        review_pb2_grpc.add_ReviewServiceServicer_to_server(reviews, server)
         health = await health_before_the_watch()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if settings.loopback:

@@ -26,6 +26,7 @@ from radserve.server.infer import InferOutcome, InferRequest, failure_lines
 from radserve.server.models_commands import models_app
 from radserve.server.operation_commands import register as register_operation
 from radserve.server.pool_command import register as register_pool
+from radserve.server.preference_commands import preferences_app
 from radserve.server.prompt_commands import prompts_app
 from radserve.server.pull_command import pull
 from radserve.server.record_commands import quarantine_app, store_app
@@ -48,6 +49,7 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(store_app, name="store")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(annotations_app, name="annotations")
+app.add_typer(preferences_app, name="preferences")
 app.add_typer(prompts_app, name="prompts")
 app.command("pull")(pull)
 

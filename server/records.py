@@ -19,6 +19,7 @@ from radserve.dicom_io.store import IndexedOptions
 from radserve.dicom_io.study_progress import SqlStudyProgress
 from radserve.dicom_io.work_ledger import SqlWorkLedger
 from radserve.server.operation.shadow_store import ShadowStore
+from radserve.server.reviews import ReviewStore
 from radserve.server.settings import Settings
 
 
@@ -35,6 +36,7 @@ class Records:
     result_rows: ResultRows
     quarantine: QuarantineFolder
     shadows: ShadowStore
+    reviews: ReviewStore
     header_cache: HeaderCache
     refuse_erased: bool
 
@@ -50,6 +52,7 @@ class Records:
 
     async def _remove_study(self, study_instance_uid: str) -> None:
         await self.shadows.remove(study_instance_uid)
+        await self.reviews.remove(study_instance_uid)
         await self.header_cache.remove_study(study_instance_uid)
 
 
@@ -73,6 +76,7 @@ async def opened_records(settings: Settings) -> AsyncIterator[Records]:
             result_rows=ResultRows(database, results),
             quarantine=QuarantineFolder(folder / "quarantine", ledger),
             shadows=ShadowStore(folder / "shadow"),
+            reviews=ReviewStore(folder / "reviews"),
             header_cache=header_cache,
             refuse_erased=settings.erased_studies == "refuse",
         )

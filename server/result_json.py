@@ -110,7 +110,6 @@ def _report(report: Report) -> dict[str, Any]:
             }
             for each in report.sentences
         ],
-        "without_evidence": report.without_evidence,
         "status": report.status,
     }
 

@@ -5,7 +5,7 @@ The input is result.json files, or folders in which they lie at any depth (`rads
 - `results`, `without_text`: how many there are, and how many without generated text
 - `texts`, `withheld`, `withheld_rate` {`value`, `low`, `high`, `level`} (Clopper and Pearson)
 - `sentences`, `faults` and `faults_per_sentence` by class: contradicted, unsupported, omitted, invented_comparison,
-  wrong_laterality
+  wrong_laterality, without_evidence
 """
 
 from __future__ import annotations

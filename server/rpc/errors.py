@@ -40,6 +40,7 @@ _STATUS = {
     ErrorCode.INTERNAL: grpc.StatusCode.INTERNAL,
     ErrorCode.PLUGIN_FAILED: grpc.StatusCode.INTERNAL,
     ErrorCode.MODEL_OUTPUT_INVALID: grpc.StatusCode.INTERNAL,
+    ErrorCode.DRAFT_WITHOUT_EVIDENCE: grpc.StatusCode.INTERNAL,
     ErrorCode.PACK_INVALID: grpc.StatusCode.INTERNAL,
     ErrorCode.PACK_HASH_MISMATCH: grpc.StatusCode.INTERNAL,
     ErrorCode.PACK_LICENCE: grpc.StatusCode.FAILED_PRECONDITION,

@@ -50,6 +50,7 @@ class ErrorCode(StrEnum):
     PROMOTION_REFUSED = "PROMOTION_REFUSED"
     MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
     MODEL_OUTPUT_INVALID = "MODEL_OUTPUT_INVALID"
+    DRAFT_WITHOUT_EVIDENCE = "DRAFT_WITHOUT_EVIDENCE"
     # Requests
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     STUDY_NOT_FOUND = "STUDY_NOT_FOUND"
@@ -107,6 +108,10 @@ class PackError(RadserveError):
 
 class ModelError(RadserveError):
     """A model could not be reached or answered with something that is not its specification."""
+
+
+class DraftError(RadserveError):
+    """A draft cannot be built."""
 
 
 class RequestError(RadserveError):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve._checks import check_uid, check_unit_interval, invalid, read_only
-from radserve.errors import ErrorCode
+from radserve.errors import DraftError, ErrorCode
 from radserve.geometry import SpatialTransform
 from radserve.references import InstanceRef, SourceContext
 
@@ -178,9 +178,14 @@ class Finding:
     @property
     def verdict(self) -> str:
         """The answer in words for people."""
-        if self.cannot_assess:
-            return "cannot be assessed"
-        return "present" if self.positive else "absent"
+        return verdict(positive=self.positive, cannot_assess=self.cannot_assess)
+
+
+def verdict(*, positive: bool, cannot_assess: bool) -> str:
+    """The state of a finding in words for people."""
+    if cannot_assess:
+        return "cannot be assessed"
+    return "present" if positive else "absent"
 
 
 class WarningCode(StrEnum):
@@ -192,6 +197,7 @@ class WarningCode(StrEnum):
     CONTEXT_UNREADABLE = "CONTEXT_UNREADABLE"
     REPORT_CONTRADICTS_FINDING = "REPORT_CONTRADICTS_FINDING"
     REPORT_UNSUPPORTED = "REPORT_UNSUPPORTED"
+    REPORT_WITHOUT_EVIDENCE = "REPORT_WITHOUT_EVIDENCE"
     REPORT_CUT = "REPORT_CUT"
     TEXT_SERVICE_FAILED = "TEXT_SERVICE_FAILED"
     PRIOR_NOT_COMPARED = "PRIOR_NOT_COMPARED"
@@ -286,11 +292,16 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class ReportSentence:
-    """A sentence of a section and what it rests on; no evidence marks one that nothing in the result bears out."""
+    """A sentence of a section and what it rests on: one that rests on nothing in the result cannot be in a draft."""
 
     section: str
     text: str
     evidence: tuple[Evidence, ...]
+
+    def __post_init__(self) -> None:
+        if not self.evidence:
+            message = f"a sentence of {self.section} rests on nothing in the result"
+            raise DraftError(ErrorCode.DRAFT_WITHOUT_EVIDENCE, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,11 +315,6 @@ class Report:
     def __post_init__(self) -> None:
         if self.status != "draft":
             raise invalid("Report.status", self.status, "'draft': nothing is final without a signature")
-
-    @property
-    def without_evidence(self) -> int:
-        """How many sentences rest on nothing in the result."""
-        return sum(not each.evidence for each in self.sentences)
 
     @property
     def text(self) -> str:

@@ -31,11 +31,11 @@ def test_a_stub_in_the_tree_is_current(name: str, generated: Path) -> None:
 
 
 def test_the_services_have_the_methods_that_integrators_script_against() -> None:
-    from radserve.v1 import inference_pb2, model_pb2, study_pb2
+    from radserve.v1 import inference_pb2, model_pb2, review_pb2, study_pb2
 
     methods = {
         f"{service.name}.{method.name}"
-        for file in (study_pb2, inference_pb2, model_pb2)
+        for file in (study_pb2, inference_pb2, model_pb2, review_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
@@ -53,4 +53,5 @@ def test_the_services_have_the_methods_that_integrators_script_against() -> None
         "ModelService.RollbackModel",
         "ModelService.ShadowModel",
         "ModelService.DeprecateModel",
+        "ReviewService.RecordReview",
     }

@@ -215,3 +215,24 @@ async def test_cancelling_an_analysis_lets_the_service_go(tmp_path: Path) -> Non
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await asyncio.to_thread(service.left.wait, 60)
+
+
+async def test_a_text_with_a_sentence_that_rests_on_nothing_is_held_and_the_findings_are_delivered(
+    tmp_path: Path,
+) -> None:
+    text = "Findings: There is pneumonia. The ribs are intact.\nImpression: Pneumonia."
+    with text_service(Answer(streamed(text))) as service:
+        analyser, request = await study(tmp_path, service.url)
+        result, _ = await analyse(analyser, request)
+    (warning,) = (each for each in result.warnings if each.code is WarningCode.REPORT_WITHOUT_EVIDENCE)
+    assert "1 of its sentences" in warning.message
+    assert "ribs" not in warning.message
+    assert result.report is not None
+    assert "ribs" not in result.report.text
+    findings = next(each.text for each in result.report.sections if each.name == "Findings")
+    assert findings.startswith("Text withheld")
+    assert findings.endswith("Pneumonia: found.")
+    assert result.generation is not None
+    assert (result.generation.withheld, dict(result.generation.faults)) == (1, {"without_evidence": 1})
+    assert [each.label for each in result.findings] == ["Pneumonia"]
+    assert all(each.evidence for each in result.report.sentences)

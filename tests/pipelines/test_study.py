@@ -306,3 +306,19 @@ async def test_the_deadline_reaches_every_model_call(tmp_path: Path) -> None:
     assert len(left) > 3
     assert all(each is not None and 0 < each <= 60 for each in left)
     assert left == sorted(left, reverse=True)
+
+
+async def test_where_no_draft_can_be_built_the_findings_are_delivered_without_one(tmp_path: Path) -> None:
+    """A name that reads as two sentences makes a draft of which one half names no finding."""
+    images = list(images_of())
+    analyser, _, _ = await make_analyser(tmp_path, images)
+    label = analyser.pack.label("Pneumonia")
+    odd = replace(label, name="Pneumonia; or none")
+    used = replace(analyser.pack.inputs[0], labels=(odd.name,))
+    pack = replace(analyser.pack, labels=(odd,), inputs=(used,))
+    prompts = replace(analyser.prompts, directions={odd.name: analyser.prompts.directions["Pneumonia"]})
+    result, _ = await analyse(replace(analyser, pack=pack, prompts=prompts, author=None), study_of(images))
+    assert result.report is None
+    assert [each.label for each in result.findings] == [odd.name]
+    (warning,) = (each for each in result.warnings if each.code is WarningCode.REPORT_WITHOUT_EVIDENCE)
+    assert "rests on nothing" in warning.message
