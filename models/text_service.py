@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ MOST_ANSWER_BYTES = 1 << 20  # each token comes in an event of some 200 bytes
 MOST_CHARACTERS = 16_000
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVENT_STREAM = "text/event-stream"
+_PIXELS = re.compile(r"data:\s*[a-z]+/|[A-Za-z0-9+/=_-]{256,}")  # a data URL (RFC 2397), or base64 of some length
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,12 @@ class ChatService:
     async def generate(self, instruction: str, material: str, timeout_s: float | None = None) -> GeneratedText:
         """The text that the model writes, greedily, of `material` as `instruction` says.
 
-        Cancelling it closes the connection, by which services stop. Raises ModelError: MODEL_UNAVAILABLE (no
+        Cancelling it closes the connection, by which services stop. Raises INVALID_ARGUMENT, before anything is sent, for
+        what is not text or holds an image: no setting allows that. Raises ModelError: MODEL_UNAVAILABLE (no
         connection, one that breaks, an HTTP status that is not 200), DEADLINE_EXCEEDED (after `timeout_s` or the
         service's own, the shorter one), MODEL_OUTPUT_INVALID (no such JSON or events, too long, no end).
         """
+        _refuse_pixels(instruction, material)
         limit = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         body = {
             "model": self.model,
@@ -163,6 +167,14 @@ def _choice(content: bytes, name: str) -> tuple[str, str]:
     if not isinstance(text, str) or ended_by not in ("", "stop", "length"):
         raise _not_understood("its answer is not a text that ended by itself or by its length")
     return text, ended_by
+
+
+def _refuse_pixels(*texts: object) -> None:
+    for text in texts:
+        if not isinstance(text, str):
+            raise invalid("request to the text service", type(text).__name__, "text: pixels are never sent")
+        if _PIXELS.search(text):
+            raise invalid("request to the text service", "encoded data", "words: pixels are never sent")
 
 
 def _not_understood(cause: str) -> ModelError:

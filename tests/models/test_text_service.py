@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from radserve.decoding import GeneratedText
 from radserve.errors import ErrorCode, ModelError, RadserveError
 from radserve.models.text_service import MOST_ANSWER_BYTES, MOST_CHARACTERS, ChatService
+from radserve.server.settings import Settings
 from tests.support.text_service import DONE, Answer, event, streamed, text_service, whole
 
 TEXT = "Findings: No pneumonia, 肺部清晰.\nImpression: Normal."
@@ -160,3 +164,28 @@ def test_settings_that_cannot_be_are_refused_and_do_not_show_the_key(change: dic
 
 def test_the_key_is_not_shown() -> None:
     assert "secret" not in repr(ChatService("https://host/v1", "tiny", key="secret"))
+
+
+@pytest.mark.parametrize(
+    "material",
+    [
+        np.zeros((28, 28), np.uint8),
+        np.zeros((28, 28), np.uint8).tobytes(),
+        [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}],
+        '{"findings": [], "image": "data:image/png;base64,iVBORw0KGgo="}',
+        base64.b64encode(np.zeros((28, 28), np.uint8).tobytes()).decode(),
+    ],
+    ids=["array", "bytes", "image part", "data URL", "base64"],
+)
+@pytest.mark.parametrize("place", ["instruction", "material"])
+async def test_a_request_that_carries_pixels_is_refused_before_anything_is_sent(material: Any, place: str) -> None:
+    with text_service(Answer(streamed("Findings: clear."))) as service:
+        with pytest.raises(RadserveError, match="pixels are never sent") as caught:
+            await ChatService(service.url, "tiny").generate(**{"instruction": "", "material": "", place: material})
+        assert service.requests == []
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_no_setting_lets_pixels_out() -> None:
+    named = [name for name in Settings.model_fields if name.startswith("text_service")]
+    assert not [name for name in named if "pixel" in name or "image" in name]
