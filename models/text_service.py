@@ -59,8 +59,8 @@ class ChatService:
     async def generate(self, instruction: str, material: str, timeout_s: float | None = None) -> GeneratedText:
         """The text that the model writes, greedily, of `material` as `instruction` says.
 
-        Cancelling it closes the connection, by which services stop. Raises INVALID_ARGUMENT, before anything is sent, for
-        what is not text or holds an image: no setting allows that. Raises ModelError: MODEL_UNAVAILABLE (no
+        Cancelling it closes the connection, by which services stop. Raises INVALID_ARGUMENT, before anything is sent,
+        for what is not text or holds an image: no setting allows that. Raises ModelError: MODEL_UNAVAILABLE (no
         connection, one that breaks, an HTTP status that is not 200), DEADLINE_EXCEEDED (after `timeout_s` or the
         service's own, the shorter one), MODEL_OUTPUT_INVALID (no such JSON or events, too long, no end).
         """

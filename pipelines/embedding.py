@@ -86,7 +86,7 @@ def _prepared(chain: tuple[Any, ...], image: npt.NDArray[Any]) -> npt.NDArray[np
 
 
 def _key(pack: ModelPack, use: PackInput, label: str, images: Sequence[npt.NDArray[Any]]) -> str:
-    digest = hashlib.sha256(f"{pack.digest}\0{use.name}\0{label}\0".encode())
+    digest = hashlib.sha256(f"{pack.digest}\0{use.name}\0{use.preprocess}\0{label}\0".encode())
     for image in images:
         digest.update(f"{image.shape} {image.dtype}\0".encode() + np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()

@@ -43,10 +43,15 @@ def adapt(
     recalibrate_only: Annotated[
         str, typer.Option(metavar="METHOD", help="Learn no head; fit temperature or platt on train, judged on val.")
     ] = "",
+    normalise: Annotated[
+        bool, typer.Option("--normalise", help="With --recalibrate-only: map the site's grey values before.")
+    ] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings from run to run.")] = None,
     pack_dir: PackDirs = None,
 ) -> None:
     """Learn a label from labelled images; the gate (paired DeLong on val) refuses it or goes on record."""
+    if normalise and not recalibrate_only:
+        raise typer.BadParameter("goes with --recalibrate-only", param_hint="--normalise")
     base = site_catalogue(settings_of(pack_dirs=pack_dir)).get(pack)
     with _train_extra():
         from radserve.evaluation.calibrators import Method
@@ -58,7 +63,16 @@ def adapt(
         if recalibrate_only:
             check_one_of("--recalibrate-only", recalibrate_only, [each.value for each in Method])
             chosen = Method(recalibrate_only)
-            made = refit(base, manifest, out, chosen, version=version, keep_failed=keep_failed, cache=cache)
+            made = refit(
+                base,
+                manifest,
+                out,
+                chosen,
+                normalise=normalise,
+                version=version,
+                keep_failed=keep_failed,
+                cache=cache,
+            )
             _print_figures(made.made)
         else:
             if method:
@@ -118,6 +132,9 @@ def _print_learned(learned: Learned) -> None:
 
 
 def _print_figures(made: Recalibrated) -> None:
+    if made.compared:
+        numbers = made.compared.auroc_before, made.compared.auroc_after, made.compared.gain_lower_bound
+        stdout().out("grey values mapped: AUROC on val {:.4f}, {:.4f} after, lower bound {:+.4f}".format(*numbers))
     table = Table("method", "ECE on val", "AUROC on val", "gate")
     for each in made.figures:
         gate = ("passed" if made.passed else "FAILED") if each.method == made.method.value else ""

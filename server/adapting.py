@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,14 +11,15 @@ from radserve.errors import ErrorCode, PackError
 from radserve.evaluation.calibrators import Method
 from radserve.models.adapt.adapted_pack import adapter_of, check_task, write_adapted
 from radserve.models.adapt.adapter_file import read_adapter
-from radserve.models.adapt.dataset import LabelledImages, read_images
+from radserve.models.adapt.dataset import LabelledImages, Pixels, read_images, read_reference
 from radserve.models.adapt.manifest import Manifest, MethodName, read_manifest
+from radserve.models.adapt.normalise import Values, estimate, place_of_map
 from radserve.models.adapt.overlap import without_overlap
 from radserve.models.adapt.protocol import Learned, learn
-from radserve.models.adapt.recalibrate import Recalibrated, recalibrate, write_recalibrated
+from radserve.models.adapt.recalibrate import MARGIN, Normalised, Recalibrated, recalibrate, write_recalibrated
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import ModelPack
-from radserve.pipelines.embedding import Embedded, embed_images
+from radserve.pipelines.embedding import Embedded, embed_images, prepare_images
 from radserve.server.adapting_learners import learner_of
 
 
@@ -82,22 +84,47 @@ def refit(
     out: Path,
     method: Method,
     *,
+    normalise: bool = False,
     version: str = "",
     keep_failed: bool = False,
     cache: Path | None = None,
 ) -> Refitted:
     """Recalibrate a label of `base` on the `train` split of a manifest and write the pack when the calibration error on
-    `val` falls, or with `keep_failed`.
+    `val` falls, or with `keep_failed`. With `normalise` the site's grey values are mapped before, which may not cost
+    AUROC.
 
     Raises INVALID_ARGUMENT for a manifest, data or method that are not fit, PACK_INVALID when the error does not fall.
     """
     manifest = read_manifest(manifest_path)
     data, embedded = embed_manifest(base, manifest, cache)
-    made = recalibrate(base.label(manifest.task.label), data, embedded.logits, method)
+    normalised = _normalised(base, manifest, data, cache) if normalise else None
+    least_gain = min(manifest.task.least_gain, 0.0) or -MARGIN
+    label = base.label(manifest.task.label)
+    made = recalibrate(label, data, embedded.logits, method, normalised, least_gain)
     if not (made.passed or keep_failed):
         errors = ", ".join(f"{each.method} {each.ece:.4f}" for each in made.figures)
-        raise PackError(ErrorCode.PACK_INVALID, f"recalibration by {method}: the error on val does not fall: {errors}")
+        cost = ""
+        if made.compared:
+            cost = f"; the lower bound of the AUROC gain is {made.compared.gain_lower_bound:+.4f}"
+        message = f"recalibration by {method}: the error on val does not fall, or the AUROC does: {errors}{cost}"
+        raise PackError(ErrorCode.PACK_INVALID, message)
     return Refitted(write_recalibrated(base, manifest, data, made, out, version=version), made, data.warnings)
+
+
+def _normalised(base: ModelPack, manifest: Manifest, data: LabelledImages, cache: Path | None) -> Normalised:
+    """The map estimated on the `train` images, and what the pack makes of all images through it."""
+    use, label = base.input(manifest.task.input), manifest.task.label
+    steps = use.preprocess[: place_of_map(use)]
+
+    def values(images: Sequence[Pixels]) -> Values:
+        return prepare_images(replace(use, preprocess=steps), images)
+
+    reference = read_reference(manifest)
+    site = values([data.images[row] for row in data.of("train")])
+    intensity = estimate(use, site, None if reference is None else values(reference))
+    runner = OnnxRunner([base])
+    embedded = asyncio.run(embed_images(base, intensity.within(use), label, data.images, runner, cache))
+    return Normalised(intensity, embedded.logits)
 
 
 def with_method(manifest: Manifest, method: MethodName | None) -> Manifest:

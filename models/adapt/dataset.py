@@ -79,6 +79,23 @@ def read_images(manifest: Manifest) -> LabelledImages:
     raise _refused(f"data.file: got {manifest.data.file!r}, expected an .npz or a .csv")
 
 
+def read_reference(manifest: Manifest) -> list[Pixels] | None:
+    """The images of `data.reference`, train_images of an .npz; None where none is named. Raises INVALID_ARGUMENT."""
+    name = manifest.data.reference
+    if not name:
+        return None
+    try:
+        with np.load(manifest.folder / name, allow_pickle=False) as arrays:
+            images = arrays["train_images"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _refused(
+            f"data.reference {name!r}: expected an .npz with train_images ({type(error).__name__})"
+        ) from None
+    if images.ndim != 3 or not len(images) or images.dtype not in (np.uint8, np.uint16):
+        raise _refused(f"train_images: got {images.dtype} {images.shape}, expected uint8 or uint16 (N, rows, columns)")
+    return list(images)
+
+
 def _read_arrays(path: Path, data: DataTable) -> LabelledImages:
     images: list[Pixels] = []
     values: list[str] = []

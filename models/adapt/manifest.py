@@ -113,7 +113,8 @@ class DataTable:
     """Where the images are: an .npz in the form of MedMNIST, or a .csv whose `image` column names files beside it.
 
     `positive` is the cell of the `label` column, or the number in the labels' array, that means "present". `overlap`
-    says what becomes of images that stand in two splits, the same or nearly (models/adapt/overlap.py).
+    says what becomes of images that stand in two splits, the same or nearly (models/adapt/overlap.py). `reference` is
+    an .npz with images that the pack learned from, to which grey values of the site are mapped (normalise.py).
     """
 
     file: Text
@@ -123,6 +124,7 @@ class DataTable:
     patient: Text = "patient"
     split: Text = "split"
     overlap: Overlapping = "refuse"
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

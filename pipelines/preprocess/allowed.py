@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TypeGuard
 
@@ -55,6 +56,13 @@ def _is_size(value: Value) -> bool:
     return _is_integer(value) and value >= 1
 
 
+def _is_rising(value: Value) -> bool:
+    if not (isinstance(value, tuple) and len(value) >= 2 and all(map(_is_number, value))):
+        return False
+    numbers = [float(str(each)) for each in value]
+    return all(one < other for one, other in pairwise(numbers))
+
+
 def _one_or_more(accepts: Callable[[Value], bool]) -> Callable[[Value], bool]:
     def check(value: Value) -> bool:
         return all(map(accepts, value)) and bool(value) if isinstance(value, tuple) else accepts(value)
@@ -76,6 +84,7 @@ _LENGTHS = ArgumentRule("lengths above 0", _one_or_more(lambda value: _is_number
 _INTEGER = ArgumentRule("an integer", _is_integer)
 _INTEGERS = ArgumentRule("an integer or a list of them", _one_or_more(_is_integer))
 _SIZES = ArgumentRule("sizes of at least 1", _one_or_more(_is_size))
+_RISING = ArgumentRule("two rising numbers or more", _is_rising)
 _FLAG = ArgumentRule("true or false", lambda value: isinstance(value, bool))
 _PERCENT = ArgumentRule("a number from 0 to 100", lambda value: _is_number(value) and 0 <= float(str(value)) <= 100)
 _AXES = ArgumentRule("letters of axes such as 'RAS'", lambda value: isinstance(value, str) and value.isalpha())
@@ -84,6 +93,7 @@ _PAD_MODE = _choice("constant", "edge", "reflect", "replicate")
 _INTERPOLATION = _choice("area", "bilinear", "bicubic", "trilinear", "nearest-exact")
 
 _INTENSITY: Mapping[str, Mapping[str, ArgumentRule]] = {
+    "MapIntensity": {"source": _required(_RISING), "target": _required(_RISING)},
     "ScaleIntensityRange": {
         "a_min": _required(_NUMBER),
         "a_max": _required(_NUMBER),

@@ -80,6 +80,22 @@ class ResizeAntialias(Transform):
         return result
 
 
+class MapIntensity(Transform):
+    """A rising piecewise linear map of the values: `source[i]` becomes `target[i]`; the outer lines go on beyond."""
+
+    def __init__(self, source: Sequence[float], target: Sequence[float]) -> None:
+        if len(source) != len(target):
+            raise ValueError(f"got {len(source)} source and {len(target)} target values")
+        self.source, self.target = np.array(source, dtype=np.float64), np.array(target, dtype=np.float64)
+
+    def __call__(self, image: MetaTensor) -> MetaTensor:
+        values = image.as_tensor().numpy().astype(np.float64)
+        line = np.clip(np.searchsorted(self.source, values, side="right") - 1, 0, len(self.source) - 2)
+        slopes = np.diff(self.target) / np.diff(self.source)
+        mapped = self.target[line] + slopes[line] * (values - self.source[line])
+        return MetaTensor(torch.from_numpy(mapped.astype(np.float32)), meta=image.meta)
+
+
 class Orientation(Transform):
     """Permute and flip the axes of a volume until they run, as nearly as they do, along the patient axes named.
 
@@ -113,7 +129,12 @@ class Orientation(Transform):
 
 
 OWN: Mapping[str, Callable[..., Step]] = MappingProxyType(
-    {"CropToSquare": CropToSquare, "Orientation": Orientation, "ResizeAntialias": ResizeAntialias}
+    {
+        "CropToSquare": CropToSquare,
+        "MapIntensity": MapIntensity,
+        "Orientation": Orientation,
+        "ResizeAntialias": ResizeAntialias,
+    }
 )
 
 

@@ -46,6 +46,12 @@ def test_a_spec_is_hashable_and_crosses_a_process_border_unchanged() -> None:
         ("Resize", {"spatial_size": 4, "mode": "nearest"}, "Resize argument mode: got 'nearest', expected one of"),
         ("ShiftIntensity", {"offset": float("nan")}, "ShiftIntensity argument offset: got nan"),
         ("ShiftIntensity", {"offset": {"a": 1}}, "ShiftIntensity argument offset: got a dict"),
+        (
+            "MapIntensity",
+            {"source": [0, 0], "target": [0, 1]},
+            "source: got (0, 0), expected two rising numbers or more",
+        ),
+        ("MapIntensity", {"source": [0, 1], "target": [1]}, "target: got (1,), expected two rising numbers or more"),
         ("Spacing", {"pixdim": [0.5, 0]}, "Spacing argument pixdim: got (0.5, 0), expected lengths above 0"),
     ],
 )

@@ -225,3 +225,22 @@ def test_values_that_are_not_finite_are_refused() -> None:
 def test_a_size_beyond_memory_is_told_as_such() -> None:
     with pytest.raises(MemoryError):
         _prepared(chain("ResizeAntialias", ResizeAntialias={"spatial_size": [4_000_000, 4_000_000]}), radiograph(9, 9))
+
+
+def test_a_map_of_grey_values_is_that_of_numpy_and_goes_on_beyond_its_ends() -> None:
+    image = image_of(radiograph(32, 24))
+    source, target = (0.4, 0.5, 0.6), (0.1, 0.7, 0.9)
+    (plain,) = prepare_now(chain("VoiWindow"), image, [0])
+    (mapped,) = prepare_now(
+        chain("VoiWindow", "MapIntensity", MapIntensity={"source": source, "target": target}), image, [0]
+    )
+    values = plain.tensor.astype(np.float64)
+    expected = np.interp(values, source, target)
+    below, above = values < 0.4, values > 0.6
+    expected[below] = 0.1 + 6.0 * (values[below] - 0.4)
+    expected[above] = 0.9 + 2.0 * (values[above] - 0.6)
+    assert below.any() and above.any()
+    np.testing.assert_allclose(mapped.tensor, expected, atol=1e-6)
+    np.testing.assert_array_equal(mapped.transform.matrix, plain.transform.matrix)
+    with pytest.raises(PackError, match="do not go together"):
+        prepare_now(chain("MapIntensity", MapIntensity={"source": (0, 1), "target": (0, 1, 2)}), image, [0])
