@@ -13,7 +13,8 @@ import typer
 
 from radserve._checks import check_one_of, invalid
 from radserve.findings import verdict
-from radserve.pipelines.preferences import SECTIONS, Decision, Form, Review, ToldFinding, review_of
+from radserve.pipelines.preferences import Decision, Form, Review, ToldFinding, review_of
+from radserve.pipelines.remote_report import SECTIONS
 from radserve.pipelines.report import split_sections
 from radserve.server.settings import Settings
 
