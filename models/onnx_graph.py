@@ -17,7 +17,7 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 _PROBE_BATCH, _PROBE_SIZES = 16, (1, 2, 3, 4, 7)
 _IMAGE_AXES = 3  # channels, rows, columns; more are a volume, which gains nothing by sharing a run
-_NUMPY_TYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+_NUMPY_TYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(int32)": "int32"}
 
 
 class OutputError(ValueError):
@@ -95,7 +95,7 @@ class OnnxGraph:
             # 0 and 1 are valid token ids and positions of every pack.
             name: rng.standard_normal((_PROBE_BATCH, *shape), dtype=np.float32)
             if kind == "tensor(float)"
-            else rng.integers(0, 2, (_PROBE_BATCH, *shape))
+            else rng.integers(0, 2, (_PROBE_BATCH, *shape)).astype(_NUMPY_TYPES[kind])
             for name, (kind, shape) in self.inputs.items()
         }
         whole = self._run(inputs)

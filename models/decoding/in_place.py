@@ -101,8 +101,8 @@ class InPlaceBatch:
             most += job.most_rows
             self._grow(most)
             seen = self._start.run({"image_tokens": job.image_tokens[np.newaxis]})
-            for name, pool in self._pools.items():
-                pool[row] = seen[name][0] if name in seen else 0  # no value of an earlier report, not even a masked one
+            for name, found in seen.items():  # of a slot no more is read than this report has written
+                self._pools[name][row] = found[0]
             self._jobs.append(job)
         self._tell()
 
@@ -114,7 +114,7 @@ class InPlaceBatch:
         size = max(rows, min(2 * size, self._max_rows))
         self._bound.clear()
         for name, (kind, shape) in {**self._step.inputs, "logits": self._step.outputs["logits"]}.items():
-            pool = np.zeros((size, *shape), dtype=np.int64 if kind == "tensor(int64)" else np.float32)
+            pool = np.zeros((size, *shape), dtype=np.int32 if kind == "tensor(int32)" else np.float32)
             if name in self._pools:
                 pool[: len(self._pools[name])] = self._pools[name]
             self._pools[name] = pool
@@ -145,6 +145,6 @@ class InPlaceBatch:
         token, position = self._pools["token"], self._pools["position"]
         row = 0
         for job in self._jobs:
-            token[row : row + job.rows, 0] = job.search.tokens
-            position[row : row + job.rows, 0] = job.position
+            token[row : row + job.rows] = job.search.tokens
+            position[row : row + job.rows] = job.position
             row += job.rows

@@ -96,7 +96,7 @@ class SingleSearch:
         self._state = self._frame.after(self._state, token)
         self._taken += 1
         self.finished = self._taken >= self._frame.max_tokens
-        self.tokens = np.array([token], dtype=np.int64)
+        self.tokens[0] = token
         return Advance(_SAME, (token,))
 
 

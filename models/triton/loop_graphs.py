@@ -1,22 +1,18 @@
 """The step graph of a decoder as two graphs for a loop that stays in one process.
 
-What depends on the image alone (keys and values of the cross-attention) is computed once for a report, not for every
-token; and the cache is written where it lies instead of going in and out of every run as a whole. The two are used
-only where they are found to give what the step graph gives.
+They are built anew from its weights. What depends on the image alone (keys and values of the cross-attention) is
+computed once for a report, not for every token; and the cache is written where it lies instead of going in and out of
+every run as a whole. The two are used only where they are found to give what the step graph gives.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from radserve.models.onnx_graph import OnnxGraph
-
-if TYPE_CHECKING:
-    import onnx
 
 _CLOSE = 1e-4
 _STEPS_COMPARED = 3
@@ -28,8 +24,9 @@ logger = logging.getLogger(__name__)
 class LoopGraphs:
     """`start`: `image_tokens` (N, P, C) -> `seen_0` ...: what every step reads of the image.
 
-    `step`: `token`, `position` (N, 1), `seen_*`, `slot_*` -> `logits` (N, V), `kept_*`: a slot is the keys or values of
-    one layer, `kept_*` is that slot with this token's row in it, and both may be the same memory.
+    `step`: `token`, `position` (N,) int32, `seen_*`, `slot_*` -> `logits` (N, V), `kept_*`: a slot is the keys or
+    values of one layer, `kept_*` is that slot with this token's row in it, and both may be the same memory. Of a slot
+    the rows up to `position` are read.
     """
 
     start: bytes
@@ -39,8 +36,8 @@ class LoopGraphs:
 def loop_graphs(model: bytes) -> LoopGraphs | None:
     """The two graphs of a step graph (bytes of an ONNX file); None where it is not built as they need it.
 
-    That is so for a cache which is not read slot by slot and written at one position, or for weights of 16 bits; and
-    where the package onnx is not installed.
+    That is so for a network other than models/train/decoder_step.py, for weights that are not of 32 bits, and where the
+    package onnx is not installed.
     """
     try:
         graphs = _rebuilt(model)
@@ -56,43 +53,14 @@ def loop_graphs(model: bytes) -> LoopGraphs | None:
 def _rebuilt(model: bytes) -> LoopGraphs:
     import onnx  # not needed where no pack writes
 
-    from radserve.models.triton import step_rules as rules
+    from radserve.models.triton.decoder_graph import start_graph, step_graph
+    from radserve.models.triton.step_weights import step_weights
 
-    whole = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
-    whole = rules.without_unused_parts(rules.with_gelu(rules.with_slots(rules.folded(whole))))
-    start, step = _split(onnx.shape_inference.infer_shapes(whole))
-    return LoopGraphs(start.SerializeToString(), rules.in_rows(step).SerializeToString())
-
-
-def _split(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """What depends on `image_tokens` and nothing else becomes a graph of its own."""
-    from onnx import helper
-
-    from radserve.models.triton.onnx_nodes import rebuilt
-
-    graph = model.graph
-    fixed = {each.name for each in graph.initializer}
-    of_image, before, after = {"image_tokens"}, [], []
-    for node in graph.node:
-        needed = {name for name in node.input if name} - fixed
-        if needed <= of_image:
-            before.append(node)
-            (of_image if needed else fixed).update(node.output)
-        if not needed <= of_image or not needed:
-            after.append(node)
-    crossing = dict.fromkeys(name for node in after for name in node.input if name in of_image)
-    seen = {name: f"seen_{number}" for number, name in enumerate(crossing)}
-    types = {each.name: each.type.tensor_type for each in (*graph.value_info, *graph.input)}
-    infos = []
-    for name, short in seen.items():
-        shape = [each.dim_value or each.dim_param for each in types[name].shape.dim]
-        infos.append(helper.make_tensor_value_info(short, types[name].elem_type, ["batch", *shape[1:]]))
-        before.append(helper.make_node("Identity", [name], [short]))
-    for node in after:
-        node.input[:] = [seen.get(name, name) for name in node.input]
-    image = [each for each in graph.input if each.name == "image_tokens"]
-    others = [each for each in graph.input if each.name != "image_tokens"]
-    return rebuilt(model, before, inputs=image, outputs=infos), rebuilt(model, after, inputs=[*others, *infos])
+    whole = onnx.load_from_string(model)
+    weights = step_weights(whole)
+    image = next(each.type.tensor_type.shape.dim for each in whole.graph.input if each.name == "image_tokens")
+    patches, channels = (each.dim_value for each in image[1:])
+    return LoopGraphs(start_graph(weights, patches, channels), step_graph(weights, patches))
 
 
 def _same(original: OnnxGraph, graphs: LoopGraphs) -> bool:
@@ -104,9 +72,10 @@ def _same(original: OnnxGraph, graphs: LoopGraphs) -> bool:
     slots = {name: np.zeros((2, *shape), np.float32) for name, (_, shape) in step.inputs.items() if "slot_" in name}
     cache = np.zeros((2, *original.inputs["cache"][1]), np.float32)
     for position in range(_STEPS_COMPARED):
-        told = {"token": rng.integers(0, 2, (2, 1)), "position": np.full((2, 1), position)}
-        expected = original.run({**told, "image_tokens": image_tokens, "cache": cache})
-        found = step.run({**told, **seen, **slots})
+        told = {"token": rng.integers(0, 2, 2), "position": np.full(2, position)}
+        columns = {name: each[:, np.newaxis] for name, each in told.items()}
+        expected = original.run({**columns, "image_tokens": image_tokens, "cache": cache})
+        found = step.run({**{name: each.astype(np.int32) for name, each in told.items()}, **seen, **slots})
         if not np.allclose(found["logits"], expected["logits"], rtol=_CLOSE, atol=_CLOSE):
             return False
         cache = expected["cache_out"]
