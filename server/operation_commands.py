@@ -18,7 +18,9 @@ if TYPE_CHECKING:  # grpc takes a moment that other commands need not wait
     from radserve.v1 import model_pb2
 
 T = TypeVar("T")
-Server = Annotated[str, typer.Option(help="HOST:PORT of the running server.")]
+Server = Annotated[
+    str | None, typer.Option(help="HOST:PORT of the running server (RADSERVE_SERVER, or here at the usual port).")
+]
 Version = Annotated[str, typer.Argument(metavar="NAME@VERSION", help="A version of a pack.")]
 HERE = "127.0.0.1:8500"
 
@@ -29,7 +31,7 @@ def register(app: typer.Typer) -> None:
         app.command(command.__name__)(command)
 
 
-def status(server: Server = HERE) -> None:
+def status(server: Server = None) -> None:
     """List every version of every pack, what it does, and what shadows said."""
     models = _call(server, lambda client: client.models())
     table = Table("pack", "version", "state", "ready", "requests", "digest", "remarks")
@@ -43,12 +45,12 @@ def status(server: Server = HERE) -> None:
     stdout().print(table)
 
 
-def load(version: Version, server: Server = HERE) -> None:
+def load(version: Version, server: Server = None) -> None:
     """Load a version: requests that name it are answered."""
     _tell(_call(server, lambda client: client.load(version)))
 
 
-def unload(version: Version, server: Server = HERE) -> None:
+def unload(version: Version, server: Server = None) -> None:
     """Unload a version; returns when its last request has ended."""
     _tell(_call(server, lambda client: client.unload(version)))
 
@@ -56,7 +58,7 @@ def unload(version: Version, server: Server = HERE) -> None:
 def promote(
     version: Version,
     record: Annotated[Path, typer.Option(help="Record that `radserve evaluate gate` wrote of this pack.")],
-    server: Server = HERE,
+    server: Server = None,
     override_by: Annotated[
         list[str] | None, typer.Option(help="A person who answers for a failed gate; two are needed.")
     ] = None,
@@ -74,14 +76,14 @@ def promote(
 
 def rollback(
     name: Annotated[str, typer.Argument(help="The name of a pack.")],
-    server: Server = HERE,
+    server: Server = None,
 ) -> None:
     """Let the version answer again that was promoted before."""
     _tell(_call(server, lambda client: client.roll_back(name)))
 
 
 def shadow(
-    version: Version, server: Server = HERE, off: Annotated[bool, typer.Option("--off", help="End it.")] = False
+    version: Version, server: Server = None, off: Annotated[bool, typer.Option("--off", help="End it.")] = False
 ) -> None:
     """Let a version see the studies that the active one answers; what it says is kept, not delivered."""
     _tell(_call(server, lambda client: client.shadow(version, on=not off)))
@@ -90,7 +92,7 @@ def shadow(
 def deprecate(
     version: Version,
     reason: Annotated[str, typer.Option(help="Stands in the warning of its results; empty takes the mark away.")],
-    server: Server = HERE,
+    server: Server = None,
 ) -> None:
     """Mark a version as deprecated: its results carry a warning."""
     _tell(_call(server, lambda client: client.deprecate(version, reason)))
@@ -110,11 +112,11 @@ def audit(data_dir: Annotated[Path | None, typer.Option(help="The server's data 
     stdout().out(f"{len(entries)} entries, each follows the one before")
 
 
-def _call(server: str, call: Callable[[ModelClient], Awaitable[T]]) -> T:
+def _call(server: str | None, call: Callable[[ModelClient], Awaitable[T]]) -> T:
     async def run() -> T:
         from radserve.server.client import ModelClient
 
-        async with ModelClient(server) as client:
+        async with ModelClient(server or settings_of().server or HERE) as client:
             return await call(client)
 
     return asyncio.run(run())

@@ -60,7 +60,8 @@ async def serving_packs(
         if triton:
             host = EmbeddedHost(triton, runner)
         elif settings.triton_url:
-            host = OutsideHost(runner)
+            host = outside = OutsideHost(runner)
+            await outside.adopt(packs)
         shadows = Shadows(shadowed)
         served = ServedPacks(versions, records, host, maker(runner), shadows)
         served.adopt(packs)

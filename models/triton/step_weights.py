@@ -173,7 +173,7 @@ class _Reader:
         """The next six parts."""
         attention_norm, (projections, name), (out, _) = self.norm(), self._linear(), self._linear()
         width = len(projections.weight)
-        scale = np.repeat(np.float32([(width / self.heads) ** -0.5, 1, 1]), width)
+        scale = np.repeat(np.array([(width / self.heads) ** -0.5, 1, 1], np.float32), width)
         return Block(
             attention_norm,
             Linear(projections.weight * scale, projections.bias * scale),

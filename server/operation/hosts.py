@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 from radserve.errors import ErrorCode, ModelError
@@ -50,6 +51,15 @@ class OutsideHost:
 
     def __init__(self, runner: TritonRunner) -> None:
         self._runner = runner
+
+    async def adopt(self, packs: Sequence[ModelPack]) -> None:
+        """Have loaded what the server starts with; where the Triton does not, requests are told until it has them."""
+        for model in (model for pack in packs for model in pack.models):
+            try:
+                if not await self._runner.is_ready(model):
+                    await self._runner.load(model)
+            except ModelError as error:
+                logger.warning("the outside Triton did not load %s: %s", model.name, error.detail)
 
     async def load(self, pack: ModelPack) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,9 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from tests.dicom_io.dimse.support import free_port
-from tests.support.server import LiveServer
+from tests.support.operation import PROFILE_TOML
+from tests.support.packs import make_tiny_pack
+from tests.support.server import LiveServer, live_server
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/guide.md", "docs/operations.md", "docs/packs.md", "docs/prompts.md", "docs/reports.md")
@@ -57,6 +60,29 @@ def test_the_commands_of_a_page_work(page: str, folder: Path, server: LiveServer
     assert scripts
     for script in scripts:
         run_script(on_a_free_port(script), folder, **{} if page == PAGES[0] else {"RADSERVE_SERVER": server.address})
+
+
+@pytest.mark.slow
+def test_the_commands_that_operate_models_work(folder: Path) -> None:
+    for seed, version in enumerate(("1.0.0", "1.1.0")):
+        make_tiny_pack(folder / "packs" / version, "chest", version=version, seed=seed)
+    (folder / "profile.toml").write_text(PROFILE_TOML)
+    values = [{"finding": "Pneumonia", "value": 0.95, "interval": [0.93, 0.97], "n": 600}]
+    (folder / "evaluation.json").write_text(json.dumps({"indicators": [{"key": "auroc", "values": values}]}))
+    scripts = blocks("docs/models-operation.md", "sh")
+    assert len(scripts) == 3
+    with live_server(folder / "radserve-data", pack_dirs=(folder / "packs",), default_pack="chest") as live:
+        tried, shadowed, promoted = (run_script(each, folder, RADSERVE_SERVER=live.address) for each in scripts)
+    assert "is loaded" in tried
+    assert "is available" in tried
+    assert "is shadow" in shadowed
+    assert "is active" in promoted
+    assert "each follows the one before" in promoted
+    versions = {
+        out: json.loads(next((folder / out).rglob("result.json")).read_text())["pack"]["version"]
+        for out in ("tried", "delivered", "promoted")
+    }
+    assert versions == {"tried": "1.1.0", "delivered": "1.0.0", "promoted": "1.1.0"}
 
 
 @pytest.mark.slow
