@@ -36,6 +36,7 @@ from radserve.server.operation.leases import MakeAnalyser
 from radserve.server.packs import site_catalogue
 from radserve.server.prompt_library import PromptLibrary
 from radserve.server.records import opened_records
+from radserve.server.reevaluation import reevaluating
 from radserve.server.retention import retention
 from radserve.server.rpc.inference_service import InferenceService
 from radserve.server.rpc.model_service import ModelService
@@ -127,6 +128,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             return AnalyserMaker(store, preprocessor_of, runner, policy, writing, prompts).make
 
         serving = await stack.enter_async_context(serving_packs(settings, catalogue, records.shadows, maker))
+        await stack.enter_async_context(reevaluating(settings, serving.packs, SystemClock()))
         commitments = CommitmentInbox()
         if settings.workflow:
             rules = site_rules(settings, catalogue)

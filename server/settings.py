@@ -30,6 +30,11 @@ class Settings(BaseSettings):
     promotion_profile: Path | None = Field(
         None, description="acceptance profile that an evaluation record must be of; none: of any"
     )
+    reference_studies: Path | None = Field(
+        None,
+        description="table (CSV) of stored, labelled studies for re-evaluation by the promotion profile; none: none",
+    )
+    reevaluation_hours: float = Field(168.0, gt=0, description="how often they are read again by the pack that answers")
     pack_store: Path = Field(Path("radserve-packs"), description="where `radserve models add` puts packs")
     site_use: Literal["research", "commercial"] = Field(
         "research", description="commercial refuses packs whose licence does not allow that"
