@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from onnx import numpy_helper
 from radserve.errors import ErrorCode, RadserveError
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.importing.run import import_model, readers
+from radserve.models.onnx_runner import OnnxRunner
+from radserve.tensors import InferenceRequest
 from tests.support.checkpoints import labels_file
 from tests.support.other_packs import make_classifier_pack
 from tests.support.plugin_site import install
@@ -48,7 +51,9 @@ def test_a_third_party_kind_loads_by_its_entry_point(tmp_path: Path, monkeypatch
     assert pack.initialised_from.startswith("thirdparty: model.odd")
 
 
-def test_a_second_checkpoint_is_a_new_version_and_the_old_one_stays(tmp_path: Path) -> None:
+async def test_a_second_checkpoint_is_a_new_version_the_old_one_is_served_and_the_card_shows_the_parent(
+    tmp_path: Path,
+) -> None:
     source = make_classifier_pack(tmp_path / "halves") / "classifier.onnx"
     first = import_model(str(source), labels_file(tmp_path, "Left", "Right"), tmp_path / "packs" / "one")
     model = onnx.load(source)
@@ -60,8 +65,18 @@ def test_a_second_checkpoint_is_a_new_version_and_the_old_one_stays(tmp_path: Pa
     found = PackCatalogue([tmp_path / "packs"], built_in=False).versions("imported")
     assert {pack.version: pack.digest for pack in found} == {"1.0.0": first.digest, "2.0.0": second.digest}
     assert first.digest != second.digest
-    for pack, name in ((first, "classifier.onnx"), (second, "next.onnx")):
-        assert f"- initialised from: onnx: {name}" in (pack.folder / "MODEL_CARD.md").read_text()
+    runner = OnnxRunner([first, second])
+    image = np.linspace(0, 1, 28 * 28, dtype=np.float32).reshape(1, 1, 28, 28)
+    logits = []
+    for pack, parent in ((first, source), (second, tmp_path / "next.onnx")):
+        stated = f"onnx: {parent.name} (sha256 {hashlib.sha256(parent.read_bytes()).hexdigest()})"
+        assert pack.initialised_from == stated
+        card = (pack.folder / "MODEL_CARD.md").read_text()
+        assert f"- initialised from: onnx: {parent.name}" in card
+        assert hashlib.sha256(parent.read_bytes()).hexdigest() in card
+        answer = await runner.infer(InferenceRequest(pack.model("classifier"), {"image": image}))
+        logits.append(answer.outputs["logits"])
+    np.testing.assert_allclose(logits[1] - logits[0], 1.0, atol=1e-6)  # the biases differ by that
 
 
 def test_a_broken_third_party_kind_is_named_and_our_kinds_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
