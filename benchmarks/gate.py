@@ -32,7 +32,7 @@ from radserve.models.pack_types import PackInput
 from radserve.pipelines.classify import run_graphs
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.preprocess.adapter import Task, run_task
-from radserve.pipelines.preprocess.chain import chain_of
+from radserve.pipelines.preprocess.chain import input_chain
 
 PROPERTIES = PixelProperties("MONOCHROME2", bits_stored=8, value_range=(0.0, 1.0))
 Scores = npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ class Gauge:
 
     def __init__(self, pack: ModelPack, use: PackInput) -> None:
         self.pack, self.gate = pack, pack.gates[use.name]
-        self.chain = chain_of((step.transform, step.arguments) for step in use.preprocess)
+        self.chain = input_chain(pack, use)
         self.runner = OnnxRunner([pack])
 
     def __call__(self, images: Sequence[Array]) -> Scores:

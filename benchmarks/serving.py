@@ -40,7 +40,7 @@ from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.decoders import StepDecoder
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor, prepare_now
-from radserve.pipelines.preprocess.chain import chain_of
+from radserve.pipelines.preprocess.chain import input_chain
 from radserve.pipelines.prompts import embed_prompts
 from radserve.pipelines.study import AnalysisRequest, StudyAnalyser
 from radserve.references import StudyRef
@@ -105,7 +105,7 @@ async def in_process(data: bytes) -> AsyncIterator[Call]:
         pack = PackCatalogue().get("cxr-bus-mini")
         runner = OnnxRunner([pack], workers=CORES)
         tokenizer = PackTokenizer(pack.tokenizer_path)
-        chains = {use.name: chain_of((s.transform, s.arguments) for s in use.preprocess) for use in pack.inputs}
+        chains = {use.name: input_chain(pack, use) for use in pack.inputs}
         analyser = StudyAnalyser(
             pack,
             ReportAuthor.of(pack, tokenizer, StepDecoder(pack, tokenizer.words, runner), built_in_claims()),
@@ -135,7 +135,7 @@ async def bare(data: bytes) -> AsyncIterator[Call]:
         tokenizer = PackTokenizer(pack.tokenizer_path)
         prompts = await embed_prompts(pack, tokenizer, runner)
         use, label = pack.inputs[0], pack.labels[0]
-        chain = chain_of((step.transform, step.arguments) for step in use.preprocess)
+        chain = input_chain(pack, use)
 
         async def call() -> float:
             image = await asyncio.to_thread(decode_image, path, DecodeLimits())

@@ -98,6 +98,10 @@ def report_lines(result: StudyResult, source: Dataset) -> Iterator[str]:
     yield ""
     yield f"Made by {result.pack.name} {result.pack.version}, model version {result.pack.model_version}"
     yield f"Pipeline digest sha256:{result.pack.digest}"
+    if origin := result.provenance:
+        yield f"Licence of the model: {origin.licence}; begun from: {origin.initialised_from}"
+        yield from (f"Data it learned from, {key}: {value}" for key, value in origin.data)
+        yield from (f"With {each} ({each.group})" for each in origin.plugins)
 
 
 def _name(source: Dataset) -> str:

@@ -124,7 +124,7 @@ class DraftSR(sr.ComprehensiveSR):
 
 def texts_of(result: StudyResult) -> list[str]:
     """What the object quotes of a result."""
-    texts = [result.pack.name, result.pack.version]
+    texts = [result.pack.name, result.pack.version, *_origin(result)]
     for finding in result.findings:
         texts += [finding.label, finding.tracking_identifier, finding.code.meaning, finding.site.meaning]
     return texts
@@ -158,23 +158,24 @@ def _report(result: StudyResult, sources: dict[str, Dataset]) -> sr.MeasurementR
         observation_context=sr.ObservationContext(observer_device_context=device_observer(pack)),
         procedure_reported=IMAGING,
         title=codes.DCM.ImagingMeasurementReport,
-        imaging_measurements=[_group(finding, pack, sources) for finding in result.findings],
+        imaging_measurements=[_group(finding, result, sources) for finding in result.findings],
         referenced_images=[sources[uid] for uid in sorted(shown) if _describable(sources[uid])] or None,
     )
     add_request(report[0], result.context)
     return report
 
 
-def _group(finding: Finding, pack: PackRef, sources: dict[str, Dataset]) -> Any:
+def _group(finding: Finding, result: StudyResult, sources: dict[str, Dataset]) -> Any:
     """TID 1410 of one finding; TID 1501, with its image alone, where the model does not tell the place."""
     source = sources[finding.region.instance.sop_instance_uid]
-    content = _content(finding, pack)
+    content = _content(finding, result)
     if finding.region.outline is None:
         return sr.MeasurementsAndQualitativeEvaluations(source_images=[_source_image(finding, source)], **content)
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=_region(finding, source), **content)
 
 
-def _content(finding: Finding, pack: PackRef) -> dict[str, Any]:
+def _content(finding: Finding, result: StudyResult) -> dict[str, Any]:
+    pack = result.pack
     return dict(  # noqa: C408  # the arguments that both templates take
         tracking_identifier=sr.TrackingIdentifier(uid=finding.tracking_uid, identifier=finding.tracking_identifier),
         finding_type=_code(finding.code),
@@ -188,6 +189,7 @@ def _content(finding: Finding, pack: PackRef) -> dict[str, Any]:
                 f"threshold={finding.threshold:.6g}",
                 f"model_version={pack.model_version}",
                 f"pipeline_digest=sha256:{pack.digest}",
+                *_origin(result),
             ],
         ),
         measurements=[
@@ -197,6 +199,17 @@ def _content(finding: Finding, pack: PackRef) -> dict[str, Any]:
         ],
         qualitative_evaluations=[sr.QualitativeEvaluation(PRESENCE, _presence(finding))],
     )
+
+
+def _origin(result: StudyResult) -> list[str]:
+    """The licence of the pack, and the plug-ins that had a hand in the result."""
+    if result.provenance is None:
+        return []
+    plugins = result.provenance.plugins
+    return [
+        f"licence={result.provenance.licence}",
+        *(f"plugin={each.group}:{each.name} of {each.package} {each.version}" for each in plugins),
+    ]
 
 
 def _presence(finding: Finding) -> Code:

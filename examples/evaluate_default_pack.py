@@ -35,7 +35,7 @@ from radserve.models.tokenizer import PackTokenizer
 from radserve.pipelines.classify import encode_frames, score_label
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.preprocess.adapter import Task, run_task
-from radserve.pipelines.preprocess.chain import chain_of
+from radserve.pipelines.preprocess.chain import input_chain
 from radserve.pipelines.prompts import embed_prompts
 from radserve.references import InstanceRef
 from radserve.tensors import PreparedInput
@@ -89,7 +89,7 @@ class Scorer:
         self.pack = pack
         self.label = pack.label(collection.finding)
         (use,) = [each for each in pack.inputs if collection.finding in each.labels]
-        self.chain = chain_of((step.transform, step.arguments) for step in use.preprocess)
+        self.chain = input_chain(pack, use)
         self.runner = OnnxRunner([pack])
         tokenizer = PackTokenizer(pack.tokenizer_path)
         self.direction = asyncio.run(embed_prompts(pack, tokenizer, self.runner)).directions[collection.finding]

@@ -92,7 +92,7 @@ class PackCatalogue:
         self._policy.check_licence(pack.name, pack.licence)
         if folder.parent != built_in_folder():
             self._policy.check_signature(folder)
-        return pack
+        return pack.with_plugins(self._policy.preprocessors_of(pack))
 
     def _add(self, folder: Path) -> None:
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from radserve.errors import ErrorCode, PackError
-from radserve.findings import PackRef
+from radserve.findings import PackRef, ProvenanceRecord
 from radserve.models.exemplars import ExemplarIndex, exemplars_of
 from radserve.models.gate import Gate, read_gate
 from radserve.models.learned_prompts import LearnedPrompts, learned_prompts_of
@@ -35,6 +36,7 @@ from radserve.models.pack_types import (
     TokenizerSpec,
     migrated,
 )
+from radserve.plugins import PluginRef
 from radserve.tensors import ModelRef, TensorSpec
 
 __all__ = ["DECODER_STEP", "GRAPH_NAMES", "IMAGE_ENCODER", "TEXT_ENCODER", "GraphSpec", "ModelPack", "load_pack"]
@@ -50,7 +52,8 @@ class ModelPack:
 
     `decoder` is None for a pack that writes no report, `prompts` for one that scores no label by prompts. `parity` is
     parity.json in a few words. `gates` has the out-of-distribution gate of each input that states one, `learned` the
-    sides of each label whose prompts were learned, `exemplars` the examples of each label that has some.
+    sides of each label whose prompts were learned, `exemplars` the examples of each label that has some. `plugins` are
+    the pre-processors of other packages that it names, found by the site's catalogue: load_pack looks for none.
     """
 
     name: str
@@ -73,10 +76,26 @@ class ModelPack:
     folder: Path = field(repr=False)
     learned: Mapping[str, LearnedPrompts] = field(default_factory=lambda: MappingProxyType({}))
     exemplars: Mapping[str, ExemplarIndex] = field(default_factory=lambda: MappingProxyType({}))
+    plugins: Mapping[str, PluginRef] = field(default_factory=lambda: MappingProxyType({}))
+    card_sha256: str = ""
 
     @property
     def ref(self) -> PackRef:
         return PackRef(self.name, self.version, self.model_version, self.digest, self.parity)
+
+    @property
+    def provenance(self) -> ProvenanceRecord:
+        """Whose work this is, for the results that are made with it."""
+        data, plugins = tuple(self.training.items()), tuple(self.plugins.values())
+        return ProvenanceRecord(self.licence, self.initialised_from, data, self.card_sha256, plugins)
+
+    def with_plugins(self, plugins: Mapping[str, PluginRef]) -> ModelPack:
+        """The pack with the plug-ins that it names. What they are is part of what it does, and so of its digest."""
+        if not plugins:
+            return self
+        lines = [self.digest, *(f"{ref.group} {ref.name} {ref.package} {ref.version}" for ref in plugins.values())]
+        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return replace(self, plugins=plugins, digest=digest)
 
     @property
     def tokenizer_path(self) -> Path:
@@ -156,6 +175,7 @@ def _load(folder: Path) -> ModelPack:
         folder=folder,
         learned=MappingProxyType(_learned(folder, table, prompts, graphs)),
         exemplars=MappingProxyType(_exemplars(folder, table, graphs)),
+        card_sha256=table.files[CARD_FILE],
     )
 
 

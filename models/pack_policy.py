@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from radserve.errors import ErrorCode, PackError
+from radserve.models.pack import ModelPack
 from radserve.models.pack_signature import check_signature
+from radserve.plugins import PluginRef
+from radserve.preprocessors import resolve
 
 SiteUse = Literal["research", "commercial"]
 
@@ -26,12 +30,14 @@ COMMERCIAL = frozenset(
 class PackPolicy:
     """The site's rules. `signing_key` is a public key (PEM): with it, packs of the site's folders have to be signed.
 
-    `licences` are further ones that the site has found to allow commercial use (a contract, a name not listed here).
+    `licences` are further ones that the site has found to allow commercial use (a contract, a name not listed here),
+    `preprocessors` the pre-processors of other packages that packs may name here.
     """
 
     site_use: SiteUse = "research"
     licences: tuple[str, ...] = ()
     signing_key: Path | None = None
+    preprocessors: tuple[str, ...] = ()
 
     def check_licence(self, name: str, licence: str) -> None:
         """Raise PACK_LICENCE when the site is commercial and the licence is not known to allow that."""
@@ -42,6 +48,14 @@ class PackPolicy:
         if not terms or not all(term.strip() in known for term in terms):
             message = f"pack {name!r} has the licence {licence!r}, which is not known to allow commercial use"
             raise PackError(ErrorCode.PACK_LICENCE, message)
+
+    def preprocessors_of(self, pack: ModelPack) -> Mapping[str, PluginRef]:
+        """The plug-ins that the pack's preprocessing names. Raises PACK_PLUGIN for one that cannot be had here."""
+        transforms = [step.transform for use in pack.inputs for step in use.preprocess]
+        try:
+            return resolve(transforms, self.preprocessors)
+        except PackError as error:
+            raise PackError(error.code, f"pack {pack.name!r}: {error.client_message}") from None
 
     def check_signature(self, folder: Path) -> None:
         """Raise PACK_UNSIGNED, or PACK_SIGNATURE for one that does not fit, where the site has a key."""

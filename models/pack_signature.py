@@ -1,6 +1,6 @@
-"""Signatures of packs by OpenSSF Model Signing: a Sigstore bundle over every file, with an elliptic-curve key.
+"""Signatures of packs and of data by OpenSSF Model Signing: a Sigstore bundle over every file of a folder.
 
-Works without a network. The signature lies in the pack as `model.sig`; it covers all other files, pack.toml too.
+Works without a network. The signature lies in the folder as `model.sig`; it covers all other files, pack.toml too.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from radserve.errors import ErrorCode, PackError
 from radserve.models.pack_files import SIGNATURE_FILE
 
 
-def sign_pack(folder: Path, private_key: Path) -> Path:
-    """Sign a pack with a private key (PEM, NIST P-256, P-384 or P-521) and return the signature's path.
+def sign_folder(folder: Path, private_key: Path, kind: str = "pack") -> Path:
+    """Sign a folder with a private key (PEM, NIST P-256, P-384 or P-521) and return the signature's path.
 
     Raises PackError PACK_SIGNATURE when the key cannot be used.
     """
@@ -24,16 +24,16 @@ def sign_pack(folder: Path, private_key: Path) -> Path:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
         config.set_hashing_config(hashing.Config().set_ignored_paths(paths=[signature])).sign(folder, signature)
     except Exception as error:  # the library has no class of its own for what can go wrong
-        raise _refused(folder, "cannot be signed with this key", error) from error
+        raise _refused(f"{kind} {folder.name!r} cannot be signed with this key", error) from error
     return signature
 
 
-def check_signature(folder: Path, public_key: Path) -> None:
-    """Raise PackError unless the pack was signed by the owner of the key: PACK_UNSIGNED, or PACK_SIGNATURE."""
+def check_signature(folder: Path, public_key: Path, kind: str = "pack") -> None:
+    """Raise PackError unless the folder was signed by the owner of the key: PACK_UNSIGNED, or PACK_SIGNATURE."""
     signature = folder / SIGNATURE_FILE
     if not signature.is_file():
-        message = f"pack {folder.name!r} is not signed ({SIGNATURE_FILE} is missing); this site takes signed packs only"
-        raise PackError(ErrorCode.PACK_UNSIGNED, message)
+        message = f"{kind} {folder.name!r} is not signed ({SIGNATURE_FILE} is missing)"
+        raise PackError(ErrorCode.PACK_UNSIGNED, f"{message}; this site takes signed ones only")
     hashing, _, verifying = _library()
     if not public_key.is_file():
         raise PackError(ErrorCode.PACK_SIGNATURE, f"the site's signing key {public_key.name!r} cannot be read")
@@ -43,7 +43,8 @@ def check_signature(folder: Path, public_key: Path) -> None:
         config.set_hashing_config(hashing.Config().set_ignored_paths(paths=[signature], ignore_git_paths=False))
         config.verify(folder, signature)
     except Exception as error:
-        raise _refused(folder, "has a signature that does not fit its files or the site's key", error) from error
+        message = f"{kind} {folder.name!r} has a signature that does not fit its files or the site's key"
+        raise _refused(message, error) from error
 
 
 def _library() -> tuple[Any, Any, Any]:
@@ -55,6 +56,5 @@ def _library() -> tuple[Any, Any, Any]:
     return hashing, signing, verifying
 
 
-def _refused(folder: Path, cause: str, error: Exception) -> PackError:
-    message = f"pack {folder.name!r} {cause}"
+def _refused(message: str, error: Exception) -> PackError:
     return PackError(ErrorCode.PACK_SIGNATURE, message, detail=f"{message}: {type(error).__name__}: {error}")

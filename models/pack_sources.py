@@ -40,9 +40,9 @@ def add_pack(
 ) -> ModelPack:
     """Fetch a pack, check it, and put it into `store` as NAME-VERSION.
 
-    `digest` is the pipeline digest that it has to have. `options` go to fsspec (the endpoint of an S3 store). The same
-    pack again changes nothing. Raises PackError: PACK_SOURCE when it cannot be had, ARCHIVE_UNSAFE, and what a broken
-    pack, its licence, its signature or another digest raise.
+    `digest` is the pipeline digest that its files have to have. `options` go to fsspec (the endpoint of an S3 store).
+    The same pack again changes nothing. Raises PackError: PACK_SOURCE when it cannot be had, ARCHIVE_UNSAFE, and what
+    a broken pack, its licence, a plug-in that it names, its signature or another digest raise.
     """
     bounds, rules = limits or SourceLimits(), policy or PackPolicy()
     store.mkdir(parents=True, exist_ok=True)
@@ -52,15 +52,16 @@ def add_pack(
         _check_digest(pack, digest)
         rules.check_licence(pack.name, pack.licence)
         rules.check_signature(folder)
+        plugins = rules.preprocessors_of(pack)
         target = store / f"{pack.name}-{pack.version}"
         if target.exists():
             there = load_pack(target)
             if there.digest != pack.digest:
                 message = f"pack {pack.name!r} {pack.version} is there already with digest {there.digest[:12]}"
                 raise PackError(ErrorCode.PACK_INVALID, f"{message}, not {pack.digest[:12]}: give it another version")
-            return there
+            return there.with_plugins(plugins)
         folder.rename(target)
-    return load_pack(target)
+    return load_pack(target).with_plugins(plugins)
 
 
 def _check_digest(pack: ModelPack, digest: str) -> None:

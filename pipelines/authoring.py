@@ -54,7 +54,7 @@ class ReviewedText:
     """The text of one series as it may be delivered, and what the checker found in it.
 
     `withheld` says why the text is not delivered, in the language of the report; it is empty for one that is. `writer`
-    names the model of a text service, and is empty for the pack's decoder.
+    names the model of a text service or, `by_template`, a report template; it is empty for the pack's decoder.
     """
 
     series_instance_uid: str
@@ -63,6 +63,7 @@ class ReviewedText:
     withheld: str
     warnings: tuple[ResultWarning, ...]
     writer: str = ""
+    by_template: bool = False
 
 
 @dataclass(frozen=True, slots=True)

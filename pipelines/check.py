@@ -101,11 +101,25 @@ class _Cues:
 
 
 class DraftChecker:
-    """Checks texts of a pack's labels; `claims` says what may never be claimed."""
+    """Checks texts of a pack's labels; `claims` says what may never be claimed.
 
-    def __init__(self, labels: Iterable[PackLabel], claims: NeverAllowed, ontology: Ontology | None = None) -> None:
+    `nothing_found` are phrases that say that all is normal, beside those of English and Chinese. With `strict` a
+    sentence that speaks of no finding is unsupported.
+    """
+
+    def __init__(
+        self,
+        labels: Iterable[PackLabel],
+        claims: NeverAllowed,
+        ontology: Ontology | None = None,
+        *,
+        nothing_found: Sequence[str] = (),
+        strict: bool = False,
+    ) -> None:
         self._ontology = ontology or built_in_ontology()
+        self._strict = strict
         self._cues = _cues_of_all_languages()
+        self._normal = (*(cue for cues in self._cues for cue in cues.normal), *map(normalised, nothing_found))
         self._assertions = _longest_first(
             (normalised(phrase), (label.name, state))
             for label in labels
@@ -147,7 +161,7 @@ class DraftChecker:
         for verdict, label in self._mentions(rest, findings):
             verdicts.append(verdict)
             labels += [label] if label else []
-        if any(cue in rest for cues in self._cues for cue in cues.normal):
+        if any(cue in rest for cue in self._normal):
             wrong = [each.label for each in findings if each.positive]
             verdicts += [Verdict.CONTRADICTED] if wrong else []
             labels += wrong
@@ -156,6 +170,8 @@ class DraftChecker:
         verdict = min(verdicts, key=order.index, default=Verdict.NEUTRAL)
         if not labels and verdict is Verdict.NEUTRAL and self._says_all_is_normal(words):
             labels = [each.label for each in findings]
+        if not labels and verdict is Verdict.NEUTRAL and self._strict:
+            verdict = Verdict.UNSUPPORTED
         return CheckedSentence(sentence, verdict, tuple(dict.fromkeys(labels)))
 
     def _mentions(self, words: str, findings: Sequence[Finding]) -> list[tuple[Verdict, str]]:
@@ -169,9 +185,8 @@ class DraftChecker:
         return verdicts
 
     def _says_all_is_normal(self, words: str) -> bool:
-        cues = (cue for cues in self._cues for cue in cues.normal)
         names = (name for name, node in self._names if node.id == NO_FINDING)
-        return any(each in words for each in (*cues, *names))
+        return any(each in words for each in (*self._normal, *names))
 
     def _negated(self, before: str, after: str) -> bool:
         """Whether a negation reaches a mention: in its clause before it, or right after it."""

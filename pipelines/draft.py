@@ -29,8 +29,8 @@ class SeriesDraft:
     """What was written of one series, by section, and the findings of that series.
 
     `images` were analysed, `unread` could not be read. `template`: the text was put together from the findings, not
-    written by a decoder; `writer` names the model of a text service that wrote it. `withheld` says why a text is not
-    delivered: the template takes its place, whatever `sections` hold.
+    written by a decoder; `writer` names the model of a text service, or the report template of another package, that
+    wrote it. `withheld` says why a text is not delivered: our own template takes its place, whatever `sections` hold.
     """
 
     acquisition: AcquisitionContext
@@ -146,9 +146,9 @@ def _measures(finding: Finding) -> str:
 def _notice(pack: PackRef, wording: Wording, drafts: Sequence[SeriesDraft]) -> str:
     by_decoder = not any(draft.template or draft.writer for draft in drafts)
     how = wording.written_by if by_decoder else wording.put_together
-    writers = dict.fromkeys(draft.writer for draft in drafts if draft.writer)
+    writers = {draft.writer: wording.by_template if draft.template else wording.worded_by for draft in drafts}
     notice = wording.notice.format(how=how, name=pack.name, version=pack.version, digest=pack.digest[:12])
-    return notice + "".join(wording.worded_by.format(name=writer) for writer in writers)
+    return notice + "".join(words.format(name=writer) for writer, words in writers.items() if writer)
 
 
 def _indication(context: ClinicalContext, wording: Wording) -> str:

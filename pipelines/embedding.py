@@ -19,7 +19,7 @@ from radserve.models.tokenizer import pack_tokenizer
 from radserve.pipelines.classify import run_graphs
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.preprocess.adapter import Task, run_task
-from radserve.pipelines.preprocess.chain import chain_of
+from radserve.pipelines.preprocess.chain import input_chain
 from radserve.pipelines.prompts import embed_prompts
 from radserve.pipelines.scoring import score_label
 from radserve.ports import ModelRunner
@@ -56,7 +56,7 @@ async def embed_images(
     directions = (await embed_prompts(pack, pack_tokenizer(pack), runner)).directions if asked else {}
     encodes = IMAGE_ENCODER in pack.graphs
     graphs = tuple(dict.fromkeys((*([IMAGE_ENCODER] if encodes else []), *pack.graphs_of(use))))
-    prepared = prepare_images(use, images)
+    prepared = prepare_images(pack, use, images)
     outputs = await run_graphs(pack, runner, graphs, prepared, Deadline.after(None))
     nothing = np.zeros(0)
     embeddings = np.stack([each[IMAGE_ENCODER]["embedding"] if encodes else nothing for each in outputs])
@@ -71,9 +71,9 @@ async def embed_images(
     return embedded
 
 
-def prepare_images(use: PackInput, images: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+def prepare_images(pack: ModelPack, use: PackInput, images: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
     """(N, channels, rows, columns): grey images, each (rows, columns), through the input's chain."""
-    chain = chain_of((step.transform, step.arguments) for step in use.preprocess)
+    chain = input_chain(pack, use)
     return np.concatenate([_prepared(chain, image) for image in images])
 
 

@@ -16,7 +16,7 @@ from radserve.pipelines.classify import encode_frames
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.intended_use import input_for
 from radserve.pipelines.preprocess.adapter import prepare_now
-from radserve.pipelines.preprocess.chain import chain_of
+from radserve.pipelines.preprocess.chain import input_chain
 from radserve.pipelines.prompts import embed_prompts
 from radserve.pipelines.scoring import score_label
 from radserve.ports import InstanceSource, ModelRunner
@@ -48,7 +48,7 @@ async def pool_cases(
         best: tuple[float, PoolCase] | None = None
         try:
             for instance, use in await _instances(pack, label, source, study):
-                chain = chain_of((step.transform, step.arguments) for step in use.preprocess)
+                chain = input_chain(pack, use)
                 image = await source.read_image(instance)
                 frames = range(image.frames)
                 graphs = tuple(dict.fromkeys((IMAGE_ENCODER, *pack.graphs_of(use))))

@@ -23,6 +23,7 @@ from radserve.findings import (
     ClinicalContext,
     Finding,
     GenerationRecord,
+    ProvenanceRecord,
     Report,
     ResultWarning,
     SeriesSummary,
@@ -53,10 +54,11 @@ from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, 
 from radserve.pipelines.prompts import PromptEmbeddings
 from radserve.pipelines.quality import quality_problems
 from radserve.pipelines.remote_report import RemoteAuthor
-from radserve.pipelines.report import check_language
+from radserve.pipelines.report import check_language, languages
 from radserve.pipelines.stopwatch import Stopwatch
+from radserve.pipelines.template_report import TemplateAuthor
 from radserve.pipelines.volumes import find_in_volume
-from radserve.pipelines.wording import Wording, wording_of
+from radserve.pipelines.wording import ENGLISH, WORDINGS, Wording, wording_of
 from radserve.ports import InstanceSource, ModelRunner, Preprocessor
 from radserve.references import AcquisitionContext, InstanceRef, SourceContext, StudyRef
 
@@ -86,6 +88,7 @@ class Analysis:
     images: tuple[Image, ...]
 
 
+Writer = TemplateAuthor | RemoteAuthor | ReportAuthor
 AnalysisObserver = Callable[[InstanceSource, AnalysisRequest, Analysis], None]
 
 
@@ -142,6 +145,7 @@ class StudyAnalyser:
     notices: tuple[ResultWarning, ...] = ()
     observer: AnalysisObserver | None = None
     remote: RemoteAuthor | None = None
+    templates: Mapping[str, TemplateAuthor] = field(default_factory=dict)
 
     async def analyse(
         self, request: AnalysisRequest, deadline: Deadline
@@ -153,8 +157,9 @@ class StudyAnalyser:
         cannot be read does not hold up the others: warnings and the draft name it, and the result is incomplete.
         """
         watch = Stopwatch()
-        wording = wording_of(request.options.language)
-        if request.report and self.pack.decoder:
+        template = self.templates.get(request.options.language)
+        wording = WORDINGS.get(request.options.language, ENGLISH) if template else wording_of(request.options.language)
+        if request.report and self.pack.decoder and not template:
             check_language(self.pack, request.options.language)
         plans = await self._plan(request)
         warnings = [*self.notices, *request.warnings, *self._check(plans, request.context)]
@@ -163,7 +168,7 @@ class StudyAnalyser:
         warnings += [warning for outcome in outcomes for warning in consistency_warnings(outcome.findings)]
         report: Report | None = None
         generation: GenerationRecord | None = None
-        writer: RemoteAuthor | ReportAuthor | None = self.remote or self.author
+        writer: Writer | None = template or self.remote or self.author
         if request.report:
             texts: dict[str, ReviewedText] = {}
             with watch.stage("report"):
@@ -173,7 +178,7 @@ class StudyAnalyser:
                             yield event
                         elif isinstance(event, ResultWarning):
                             warnings.append(event)
-                            writer = self.author
+                            writer = self.remote if writer is template and self.remote else self.author
                         else:
                             texts[event.series_instance_uid] = event
             labels_of = writer.checker.labels_of if writer else None
@@ -204,6 +209,7 @@ class StudyAnalyser:
                 generation=generation,
                 prompts=self.prompts.record,
                 tasks=self._tasks(outcomes),
+                provenance=self._provenance(writer if generation else None),
             ),
             images,
         )
@@ -347,12 +353,26 @@ class StudyAnalyser:
     async def _write(
         self, outcomes: Sequence[_SeriesOutcome], options: ReportOptions, deadline: Deadline
     ) -> AsyncGenerator[ReportText | ReviewedText | ResultWarning, None]:
-        """The texts of all series by the text service, or its failure and the texts that the decoder can write."""
-        if self.remote:
-            found = [
-                FoundSeries(each.plan.series_instance_uid, each.findings, each.plan.acquisition.laterality)
-                for each in outcomes
-            ]
+        """The texts of all series by the site's template, else its text service, else the pack's decoder.
+
+        One that fails is named in a warning, and the next one writes, where it knows the language.
+        """
+        found = [
+            FoundSeries(each.plan.series_instance_uid, each.findings, each.plan.acquisition.laterality)
+            for each in outcomes
+        ]
+        if template := self.templates.get(options.language):
+            try:
+                async with aclosing(template.write(found, options, deadline)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except RadserveError as error:
+                if error.code is not ErrorCode.PLUGIN_FAILED:
+                    raise
+                text = f"The report template did not write this draft ({_cause(error)})."
+                yield ResultWarning(WarningCode.REPORT_TEMPLATE_FAILED, text)
+        if self.remote and options.language in WORDINGS:
             try:
                 async with aclosing(self.remote.write(found, options, deadline)) as events:
                     async for event in events:
@@ -361,7 +381,7 @@ class StudyAnalyser:
             except ModelError as error:
                 text = f"The text service did not write this draft ({_cause(error)})."
                 yield ResultWarning(WarningCode.TEXT_SERVICE_FAILED, text)
-        if self.author is None:
+        if self.author is None or options.language not in languages(self.pack):
             return
         described = [
             DescribedSeries(
@@ -376,6 +396,13 @@ class StudyAnalyser:
         async with aclosing(self.author.write(described, options, deadline)) as events:
             async for event in events:
                 yield event
+
+    def _provenance(self, writer: Writer | None) -> ProvenanceRecord:
+        """That of the pack, and of the template that worded the draft."""
+        found = self.pack.provenance
+        if not isinstance(writer, TemplateAuthor):
+            return found
+        return replace(found, plugins=(*found.plugins, writer.site.ref))
 
     def _tasks(self, outcomes: Sequence[_SeriesOutcome]) -> tuple[TaskAnswer, ...]:
         """The further tasks of the prompt set, answered on each series' key frame: the encoder does not run again."""
@@ -409,7 +436,8 @@ class StudyAnalyser:
     def _draft(self, outcome: _SeriesOutcome, text: ReviewedText | None, wording: Wording) -> SeriesDraft:
         if text is None:
             return _series_draft(outcome, template_sections(outcome.findings, wording), template=True)
-        return replace(_series_draft(outcome, text.sections, withheld=text.withheld), writer=text.writer)
+        draft = _series_draft(outcome, text.sections, withheld=text.withheld, template=text.by_template)
+        return replace(draft, writer=text.writer)
 
 
 def _sample(frames: int, most: int) -> list[int]:

@@ -42,6 +42,7 @@ class Wording:
     written_by: str
     put_together: str
     worded_by: str
+    by_template: str
     notice: str
     stop: str
     join: str
@@ -80,6 +81,7 @@ ENGLISH = Wording(
     written_by="written by",
     put_together="put together from the findings of",
     worded_by=" Findings and Impression worded by the text service's model {name}.",
+    by_template=" Findings and Impression worded by the report template {name}.",
     notice="Draft {how} {name} {version} (pipeline {digest}). Not verified by a person. Research use only.",
     stop=" ",
     join=", ",
@@ -111,6 +113,7 @@ CHINESE = Wording(
     written_by="撰写者：",
     put_together="由以下模型的判读汇编：",
     worded_by="Findings 与 Impression 由文本服务的模型 {name} 撰写。",
+    by_template="Findings 与 Impression 由报告模板 {name} 撰写。",
     notice="草稿，{how} {name} {version}（pipeline {digest}）。未经人员核实。仅供研究使用。",
     stop="",
     join="、",

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("adapt")(adapt)
     app.command("apply-adapter")(apply_adapter)
+    app.command("sign-data")(sign_data)
 
 
 def adapt(
@@ -52,7 +53,9 @@ def adapt(
     """Learn a label from labelled images; the gate (paired DeLong on val) refuses it or goes on record."""
     if normalise and not recalibrate_only:
         raise typer.BadParameter("goes with --recalibrate-only", param_hint="--normalise")
-    base = site_catalogue(settings_of(pack_dirs=pack_dir)).get(pack)
+    settings = settings_of(pack_dirs=pack_dir)
+    base = site_catalogue(settings).get(pack)
+    key = settings.data_signing_key
     with _train_extra():
         from radserve.evaluation.calibrators import Method
         from radserve.models.adapt.manifest import METHODS
@@ -72,6 +75,7 @@ def adapt(
                 version=version,
                 keep_failed=keep_failed,
                 cache=cache,
+                signing_key=key,
             )
             _print_figures(made.made)
         else:
@@ -86,6 +90,7 @@ def adapt(
                 keep_failed=keep_failed,
                 test=test,
                 cache=cache,
+                signing_key=key,
             )
             _print_learned(made.learned)
     for warning in made.warnings:
@@ -107,6 +112,16 @@ def apply_adapter(
 
         made = apply(base, adapter, out, version=version)
     stdout().out(f"{made.name}@{made.version} is in {out} (digest {made.digest})")
+
+
+def sign_data(
+    folder: Annotated[Path, typer.Argument(help="With the manifest and all of its data.")],
+    key: Annotated[Path, typer.Option(help="Private key, PEM, of an elliptic curve (P-256, P-384, P-521).")],
+) -> None:
+    """Sign data for adaptation (OpenSSF Model Signing); a site with the public key learns from such data alone."""
+    from radserve.models.pack_signature import sign_folder
+
+    stdout().out(f"{folder.name} is signed: {sign_folder(folder, key, 'data set')}")
 
 
 @contextmanager

@@ -51,14 +51,16 @@ def adapt(
     keep_failed: bool = False,
     test: bool = False,
     cache: Path | None = None,
+    signing_key: Path | None = None,
 ) -> Adapted:
     """Learn the task of a manifest on `base` and write the derived pack when the gate passes, or with `keep_failed`.
 
     `method` takes the place of the manifest's. With `test` the test split is measured for the record; it decides
-    nothing. Raises INVALID_ARGUMENT for a manifest or data that are not fit, PACK_INVALID naming the numbers when the
+    nothing. With `signing_key` the manifest's folder has to be signed (read_manifest). Raises INVALID_ARGUMENT for a
+    manifest or data that are not fit, PACK_INVALID naming the numbers when the
     gate does not pass.
     """
-    manifest = with_method(read_manifest(manifest_path), method)
+    manifest = with_method(read_manifest(manifest_path, signing_key), method)
     data, embedded = embed_manifest(base, manifest, cache)
     learner = learner_of(base, manifest, data, embedded)
     learned = learn(manifest.task, data, embedded.embeddings, embedded.logits, learner=learner, test=test)
@@ -88,6 +90,7 @@ def refit(
     version: str = "",
     keep_failed: bool = False,
     cache: Path | None = None,
+    signing_key: Path | None = None,
 ) -> Refitted:
     """Recalibrate a label of `base` on the `train` split of a manifest and write the pack when the calibration error on
     `val` falls, or with `keep_failed`. With `normalise` the site's grey values are mapped before, which may not cost
@@ -95,7 +98,7 @@ def refit(
 
     Raises INVALID_ARGUMENT for a manifest, data or method that are not fit, PACK_INVALID when the error does not fall.
     """
-    manifest = read_manifest(manifest_path)
+    manifest = read_manifest(manifest_path, signing_key)
     data, embedded = embed_manifest(base, manifest, cache)
     normalised = _normalised(base, manifest, data, cache) if normalise else None
     least_gain = min(manifest.task.least_gain, 0.0) or -MARGIN

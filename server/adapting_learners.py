@@ -80,7 +80,7 @@ def _low_rank_learner(base: ModelPack, manifest: Manifest, data: LabelledImages)
     def prepared(rows: Rows) -> npt.NDArray[np.float32]:
         return tensors[rows]
 
-    tensors = prepare_images(use, data.images)
+    tensors = prepare_images(base, use, data.images)
     return LowRankLearner(tower, label.scoring, sides, task.low_rank, prepared, data.positive)
 
 

@@ -38,4 +38,5 @@ class AnalyserMaker:
             runner=self.runner,
             policy=self.policy,
             remote=self.writing.remote(pack),
+            templates=self.writing.templates_of(pack),
         )

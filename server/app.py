@@ -26,7 +26,7 @@ from radserve.models.triton.server import EmbeddedTriton
 from radserve.pipelines.claims import site_claims
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor
-from radserve.pipelines.preprocess.chain import TransformSpec, chain_of
+from radserve.pipelines.preprocess.chain import TransformSpec, input_chain
 from radserve.pipelines.timing import SystemClock
 from radserve.server.analysers import AnalyserMaker
 from radserve.server.artifacts import ArtifactWriter
@@ -47,6 +47,7 @@ from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
 from radserve.server.study_analysis import StoredStudyAnalysis
 from radserve.server.study_work import erasing, site_rules, studies_at_work
+from radserve.server.templates import site_templates
 from radserve.server.text_service import site_text_service
 from radserve.server.ups import performing
 from radserve.server.watching import watching
@@ -119,11 +120,12 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             return MonaiPreprocessor(_chains(pack), preprocessors)
 
         claims = site_claims(settings.never_allowed_file)
-        generator = site_text_service(settings)
+        generator, templates = site_text_service(settings), site_templates(settings.report_templates)
 
         def maker(runner: TritonRunner) -> MakeAnalyser:
             policy = IntendedUsePolicy(strict=settings.intended_use == "strict")
-            writing = Writing.on(runner, loop=settings.decoder_loop, claims=claims, generator=generator)
+            loop = settings.decoder_loop
+            writing = Writing.on(runner, loop=loop, claims=claims, generator=generator, templates=templates)
             prompts = PromptCache(settings.data_dir / "prompt-embeddings")
             return AnalyserMaker(store, preprocessor_of, runner, policy, writing, prompts).make
 
@@ -183,7 +185,7 @@ async def _warm(*pools: WorkerPool) -> None:
 
 
 def _chains(pack: ModelPack) -> dict[str, tuple[TransformSpec, ...]]:
-    return {use.name: chain_of((step.transform, step.arguments) for step in use.preprocess) for use in pack.inputs}
+    return {use.name: input_chain(pack, use) for use in pack.inputs}
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -20,7 +20,9 @@ from radserve.models.devices import chosen_provider, find_devices
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
+from radserve.pipelines.template_report import REPORT_TEMPLATES
 from radserve.plugins import Point, load
+from radserve.preprocessors import PREPROCESSORS
 from radserve.server.packs import site_catalogue
 from radserve.server.plugin_senders import SENDERS
 from radserve.server.settings import Settings
@@ -59,7 +61,7 @@ async def examine(settings: Settings) -> list[Check]:
         *_providers(),
         *_decoders(),
         *_packs(catalogue, settings.default_pack),
-        *plugin_checks(),
+        *plugin_checks(settings),
         _data_dir(settings.data_dir),
         await _triton(settings, catalogue),
     ]
@@ -108,15 +110,18 @@ def _packs(catalogue: PackCatalogue, default: str) -> Iterator[Check]:
         yield Check("default pack", False, f"{default!r} is not among the packs")
 
 
-def plugin_checks() -> Iterator[Check]:
-    """Every plug-in of every point, with its package, or why it cannot be used."""
+def plugin_checks(settings: Settings) -> Iterator[Check]:
+    """Every plug-in of every point, with its package, or why it cannot be used; whether the settings name it."""
     from radserve.models.importing.run import IMPORTERS
 
-    points: tuple[Point[Any], ...] = (IMPORTERS, REPORT_METRICS, SENDERS)
+    points: tuple[Point[Any], ...] = (IMPORTERS, PREPROCESSORS, REPORT_METRICS, REPORT_TEMPLATES, SENDERS)
+    named = {PREPROCESSORS.group: settings.preprocessors, REPORT_TEMPLATES.group: settings.report_templates}
     for point in points:
         found = load(point)
         for plugin in found.values():
             text = plugin.package + (f": {plugin.problem}" if plugin.problem else "")
+            if plugin.name not in named.get(point.group, (plugin.name,)):
+                text += " (not named in the settings: not used)"
             yield Check(f"plug-in {point.group} {plugin.name}", not plugin.problem, text)
         if not found:
             yield Check(f"plug-ins {point.group}", None, "none installed (optional)")

@@ -92,7 +92,7 @@ def models_sign(
 ) -> None:
     """Sign a pack (OpenSSF Model Signing); a site with the public key takes packs signed so and no others."""
     from radserve.models.pack import load_pack
-    from radserve.models.pack_signature import sign_pack
+    from radserve.models.pack_signature import sign_folder
 
     pack = load_pack(folder)
-    stdout().out(f"{pack.name} {pack.version} is signed: {sign_pack(folder, key)}")
+    stdout().out(f"{pack.name} {pack.version} is signed: {sign_folder(folder, key)}")

@@ -14,7 +14,9 @@ ON_REQUEST = frozenset(("ct-chest-mini",))
 
 def site_policy(settings: Settings) -> PackPolicy:
     """What the site asks of every pack."""
-    return PackPolicy(settings.site_use, settings.commercial_licences, settings.pack_signing_key)
+    return PackPolicy(
+        settings.site_use, settings.commercial_licences, settings.pack_signing_key, settings.preprocessors
+    )
 
 
 def site_catalogue(settings: Settings) -> PackCatalogue:

@@ -13,8 +13,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from radserve.decoding import DecodingOptions, DecodingStrategy
 from radserve.errors import ErrorCode, RadserveError
 from radserve.findings import ClinicalContext, LaboratoryValue
+from radserve.pipelines.authoring import ReportOptions
 from radserve.server.console import PackDirs, settings_of, stdout
 from radserve.server.embedded import infer_with
 from radserve.server.infer import InferRequest
@@ -52,7 +54,14 @@ def reproduce(
     if not server:
         site_catalogue(settings).verify(reference)  # another content under the same version would prove nothing
     with tempfile.TemporaryDirectory(prefix="radserve-reproduce-") as folder:
-        request = InferRequest(tuple(paths), Path(folder) / "out", reference, _context(expected["context"]))
+        request = InferRequest(
+            tuple(paths),
+            Path(folder) / "out",
+            reference,
+            _context(expected["context"]),
+            _options(expected.get("generation")),
+            _prompt_set(expected),
+        )
         outcome = asyncio.run(infer_with(request, server, settings))
         made = request.out / expected["study_instance_uid"] / "result.json"
         if not made.is_file():
@@ -109,6 +118,20 @@ def other_fields(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list
 
 def _place(finding: Mapping[str, Any]) -> tuple[str, str]:
     return finding["label"], (finding.get("region") or {}).get("series_instance_uid", "")
+
+
+def _options(generation: Mapping[str, Any] | None) -> ReportOptions:
+    """How the text was asked for; a draft that nobody wrote says nothing of it."""
+    if not generation:
+        return ReportOptions()
+    decoding = DecodingOptions(DecodingStrategy(generation["strategy"]), **generation["parameters"])
+    return ReportOptions(generation["language"], decoding)
+
+
+def _prompt_set(record: Mapping[str, Any]) -> str:
+    """The site's prompt set that was asked for; the pack's own is called as the pack is."""
+    name = str((record.get("prompts") or {}).get("id", ""))
+    return "" if name == record["pack"]["name"] else name
 
 
 def _context(table: Mapping[str, Any]) -> ClinicalContext:

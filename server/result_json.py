@@ -6,7 +6,16 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from radserve.findings import Finding, GenerationRecord, HeatMap, Region, Report, StudyFailure, StudyResult
+from radserve.findings import (
+    Finding,
+    GenerationRecord,
+    HeatMap,
+    ProvenanceRecord,
+    Region,
+    Report,
+    StudyFailure,
+    StudyResult,
+)
 
 SCHEMA_VERSION = "1.1"
 
@@ -30,6 +39,7 @@ def result_to_json(result: StudyResult) -> dict[str, Any]:
         "timings_ms": dict(result.timings_ms),
         "generation": _generation(result.generation) if result.generation else None,
         "prompts": asdict(result.prompts) if result.prompts else None,
+        "provenance": _provenance(result.provenance) if result.provenance else None,
         "tasks": [asdict(each) | {"scores": dict(each.scores)} for each in result.tasks],
         "warnings": [{"code": warning.code.value, "message": warning.message} for warning in result.warnings],
     }
@@ -96,6 +106,14 @@ def _heat_map(heat_map: HeatMap) -> dict[str, Any]:
 
 def _generation(record: GenerationRecord) -> dict[str, Any]:
     return asdict(record) | {"parameters": dict(record.parameters), "faults": dict(record.faults)}
+
+
+def _provenance(record: ProvenanceRecord) -> dict[str, Any]:
+    plugins = [
+        {"point": each.group, "name": each.name, "package": each.package, "version": each.version}
+        for each in record.plugins
+    ]
+    return asdict(record) | {"data": dict(record.data), "plugins": plugins}
 
 
 def _report(report: Report) -> dict[str, Any]:

@@ -46,13 +46,14 @@ def check_labels(
     pack_dir: PackDirs = None,
 ) -> None:
     """Rank labels by how confidently a model that was learned without them contradicts them. Nothing is changed."""
-    base = site_catalogue(settings_of(pack_dirs=pack_dir)).get(pack)
+    settings = settings_of(pack_dirs=pack_dir)
+    base = site_catalogue(settings).get(pack)
     with _train_extra():
         from radserve.models.adapt.label_noise import suspicion
         from radserve.models.adapt.manifest import read_manifest
         from radserve.server.adapting import embed_manifest
 
-        asked = read_manifest(manifest)
+        asked = read_manifest(manifest, settings.data_signing_key)
         data, embedded = embed_manifest(base, asked, cache)
         found = suspicion(embedded.embeddings, data.positive, data.patients, strength=asked.task.strength)
     ranked = (-found).argsort(kind="stable").tolist()

@@ -45,6 +45,15 @@ class Settings(BaseSettings):
     pack_signing_key: Path | None = Field(
         None, description="public key (PEM) that packs of the site's folders must be signed with; none: not asked"
     )
+    data_signing_key: Path | None = Field(
+        None, description="public key (PEM) that data for adaptation must be signed with; none: not asked"
+    )
+    preprocessors: tuple[str, ...] = Field(
+        (), description="pre-processors of installed packages that packs may name, as a JSON list"
+    )
+    report_templates: tuple[str, ...] = Field(
+        (), description="report templates of installed packages that word drafts here, as a JSON list"
+    )
     triton_url: str = Field("", description="HOST:PORT of an outside Triton; empty starts the embedded one")
     triton_instances: int = Field(2, ge=1, description="instances of each graph in the embedded Triton")
     triton_start_timeout_s: float = Field(120.0, gt=0, description="how long the embedded Triton may take to start")

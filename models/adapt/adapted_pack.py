@@ -154,7 +154,12 @@ def _record(base: ModelPack, manifest: Manifest, data: LabelledImages, learned: 
         "schema": SCHEMA,
         "base": base_reference(base),
         "manifest_sha256": manifest.sha256,
-        "data": {**asdict(manifest.card), "sha256": data.sha256, "warnings": list(data.warnings)},
+        "data": {
+            **asdict(manifest.card),
+            "sha256": data.sha256,
+            "signed_by": manifest.signed_by,
+            "warnings": list(data.warnings),
+        },
         "task": {
             "label": task.label,
             "input": task.input,

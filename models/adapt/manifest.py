@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from radserve.errors import ErrorCode, RadserveError
 from radserve.findings import CodedConcept
+from radserve.models.pack_signature import check_signature
 from radserve.models.pack_types import STRICT, Assertions, Concept, Count, Number, Scale, Text
 
 Shots = Annotated[int, Field(strict=True, ge=1)] | Literal["all"]
@@ -136,17 +137,27 @@ class _Tables:
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Manifest:
-    """A manifest as read: `folder` is its own, which names in it are relative to, `sha256` that of the file."""
+    """A manifest as read: `folder` is its own, which names in it are relative to, `sha256` that of the file.
+
+    `signed_by` is the SHA-256 of the public key whose owner signed the folder, "" where the site asks for none.
+    """
 
     task: TaskTable
     data: DataTable
     card: DataCard
     folder: Path
     sha256: str
+    signed_by: str = ""
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a manifest. Raises INVALID_ARGUMENT naming the field that is missing, unknown or wrong."""
+def read_manifest(path: Path, signing_key: Path | None = None) -> Manifest:
+    """Read a manifest. Raises INVALID_ARGUMENT naming the field that is missing, unknown or wrong.
+
+    With `signing_key` (public, PEM) its folder, data and all, has to be signed by the key's owner: PACK_UNSIGNED,
+    PACK_SIGNATURE.
+    """
+    if signing_key:
+        check_signature(path.parent, signing_key, "data set")
     try:
         raw = path.read_bytes()
         tables = TypeAdapter(_Tables).validate_python(tomllib.loads(raw.decode()))
@@ -163,7 +174,8 @@ def read_manifest(path: Path) -> Manifest:
             "missing_argument": "is missing",
         }
         raise _refused(path, f"{key}: {kinds.get(first['type'], first['msg'])}") from error
-    return Manifest(tables.task, tables.data, tables.card, path.parent, hashlib.sha256(raw).hexdigest())
+    signed_by = hashlib.sha256(signing_key.read_bytes()).hexdigest() if signing_key else ""
+    return Manifest(tables.task, tables.data, tables.card, path.parent, hashlib.sha256(raw).hexdigest(), signed_by)
 
 
 def _refused(path: Path, cause: str) -> RadserveError:

@@ -151,7 +151,12 @@ def _record(
         "schema": SCHEMA,
         "base": base_reference(base),
         "manifest_sha256": manifest.sha256,
-        "data": {**asdict(manifest.card), "sha256": data.sha256, "warnings": list(data.warnings)},
+        "data": {
+            **asdict(manifest.card),
+            "sha256": data.sha256,
+            "signed_by": manifest.signed_by,
+            "warnings": list(data.warnings),
+        },
         "label": manifest.task.label,
         "method": made.method.value,
         "before": asdict(before),

@@ -155,6 +155,9 @@ ALLOWED: Mapping[str, TransformRule] = MappingProxyType(
     | {name: TransformRule(TransformKind.SPATIAL, arguments, physical=True) for name, arguments in _PHYSICAL.items()}
 )
 
+PLUGIN_RULE = TransformRule(TransformKind.INTENSITY)
+"""Of the transforms of other packages: never the window, and never told millimetres."""
+
 UNUSED_BY_MONAI = (
     "matplotlib",
     "nibabel",

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
 
 from radserve.errors import ErrorCode, PackError
-from radserve.pipelines.preprocess.allowed import ALLOWED, TransformKind, TransformRule, Value
+from radserve.pipelines.preprocess.allowed import ALLOWED, PLUGIN_RULE, TransformKind, TransformRule, Value
+from radserve.plugins import PluginRef
+from radserve.preprocessors import named
+
+if TYPE_CHECKING:  # a worker runs chains and needs nothing of packs
+    from radserve.models.pack import ModelPack
+    from radserve.models.pack_types import PackInput
+
+NONE: Mapping[str, PluginRef] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class TransformSpec:
     """One transform of a chain: its name in `allowed.ALLOWED` and its arguments as sorted (name, value) pairs.
 
-    Lists are kept as tuples. Raises PackError PACK_INVALID for a name, an argument or a value that is not allowed.
+    Lists are kept as tuples. `plugin` is there for a transform of another package, which itself knows its arguments.
+    Raises PackError PACK_INVALID for a name, an argument or a value that is not allowed.
     """
 
     name: str
     arguments: tuple[tuple[str, Value], ...] = ()
+    plugin: PluginRef | None = None
 
     def __post_init__(self) -> None:
+        if self.plugin:
+            return
         if self.name not in ALLOWED:
             raise _unknown_transform(self.name)
         rules, given = self.rule.arguments, dict(self.arguments)
@@ -35,23 +48,42 @@ class TransformSpec:
                 raise _refused(f"transform {self.name} needs the argument {argument!r}")
 
     @classmethod
-    def of(cls, name: str, arguments: Mapping[str, object] | None = None) -> TransformSpec:
-        """Build from a name and a mapping of arguments as TOML or JSON gives them."""
-        return cls(name, tuple(sorted((key, _freeze(name, key, value)) for key, value in (arguments or {}).items())))
+    def of(
+        cls, name: str, arguments: Mapping[str, object] | None = None, plugins: Mapping[str, PluginRef] = NONE
+    ) -> TransformSpec:
+        """Build from a name and a mapping of arguments as TOML or JSON gives them.
+
+        `plugins` are those that may be named. Raises PACK_PLUGIN for another one.
+        """
+        values = tuple(sorted((key, _freeze(name, key, value)) for key, value in (arguments or {}).items()))
+        asked = named(name)
+        if asked is None:
+            return cls(name, values)
+        if asked[0] not in plugins:
+            raise PackError(ErrorCode.PACK_PLUGIN, f"the pre-processor {asked[0]!r} is not allowed here")
+        return cls(name, values, plugins[asked[0]])
 
     @property
     def rule(self) -> TransformRule:
-        return ALLOWED[self.name]
+        return PLUGIN_RULE if self.plugin else ALLOWED[self.name]
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(f'{argument}={value}' for argument, value in self.arguments)})"
+        text = f"{self.name}({', '.join(f'{argument}={value}' for argument, value in self.arguments)})"
+        return f"{text} of {self.plugin.package} {self.plugin.version}" if self.plugin else text
 
 
-def chain_of(steps: Iterable[tuple[str, Mapping[str, object]]]) -> tuple[TransformSpec, ...]:
-    """Build the chain that a pack declares as (name, arguments) pairs. Raises PackError PACK_INVALID."""
-    chain = tuple(TransformSpec.of(name, arguments) for name, arguments in steps)
+def chain_of(
+    steps: Iterable[tuple[str, Mapping[str, object]]], plugins: Mapping[str, PluginRef] = NONE
+) -> tuple[TransformSpec, ...]:
+    """Build the chain that a pack declares as (name, arguments) pairs. Raises PackError PACK_INVALID, PACK_PLUGIN."""
+    chain = tuple(TransformSpec.of(name, arguments, plugins) for name, arguments in steps)
     check_chain(chain)
     return chain
+
+
+def input_chain(pack: ModelPack, use: PackInput) -> tuple[TransformSpec, ...]:
+    """The chain of an input of a pack. Raises as `chain_of`."""
+    return chain_of(((step.transform, step.arguments) for step in use.preprocess), pack.plugins)
 
 
 def check_chain(chain: Sequence[TransformSpec]) -> None:

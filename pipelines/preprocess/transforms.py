@@ -25,6 +25,7 @@ from radserve.errors import ErrorCode, PackError, RadserveError
 from radserve.geometry import FloatArray, SpatialTransform
 from radserve.image import PixelProperties
 from radserve.pipelines.preprocess.chain import TransformSpec, starts_with_window
+from radserve.pipelines.preprocess.plugin_step import plugin_step
 from radserve.presentation import present_values
 
 Step = Callable[[MetaTensor], MetaTensor]
@@ -162,6 +163,8 @@ def run_chain(
 def _build(spec: TransformSpec, properties: PixelProperties) -> Step:
     if spec.name == "VoiWindow":
         return VoiWindow(properties)
+    if spec.plugin:
+        return plugin_step(spec, spec.plugin)
     try:
         build = OWN.get(spec.name) or getattr(monai.transforms, spec.name)
         return cast(Step, build(**dict(spec.arguments)))

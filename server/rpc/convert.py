@@ -16,6 +16,7 @@ from radserve.findings import (
     LaboratoryValue,
     PackRef,
     PromptRecord,
+    ProvenanceRecord,
     Region,
     Report,
     SeriesSummary,
@@ -180,6 +181,19 @@ def _prompts(record: PromptRecord) -> common_pb2.PromptRecord:
     return common_pb2.PromptRecord(**fields, labels=labels)
 
 
+def _provenance(record: ProvenanceRecord) -> common_pb2.ProvenanceRecord:
+    return common_pb2.ProvenanceRecord(
+        licence=record.licence,
+        initialised_from=record.initialised_from,
+        data=dict(record.data),
+        model_card_sha256=record.model_card_sha256,
+        plugins=[
+            common_pb2.PluginReference(point=each.group, name=each.name, package=each.package, version=each.version)
+            for each in record.plugins
+        ],
+    )
+
+
 def _task(answer: TaskAnswer) -> common_pb2.TaskAnswer:
     scores = [common_pb2.OptionScore(option=option, score=score) for option, score in answer.scores]
     return common_pb2.TaskAnswer(
@@ -201,6 +215,7 @@ def result_to_message(result: StudyResult) -> common_pb2.StudyResult:
         generation=_generation(result.generation) if result.generation else None,
         prompts=_prompts(result.prompts) if result.prompts else None,
         tasks=[_task(each) for each in result.tasks],
+        provenance=_provenance(result.provenance) if result.provenance else None,
     )
 
 

@@ -46,6 +46,7 @@ _STATUS = {
     ErrorCode.PACK_LICENCE: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.PACK_UNSIGNED: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.PACK_SIGNATURE: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.PACK_PLUGIN: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.PACK_SOURCE: grpc.StatusCode.UNAVAILABLE,
 }
 

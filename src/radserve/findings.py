@@ -11,6 +11,7 @@ import numpy.typing as npt
 from radserve._checks import check_uid, check_unit_interval, invalid, read_only
 from radserve.errors import DraftError, ErrorCode
 from radserve.geometry import SpatialTransform
+from radserve.plugins import PluginRef
 from radserve.references import InstanceRef, SourceContext
 
 
@@ -200,6 +201,7 @@ class WarningCode(StrEnum):
     REPORT_WITHOUT_EVIDENCE = "REPORT_WITHOUT_EVIDENCE"
     REPORT_CUT = "REPORT_CUT"
     TEXT_SERVICE_FAILED = "TEXT_SERVICE_FAILED"
+    REPORT_TEMPLATE_FAILED = "REPORT_TEMPLATE_FAILED"
     PRIOR_NOT_COMPARED = "PRIOR_NOT_COMPARED"
     SERIES_NOT_ANALYSED = "SERIES_NOT_ANALYSED"
     IMAGE_NOT_ANALYSED = "IMAGE_NOT_ANALYSED"
@@ -337,6 +339,21 @@ class PackRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvenanceRecord:
+    """Whose work a result rests on: the licence of the pack, what its weights began from, the data it learned from.
+
+    `data` are what the pack states of its data sets (source, doi, licence, splits ...), by key. `model_card_sha256`
+    (hex) names the card. `plugins` are parts of other packages that had a hand in it: pre-processors, a template.
+    """
+
+    licence: str
+    initialised_from: str
+    data: tuple[tuple[str, str], ...]
+    model_card_sha256: str
+    plugins: tuple[PluginRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LabelPromptRecord:
     """The texts by which a label was asked for: those of the prompt set, and those that knowledge added to them."""
 
@@ -376,7 +393,8 @@ class GenerationRecord:
 
     `parameters` are those of the decoding strategy. `never_allowed_version` and `_sha256` name the claims that were
     kept out. Of `texts` texts with `sentences` sentences `withheld` were not delivered; `faults` counts by class.
-    `backend` is "decoder" (the pack's own) or "text_service", and then `model` is what the service was asked for.
+    `backend` is "decoder" (the pack's own), "text_service", and then `model` is what the service was asked for, or
+    "template", and then `model` names the template and its package.
     """
 
     language: str
@@ -427,6 +445,7 @@ class StudyResult:
     prompts: PromptRecord | None = None
     tasks: tuple[TaskAnswer, ...] = ()
     predecessor: InstanceRef | None = None
+    provenance: ProvenanceRecord | None = None
 
     def __post_init__(self) -> None:
         check_uid("study_instance_uid", self.study_instance_uid)

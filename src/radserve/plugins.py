@@ -26,11 +26,33 @@ P = TypeVar("P")
 
 @dataclass(frozen=True)  # slots and Generic do not go together in Python 3.11
 class Point(Generic[P]):
-    """A place where plug-ins go in. `protocol` is a runtime-checkable Protocol; `reserved` are names of our own."""
+    """A place where plug-ins go in. `protocol` is a runtime-checkable Protocol; `reserved` are names of our own.
+
+    With `makes` a class is made into an object, without arguments; else it is the plug-in itself, to be called later.
+    """
 
     group: str
     protocol: type[object]
     reserved: frozenset[str] = frozenset()
+    makes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRef:
+    """What the metadata of an installed package say of a plug-in: nothing was imported. `value` is MODULE:OBJECT."""
+
+    group: str
+    name: str
+    package: str
+    version: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"plug-in {self.name!r} of {self.package} {self.version}"
+
+    def failed(self, problem: str) -> RadserveError:
+        """The error (to be raised) that says what is wrong with it."""
+        return RadserveError(ErrorCode.PLUGIN_FAILED, f"{self} {problem}")
 
 
 @dataclass(frozen=True)
@@ -56,8 +78,18 @@ class Plugin(Generic[P]):
         return self.value
 
 
+def installed(group: str) -> Mapping[str, tuple[PluginRef, ...]]:
+    """The plug-ins of a group by name, without importing any; of one name there may be several packages' ones."""
+    found: dict[str, tuple[PluginRef, ...]] = {}
+    for entry in sorted(entry_points(group=group), key=lambda each: (each.name, _package(each))):
+        package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("an unknown package", "")
+        ref = PluginRef(group, entry.name, package, version, entry.value)
+        found[entry.name] = (*found.get(entry.name, ()), ref)
+    return found
+
+
 def load(point: Point[P]) -> Mapping[str, Plugin[P]]:
-    """Import every plug-in of a point, by name. A class is made into an object, without arguments; raises nothing."""
+    """Import every plug-in of a point, by name; raises nothing."""
     found: dict[str, Plugin[P]] = {}
     for entry in sorted(entry_points(group=point.group), key=lambda each: (each.name, _package(each))):
         package = _package(entry)
@@ -67,23 +99,29 @@ def load(point: Point[P]) -> Mapping[str, Plugin[P]]:
         elif entry.name in point.reserved:
             value, problem = None, "radserve has its own of this name"
         else:
-            value, problem = _loaded(entry, point.protocol)
+            value, problem = _loaded(entry, point)
         found[entry.name] = Plugin(entry.name, package, cast("P | None", value), problem)
     return found
 
 
-def _loaded(entry: EntryPoint, protocol: type[object]) -> tuple[object | None, str]:
+def load_one(point: Point[P], ref: PluginRef) -> Plugin[P]:
+    """Import the plug-in that `ref` names, and no other; raises nothing. The point's own names are not looked at."""
+    value, problem = _loaded(EntryPoint(ref.name, ref.value, ref.group), point)
+    return Plugin(ref.name, f"{ref.package} {ref.version}", cast("P | None", value), problem)
+
+
+def _loaded(entry: EntryPoint, point: Point[P]) -> tuple[object | None, str]:
     try:
         value = entry.load()
         version = getattr(sys.modules[entry.module], API_ATTRIBUTE, 1)
         if version != API_VERSION:
             return None, f"it is for plug-in API {version!r}, this radserve has {API_VERSION}"
-        if inspect.isclass(value):
+        if point.makes and inspect.isclass(value):
             value = value()
     except (Exception, SystemExit) as error:
         return None, f"{type(error).__name__}: {error}"
-    if not isinstance(value, protocol):
-        return None, f"{entry.value} is a {type(value).__name__}, expected a {protocol.__name__}"
+    if not isinstance(value, point.protocol):
+        return None, f"{entry.value} is a {type(value).__name__}, expected a {point.protocol.__name__}"
     return value, ""
 
 

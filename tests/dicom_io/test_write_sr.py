@@ -130,6 +130,7 @@ def test_algorithm_and_device_name_the_pack_its_digest_and_the_threshold() -> No
     found = hd.sr.utils.find_content_items(document, value_type=hd.sr.ValueTypeValues.TEXT, recursive=True)
     texts = [(item.ConceptNameCodeSequence[0].CodeMeaning, item.TextValue) for item in found]
     parameters = ("label=Pneumonia", "threshold=0.5", "model_version=3", f"pipeline_digest=sha256:{PACK.digest}")
+    parameters += ("licence=CC-BY-4.0", "plugin=radserve.preprocessors:median of acme 1.2")
     expected = {("Algorithm Name", "sample-pack"), ("Algorithm Version", "1.2.0")}
     expected |= {("Algorithm Parameters", parameter) for parameter in parameters}
     assert expected <= set(texts)

@@ -1,4 +1,4 @@
-"""The commands that the documents show work as they stand there, in a folder with a study."""
+"""The commands that the documents show work as they stand there, in a folder with a study, a pack and data."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
 from tests.dicom_io.dimse.support import free_port
+from tests.evaluation.published import published
 from tests.support.operation import PROFILE_TOML
+from tests.support.other_packs import make_classifier_pack
 from tests.support.packs import make_tiny_pack
 from tests.support.server import LiveServer, live_server
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/guide.md", "docs/operations.md", "docs/packs.md", "docs/prompts.md", "docs/reports.md")
+PAGES = (
+    "README.md",
+    "docs/guide.md",
+    "docs/operations.md",
+    "docs/packs.md",
+    "docs/prompts.md",
+    "docs/reports.md",
+    "docs/evaluation.md",
+    "docs/adaptation.md",
+)
 BINARIES = Path(sys.executable).parent
 
 
@@ -33,7 +45,22 @@ def folder(tmp_path: Path) -> Path:
     assert source is not None
     (tmp_path / "study").mkdir()
     shutil.copy(source, tmp_path / "study" / "image.dcm")
+    shutil.copy(published("asah.csv"), tmp_path / "scores.csv")
+    make_classifier_pack(tmp_path / "packs" / "halves-1.0.0")
+    (tmp_path / "breast.toml").write_text(blocks("docs/adaptation.md", "toml")[0])
+    planted_breast(tmp_path / "breastmnist.npz")
     return tmp_path
+
+
+def planted_breast(path: Path) -> None:
+    """Data of the form of BreastMNIST: those with the label 0, "present", are brighter in the middle."""
+    rng, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 80), ("val", 60), ("test", 40)):
+        labels = np.arange(count) % 2
+        images = rng.integers(0, 120, (count, 28, 28))
+        images[labels == 0, 8:20, 8:20] += 60
+        arrays |= {f"{split}_images": images.astype(np.uint8), f"{split}_labels": labels[:, None]}
+    np.savez(path, **arrays)
 
 
 def on_a_free_port(script: str) -> str:

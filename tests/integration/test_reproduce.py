@@ -60,6 +60,17 @@ def test_other_numbers_are_told_as_such(server: LiveServer, made: tuple[Path, Pa
     )
 
 
+def test_the_language_and_the_decoding_of_the_record_are_asked_for_again(
+    server: LiveServer, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    given = ("--language", "zh", "--decoding", "sample", "--top-k", "5", "--seed", "3", "--server", server.address)
+    assert radserve("infer", str(made[0]), "--out", str(tmp_path), *given).exit_code == 0
+    (record,) = tmp_path.glob("*/result.json")
+    assert json.loads(record.read_text())["generation"]["language"] == "zh"
+    run = radserve("reproduce", str(record), str(made[0]), "--server", server.address, "--exact")
+    assert run.exit_code == 0, run.output
+
+
 def test_the_same_pack_and_input_give_the_same_result_to_the_last_letter(
     server: LiveServer, made: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from radserve.models import pack_files
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.pack import load_pack
 from radserve.models.pack_policy import PackPolicy
-from radserve.models.pack_signature import sign_pack
+from radserve.models.pack_signature import sign_folder
 from radserve.models.pack_sources import add_pack
 from tests.support.other_packs import make_classifier_pack
 from tests.support.packs import seal
@@ -68,14 +68,14 @@ def test_a_site_with_a_key_takes_signed_packs_and_no_others(pack: Path, tmp_path
     assert unsigned.names() == ("ct-chest-mini", "cxr-bus-mini")  # came with the installation
     assert unsigned.broken["halves"].code is ErrorCode.PACK_UNSIGNED
     digest = load_pack(pack).digest
-    sign_pack(pack, private)
+    sign_folder(pack, private)
     assert PackCatalogue([pack.parent], policy=policy).get("halves").digest == digest  # a signature changes no digest
     assert add_pack(str(pack), tmp_path / "store", policy=policy).digest == digest
 
 
 def test_an_altered_pack_is_refused_even_when_its_hashes_were_made_to_fit(pack: Path, tmp_path: Path) -> None:
     private, public = keys(tmp_path)
-    sign_pack(pack, private)
+    sign_folder(pack, private)
     text = (pack / "pack.toml").read_text()
     (pack / "pack.toml").write_text(text.replace("threshold = 0.5", "threshold = 0.1"))
     load_pack(seal_but_the_signature(pack))
@@ -95,7 +95,7 @@ def seal_but_the_signature(pack: Path) -> Path:
 def test_the_signature_of_another_key_and_one_of_another_pack_are_refused(pack: Path, tmp_path: Path) -> None:
     _, public = keys(tmp_path)
     stranger, _ = keys(tmp_path, "stranger")
-    sign_pack(pack, stranger)
+    sign_folder(pack, stranger)
     refused = PackCatalogue([pack.parent], built_in=False, policy=PackPolicy(signing_key=public)).broken
     assert refused["halves"].code is ErrorCode.PACK_SIGNATURE
     (pack / "model.sig").write_text("{}")

@@ -95,10 +95,10 @@ async def test_no_package_takes_the_place_of_a_sender_of_ours(site: Path, tmp_pa
 
 
 def test_doctor_lists_every_plug_in_and_what_is_wrong_with_it(site: Path) -> None:
-    absent = {check.name: check.ok for check in plugin_checks()}
+    absent = {check.name: check.ok for check in plugin_checks(Settings())}
     assert absent["plug-ins radserve.senders"] is None
     install(site, "outbox", SENDER, senders="outbox = outbox_plugin:Sender", importers="odd = outbox_plugin:Reader")
-    checks = {check.name: check for check in plugin_checks()}
+    checks = {check.name: check for check in plugin_checks(Settings())}
     assert checks["plug-in radserve.senders outbox"].ok
     assert checks["plug-in radserve.senders outbox"].found == "outbox 1.0"
     odd = checks["plug-in radserve.importers odd"]

@@ -21,7 +21,7 @@ from radserve.pipelines.claims import built_in_claims
 from radserve.pipelines.decoders import StepDecoder
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.preprocess.adapter import prepare_now, prepare_volume_now
-from radserve.pipelines.preprocess.chain import chain_of
+from radserve.pipelines.preprocess.chain import input_chain
 from radserve.pipelines.prompts import embed_prompts
 from radserve.pipelines.study import AnalysisLimits, StudyAnalyser
 from radserve.ports import Preprocessor
@@ -65,9 +65,7 @@ class DeclaredPreprocessor:
     """A Preprocessor that runs the pack's own chain with MONAI, in this process."""
 
     def __init__(self, pack: ModelPack) -> None:
-        self._chains = {
-            use.name: chain_of((step.transform, step.arguments) for step in use.preprocess) for use in pack.inputs
-        }
+        self._chains = {use.name: input_chain(pack, use) for use in pack.inputs}
 
     async def prepare(self, image: Image, input_name: str, frames: Sequence[int]) -> Sequence[PreparedInput]:
         return prepare_now(self._chains[input_name], image, frames)

@@ -26,6 +26,7 @@ from radserve.findings import (
     LaboratoryValue,
     PackRef,
     PromptRecord,
+    ProvenanceRecord,
     Region,
     Report,
     ReportSection,
@@ -37,6 +38,7 @@ from radserve.findings import (
 )
 from radserve.geometry import SpatialTransform
 from radserve.image import Image, PixelProperties, Provenance
+from radserve.plugins import PluginRef
 from radserve.references import AcquisitionContext, InstanceRef, SourceContext
 
 PACK = PackRef(name="sample-pack", version="1.2.0", model_version=3, digest="0123456789abcdef" * 4)
@@ -138,6 +140,13 @@ def sample_result(*images: Image, **fields: Any) -> StudyResult:
         "timings_ms": (("decode", 12.5), ("infer", 30.0)),
         "warnings": (ResultWarning(WarningCode.INTENDED_USE_UNKNOWN, "The age is not known."),),
         "generation": GenerationRecord("en", "beam", (("beams", 4),), "1.0", "ab" * 32, 2, 1, 7, (("unsupported", 1),)),
+        "provenance": ProvenanceRecord(
+            "CC-BY-4.0",
+            "nothing",
+            (("source", "a set"),),
+            "ef" * 32,
+            (PluginRef("radserve.preprocessors", "median", "acme", "1.2", "acme:Median"),),
+        ),
         "prompts": PromptRecord(
             "cxr",
             "1",

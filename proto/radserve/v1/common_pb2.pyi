@@ -302,8 +302,41 @@ class TaskAnswer(_message.Message):
     scores: _containers.RepeatedCompositeFieldContainer[OptionScore]
     def __init__(self, task: _Optional[str] = ..., series_instance_uid: _Optional[str] = ..., option: _Optional[str] = ..., scores: _Optional[_Iterable[_Union[OptionScore, _Mapping]]] = ...) -> None: ...
 
+class PluginReference(_message.Message):
+    __slots__ = ("point", "name", "package", "version")
+    POINT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    point: str
+    name: str
+    package: str
+    version: str
+    def __init__(self, point: _Optional[str] = ..., name: _Optional[str] = ..., package: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class ProvenanceRecord(_message.Message):
+    __slots__ = ("licence", "initialised_from", "data", "model_card_sha256", "plugins")
+    class DataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    LICENCE_FIELD_NUMBER: _ClassVar[int]
+    INITIALISED_FROM_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    MODEL_CARD_SHA256_FIELD_NUMBER: _ClassVar[int]
+    PLUGINS_FIELD_NUMBER: _ClassVar[int]
+    licence: str
+    initialised_from: str
+    data: _containers.ScalarMap[str, str]
+    model_card_sha256: str
+    plugins: _containers.RepeatedCompositeFieldContainer[PluginReference]
+    def __init__(self, licence: _Optional[str] = ..., initialised_from: _Optional[str] = ..., data: _Optional[_Mapping[str, str]] = ..., model_card_sha256: _Optional[str] = ..., plugins: _Optional[_Iterable[_Union[PluginReference, _Mapping]]] = ...) -> None: ...
+
 class StudyResult(_message.Message):
-    __slots__ = ("study_instance_uid", "series", "findings", "report", "pack", "context", "status", "warnings", "timings", "generation", "prompts", "tasks")
+    __slots__ = ("study_instance_uid", "series", "findings", "report", "pack", "context", "status", "warnings", "timings", "generation", "prompts", "tasks", "provenance")
     STUDY_INSTANCE_UID_FIELD_NUMBER: _ClassVar[int]
     SERIES_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
@@ -316,6 +349,7 @@ class StudyResult(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     study_instance_uid: str
     series: _containers.RepeatedCompositeFieldContainer[SeriesSummary]
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
@@ -328,4 +362,5 @@ class StudyResult(_message.Message):
     generation: GenerationRecord
     prompts: PromptRecord
     tasks: _containers.RepeatedCompositeFieldContainer[TaskAnswer]
-    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Iterable[_Union[SeriesSummary, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., pack: _Optional[_Union[PackReference, _Mapping]] = ..., context: _Optional[_Union[ClinicalContext, _Mapping]] = ..., status: _Optional[str] = ..., warnings: _Optional[_Iterable[_Union[ResultWarning, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., generation: _Optional[_Union[GenerationRecord, _Mapping]] = ..., prompts: _Optional[_Union[PromptRecord, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[TaskAnswer, _Mapping]]] = ...) -> None: ...
+    provenance: ProvenanceRecord
+    def __init__(self, study_instance_uid: _Optional[str] = ..., series: _Optional[_Iterable[_Union[SeriesSummary, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., pack: _Optional[_Union[PackReference, _Mapping]] = ..., context: _Optional[_Union[ClinicalContext, _Mapping]] = ..., status: _Optional[str] = ..., warnings: _Optional[_Iterable[_Union[ResultWarning, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., generation: _Optional[_Union[GenerationRecord, _Mapping]] = ..., prompts: _Optional[_Union[PromptRecord, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[TaskAnswer, _Mapping]]] = ..., provenance: _Optional[_Union[ProvenanceRecord, _Mapping]] = ...) -> None: ...
