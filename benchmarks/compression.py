@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -28,45 +27,13 @@ from radserve.evaluation.auc_tests import auc_interval
 from radserve.evaluation.cost import pareto_set
 from radserve.evaluation.delong import delong
 from radserve.models.catalogue import PackCatalogue
+from radserve.models.compress.latency import latencies
 from radserve.models.compress.methods import Method
 from radserve.models.compress.run import compress
 from radserve.models.compress.samples import read_samples
 from radserve.models.compress.scores import pack_scores
 from radserve.models.compress.variant import graph_bytes
-from radserve.models.onnx_graph import OnnxGraph
-from radserve.models.pack import DECODER_STEP, IMAGE_ENCODER, ModelPack
-
-ROUNDS, RUNS = 15, 20
-Timing = tuple[str, int]  # graph and batch
-TIMINGS: tuple[Timing, ...] = ((IMAGE_ENCODER, 1), (IMAGE_ENCODER, 8), (DECODER_STEP, 1))
-
-
-def latencies(packs: Mapping[str, ModelPack]) -> dict[str, dict[Timing, float]]:
-    """Milliseconds of one run, the median over rounds in which all packs take turns."""
-    runs = {}
-    for name, pack in packs.items():
-        graphs = {graph: OnnxGraph(pack.read(graph)) for graph in (IMAGE_ENCODER, DECODER_STEP)}
-        runs[name] = {each: (graphs[each[0]], inputs(pack, *each)) for each in TIMINGS}
-    taken: dict[str, dict[Timing, list[float]]] = {name: {each: [] for each in TIMINGS} for name in packs}
-    for _ in range(ROUNDS):
-        for each in TIMINGS:
-            for name in packs:
-                graph, given = runs[name][each]
-                started = time.perf_counter()
-                for _ in range(RUNS):
-                    graph.run(given)
-                taken[name][each].append((time.perf_counter() - started) * 1e3 / RUNS)
-    return {name: {each: statistics.median(times) for each, times in of.items()} for name, of in taken.items()}
-
-
-def inputs(pack: ModelPack, graph: str, batch: int) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    return {
-        spec.name: rng.standard_normal((batch, *spec.shape[1:]), dtype=np.float32)
-        if spec.dtype == "float32"
-        else rng.integers(0, 2, (batch, *spec.shape[1:]))
-        for spec in pack.graphs[graph].inputs
-    }
+from radserve.models.pack import IMAGE_ENCODER, ModelPack
 
 
 def areas(pack: ModelPack, data: Path) -> dict[str, list[float]]:

@@ -40,8 +40,10 @@ def compress(
 ) -> None:
     """Compress a pack; the gate (paired DeLong, non-inferiority on val) refuses it or goes on record in it."""
     try:
+        from radserve.models.compress.latency import latencies
         from radserve.models.compress.methods import Method, MethodOptions
         from radserve.models.compress.run import compress as run
+        from radserve.models.compress.variant import graph_bytes
     except ModuleNotFoundError as error:
         message = f"compression needs the train extra: {error.name} is not installed"
         raise RadserveError(ErrorCode.INVALID_ARGUMENT, message) from None
@@ -68,4 +70,10 @@ def compress(
             gate = ("passed" if each.passed else "FAILED") if split == made.outcome.split else ""
             table.add_row(each.label, split, *(f"{number:.4f}" for number in numbers), gate)
     stdout().print(table)
+    before, after = (sum(graph_bytes(each).values()) for each in (pack, made.pack))
+    stdout().out(f"graphs: {after:,} bytes of {before:,} ({after / before:.1%}); parity: {made.pack.parity}")
+    taken = latencies({"original": pack, "variant": made.pack}, rounds=5, runs=5)
+    for timing, ms in taken["variant"].items():
+        was = taken["original"][timing]
+        stdout().out(f"{timing[0]} x {timing[1]}: {ms:.2f} ms for {was:.2f} (speed-up {was / ms:.2f})", highlight=False)
     stdout().out(f"{made.pack.name}@{made.pack.version} is in {out} (digest {made.pack.digest})")

@@ -13,7 +13,7 @@ from radserve.models.compress.gate import MARGIN, compare
 from radserve.models.compress.methods import Method, MethodOptions, apply_method
 from radserve.models.compress.samples import FloatArray, read_samples, some
 from radserve.models.compress.scores import pack_scores
-from radserve.models.compress.variant import Outcome, draft_variant, finish_variant
+from radserve.models.compress.variant import PARITY_IMAGES, Outcome, draft_variant, finish_variant, parity_record
 from radserve.models.export.onnx_model import OnnxModel
 from radserve.models.pack import ModelPack
 from radserve.models.tokenizer import pack_tokenizer
@@ -55,6 +55,7 @@ def compress(
             split="val",
             margin=margin,
             labels=compare(before, after, validation, margin),
+            parity=parity_record(pack, draft, some(validation, PARITY_IMAGES)),
             reports_identical=_reports_identical(pack, draft, some(validation, REPORTS)),
             test=compare(before, after, read_samples(pack, data, "test"), margin) if test else (),
         )

@@ -8,16 +8,23 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import onnx
+
 from radserve.errors import ErrorCode, RadserveError
 from radserve.models.compress.gate import LabelComparison
-from radserve.models.pack import ModelPack, load_pack
+from radserve.models.onnx_graph import OnnxGraph
+from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
 from radserve.models.pack_files import PACK_FILE
+from radserve.models.pack_parity import PARITY_FILE
 
 RECORD_FILE, CARD_FILE = "compression.json", "MODEL_CARD.md"
+PARITY_IMAGES = 64  # validation images of each label on which the encoders are compared
 # Weights and records of the original's training: they are not those of the variant.
 LEFT_OUT = ("model.safetensors", "model.json", "training.json", "parity.json", "evaluation.json")
 
@@ -41,6 +48,7 @@ class Outcome:
     margin: float
     labels: Sequence[LabelComparison]
     reports_identical: float | None = None
+    parity: Mapping[str, Any] = field(default_factory=dict)
     test: Sequence[LabelComparison] = ()
 
     @property
@@ -67,6 +75,7 @@ def finish_variant(original: ModelPack, draft: ModelPack, change: Change, outcom
         raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"{out.name!r} exists already: a pack is never overwritten")
     record = compression_record(original, draft, change, outcome)
     (draft.folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (draft.folder / PARITY_FILE).write_text(json.dumps(outcome.parity, indent=2) + "\n", encoding="utf-8")
     card = (draft.folder / CARD_FILE).read_text(encoding="utf-8")
     (draft.folder / CARD_FILE).write_text(_card(original, draft, change, outcome) + card, encoding="utf-8")
     _sealed(draft.folder)
@@ -75,6 +84,30 @@ def finish_variant(original: ModelPack, draft: ModelPack, change: Change, outcom
         shutil.copytree(draft.folder, Path(aside) / out.name)
         (Path(aside) / out.name).rename(out)
     return load_pack(out)
+
+
+def parity_record(original: ModelPack, draft: ModelPack, pixels: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """How near the variant's image encoder is to the original's, output by output, on prepared images (N, ...)."""
+    raw = draft.read(IMAGE_ENCODER)
+    before, after = (OnnxGraph(each).run({"pixels": pixels}) for each in (original.read(IMAGE_ENCODER), raw))
+    opsets = {each.domain: each.version for each in onnx.load_model_from_string(raw).opset_import}
+    return {
+        "against": f"{original.name} {original.version} ({original.digest[:12]})",
+        "precision": draft.graphs[IMAGE_ENCODER].precision,
+        "opset": opsets[""],
+        "images": len(pixels),
+        "outputs": [
+            {"name": name, "max_abs_diff": float(np.abs(after[name] - values).max()), **_cosines(values, after[name])}
+            for name, values in before.items()
+        ],
+    }
+
+
+def _cosines(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> dict[str, float]:
+    one, other = (each.reshape(len(each), -1).astype(np.float64) for each in (before, after))
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    cosines = (one * other).sum(axis=1) / np.where(norms == 0, 1, norms)
+    return {"least_cosine": float(cosines.min()), "mean_cosine": float(cosines.mean())}
 
 
 def compression_record(original: ModelPack, draft: ModelPack, change: Change, outcome: Outcome) -> dict[str, Any]:

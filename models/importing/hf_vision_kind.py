@@ -32,14 +32,16 @@ class HeadedEncoder(nn.Module):
 
 
 def read_hf_vision(source: str, labels: LabelsFile, options: dict[str, str]) -> Imported:
-    """Read a folder of transformers, or a hub name, and its linear head (option `head`, else head.safetensors in it).
+    """Read a folder of transformers and its linear head (option `head`, else head.safetensors in it).
 
     The head holds `weight` (K, width) and `bias` (K) over the class token after the last norm, as a linear probe.
     """
     from transformers import AutoModel
 
     folder = Path(source)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+    if not folder.is_dir():
+        raise refused(f"{source!r} is no folder; a model of the hub is named hf-hub:OWNER/NAME")
+    if not any(folder.glob("*.safetensors")):
         raise refused(f"folder {folder.name!r} holds no .safetensors; convert pickled weights first")
     try:
         encoder = AutoModel.from_pretrained(source, use_safetensors=True, attn_implementation="eager").eval()

@@ -52,7 +52,7 @@ class TextTower(nn.Module):
 
 
 def read_open_clip(source: str, labels: LabelsFile, options: dict[str, str]) -> Imported:
-    """Read a hub name, `local-dir:FOLDER`, a folder, or a checkpoint with the option `model` (its architecture)."""
+    """Read `local-dir:FOLDER`, a folder, a checkpoint (option `model`: its architecture), or MODEL/PRETRAINED."""
     model, tokenizer = _model(source, options)
     model.eval()
     channels, size = 3, _pair(model.visual.image_size)
@@ -107,7 +107,7 @@ def _model(source: str, options: dict[str, str]) -> tuple[Any, Any]:
             model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
             open_clip.load_checkpoint(model, str(_checked(folder)), weights_only=True)
             return model, open_clip.get_tokenizer(name)
-        name, _, tag = source.partition("/") if "://" not in source and ":" not in source else (source, "", "")
+        name, _, tag = source.partition("/")
         model = open_clip.create_model(name, pretrained=tag or None, require_pretrained=True, weights_only=True)
         return model, open_clip.get_tokenizer(name)
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # what open_clip and the hub raise

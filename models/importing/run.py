@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from radserve.errors import RadserveError
 from radserve.models.importing.builder import build_pack
+from radserve.models.importing.hub import PREFIX, fetch
 from radserve.models.importing.imported import Imported, refused
 from radserve.models.importing.labels_file import LabelsFile, read_labels
 from radserve.models.importing.weights import source_hash
@@ -43,18 +44,22 @@ def import_model(
 ) -> ModelPack:
     """Import `source` and put the pack in the place of `out`.
 
-    `kind` is found by the files of the source where that is sure. Raises PackError with the cause.
+    `kind` is found by the files of the source where that is sure; `hf-hub:OWNER/NAME[@REVISION]` is fetched first.
+    Raises PackError with the cause.
     """
     if precision not in PRECISIONS:
         raise refused(f"precision {precision!r} is not one of {list(PRECISIONS)}")
-    chosen = kind or detect(source)
-    read = _reader(chosen)
     stated = read_labels(labels)
+    path, name = Path(source.removeprefix("local-dir:")), ""
+    if source.startswith(PREFIX):
+        path, name = fetch(source)
+        source = str(path)
+    read = _reader(kind or detect(source))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells every step of an export
     found = read(source, stated, dict(options or {}))
-    path = Path(source.removeprefix("local-dir:"))
-    digest = source_hash(path) if path.exists() else "not stated (from a hub)"
-    return build_pack(found, stated, path.name if path.exists() else source, digest, out, precision)
+    digest = source_hash(path) if path.exists() else "not stated (from a list)"
+    name = name or (path.name if path.exists() else source)
+    return build_pack(found, stated, name, digest, out, precision)
 
 
 def readers() -> dict[str, Reader]:
@@ -96,7 +101,7 @@ def _naming(plugin: Plugin[Reader]) -> Reader:
 
 def detect(source: str) -> str:
     """The kind of a source by its files. Raises PACK_INVALID where they do not tell."""
-    if source.startswith(("local-dir:", "hf-hub:")):
+    if source.startswith("local-dir:"):
         return "open_clip"
     path = Path(source)
     if path.is_dir():

@@ -49,7 +49,8 @@ def modules_after_importing(package: str, *, exempt: str = "", shallow: bool = F
         (
             "radserve.pipelines",
             # imported at call time, in a worker
-            "radserve.pipelines.preprocess.transforms,radserve.pipelines.preprocess.worker",
+            "radserve.pipelines.preprocess.transforms,radserve.pipelines.preprocess.worker,"
+            "radserve.pipelines.preprocess.plugin_step",
             ["torch", "monai", "pydicom", "fastapi", "tritonclient", "radserve.server", "radserve.dicom_io"],
         ),
         ("radserve.evaluation", "", ["torch", "pydicom", "tritonclient", "radserve.server"]),

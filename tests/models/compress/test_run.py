@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from radserve.errors import ErrorCode, PackError, RadserveError
+from radserve.models.compress.latency import TIMINGS
 from radserve.models.compress.methods import Method, MethodOptions
 from radserve.models.compress.run import compress
 from radserve.models.compress.samples import read_samples
@@ -32,6 +34,14 @@ def test_a_compressed_pack_says_what_it_is_and_what_the_gate_found(pack: ModelPa
     assert record["original"] == {"name": "tiny", "version": "1.0.0", "digest": pack.digest}
     assert record["gate"]["split"] == "val" and record["gate"]["margin"] == 0.01
     assert record["gate"]["passed"] == all(each["passed"] for each in record["gate"]["labels"])
+    parity = json.loads((tmp_path / "small" / "parity.json").read_text())
+    assert parity["against"] == f"tiny 1.0.0 ({pack.digest[:12]})" and parity["precision"] == "int8"
+    pixels = np.concatenate([each.pixels for each in read_samples(pack, data, "val")])
+    found = [OnnxGraph(each.read(IMAGE_ENCODER)).run({"pixels": pixels})["embedding"] for each in (pack, small)]
+    (embedding,) = (each for each in parity["outputs"] if each["name"] == "embedding")
+    assert 0 < embedding["max_abs_diff"] <= np.abs(found[0] - found[1]).max() + 1e-6
+    assert embedding["least_cosine"] >= (found[0] * found[1]).sum(axis=1).min() - 1e-6
+    assert small.ref.parity.startswith("int8, opset ")
     card = (tmp_path / "small" / "MODEL_CARD.md").read_text()
     assert card.startswith("# tiny 1.0.0+int8-dynamic: int8 (dynamic)") and "# tiny\n" in card
 
@@ -63,6 +73,17 @@ def test_a_failed_variant_that_is_kept_says_so_in_record_and_card(pack: ModelPac
     assert not made.outcome.passed
     assert json.loads((tmp_path / "small" / "compression.json").read_text())["gate"]["passed"] is False
     assert "NOT passed" in (tmp_path / "small" / "MODEL_CARD.md").read_text()
+
+
+def test_the_command_reports_size_parity_and_speed_whatever_they_are(
+    pack: ModelPack, data: Path, tmp_path: Path
+) -> None:
+    given = ["--data", str(data), "--out", str(tmp_path / "small"), "--pack-dir", str(pack.folder), "--keep-failed"]
+    run = CliRunner().invoke(app, ["models", "compress", "tiny", "--method", "fp16", *given])
+    assert run.exit_code == 0, run.output
+    assert re.search(r"graphs: [\d,]+ bytes of [\d,]+ \(\d+\.\d%\); parity: fp16, opset", run.output)
+    timings = re.findall(r"(\w+) x (\d): ([\d.]+) ms for ([\d.]+) \(speed-up [\d.]+\)", run.output)
+    assert {(graph, int(batch)) for graph, batch, *_ in timings} == set(TIMINGS)
 
 
 def test_the_same_compression_gives_the_same_pack(pack: ModelPack, data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""How long the graphs of packs take, measured in turns: a machine that is busy is busy for all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from radserve.models.onnx_graph import OnnxGraph
+from radserve.models.pack import DECODER_STEP, IMAGE_ENCODER, ModelPack
+
+Timing = tuple[str, int]
+"""A graph and a batch."""
+TIMINGS: tuple[Timing, ...] = ((IMAGE_ENCODER, 1), (IMAGE_ENCODER, 8), (DECODER_STEP, 1))
+ROUNDS, RUNS = 15, 20
+
+
+def latencies(packs: Mapping[str, ModelPack], rounds: int = ROUNDS, runs: int = RUNS) -> dict[str, dict[Timing, float]]:
+    """Milliseconds of one run of each graph, on one thread: the median of rounds in which all packs take turns."""
+    timings = [each for each in TIMINGS if all(each[0] in pack.graphs for pack in packs.values())]
+    ready = {}
+    for name, pack in packs.items():
+        graphs = {graph: OnnxGraph(pack.read(graph)) for graph, _ in timings}
+        ready[name] = {each: (graphs[each[0]], _inputs(pack, *each)) for each in timings}
+    taken: dict[str, dict[Timing, list[float]]] = {name: {each: [] for each in timings} for name in packs}
+    for _ in range(rounds):
+        for each in timings:
+            for name in packs:
+                graph, given = ready[name][each]
+                started = time.perf_counter()
+                for _ in range(runs):
+                    graph.run(given)
+                taken[name][each].append((time.perf_counter() - started) * 1e3 / runs)
+    return {name: {each: statistics.median(times) for each, times in of.items()} for name, of in taken.items()}
+
+
+def _inputs(pack: ModelPack, graph: str, batch: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        spec.name: rng.standard_normal((batch, *spec.shape[1:]), dtype=np.float32)
+        if spec.dtype == "float32"
+        else rng.integers(0, 2, (batch, *spec.shape[1:]))
+        for spec in pack.graphs[graph].inputs
+    }
