@@ -7,9 +7,11 @@ sentence of it that names no finding of the model (the usual "heart of normal si
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from radserve.errors import RadserveError
 from radserve.findings import CodedConcept, Finding, GenerationRecord
@@ -24,6 +26,7 @@ from radserve.plugins import PluginRef, Point
 
 BACKEND = "template"
 TEMPLATE_SECONDS = 10.0
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -118,10 +121,10 @@ class TemplateAuthor:
         )
 
     async def _written(self, series: FoundSeries, deadline: Deadline) -> tuple[tuple[str, str], ...]:
-        """In a thread: a template that is slow holds up its own draft alone."""
+        """In a thread of its own: a template that never ends holds up its draft alone, not the end of the server."""
         left_s = min(TEMPLATE_SECONDS, deadline.remaining_s() or TEMPLATE_SECONDS)
         try:
-            return await asyncio.wait_for(asyncio.to_thread(self._sections, series.findings), left_s)
+            return await asyncio.wait_for(_in_thread(lambda: self._sections(series.findings)), left_s)
         except TimeoutError as error:
             deadline.remaining_s()  # it was the request's time that ran out: nothing else can be tried
             raise self._failed(error) from error
@@ -141,6 +144,31 @@ class TemplateAuthor:
         if isinstance(error, RadserveError):
             return error
         return self.site.ref.failed(f"failed: {type(error).__name__}")
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """As asyncio.to_thread, in a daemon thread: those of the shared pool are few, and waited for at the end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: T | None, error: BaseException | None) -> None:
+        if not future.done():  # nobody waits any more
+            if error is None:
+                future.set_result(cast(T, value))
+            else:
+                future.set_exception(error)
+
+    def run() -> None:
+        value, error = None, None
+        try:
+            value = function()
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, value, error)
+
+    threading.Thread(target=run, name="report template", daemon=True).start()
+    return await future
 
 
 def _plain(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -13,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from radserve.models.catalogue import PackCatalogue
 from radserve.tensors import InferenceRequest, InferenceResponse
 from radserve.v1 import common_pb2, inference_pb2, model_pb2, study_pb2
 from tests.support.dicoms import cr, ct, part10, us
@@ -250,6 +252,19 @@ class HeldDecoder:
             self._gate.set()
 
         self._server.wait_for(set_gate())
+
+
+def test_a_result_says_whose_work_it_rests_on(server: LiveServer) -> None:
+    pack = PackCatalogue().get("cxr-bus-mini")
+    found = server.classify(stored(server, "provenance"))
+    origin = found.provenance
+    assert (origin.licence, origin.initialised_from) == (pack.licence, pack.initialised_from)
+    assert dict(origin.data) == dict(pack.training)
+    assert {"source", "doi", "licence", "splits"} <= set(origin.data)
+    card = (pack.folder / "MODEL_CARD.md").read_bytes()
+    assert origin.model_card_sha256 == hashlib.sha256(card).hexdigest()
+    assert not origin.plugins
+    assert (found.pack.digest, found.prompts.id) == (pack.digest, "cxr-bus-mini")
 
 
 @pytest.mark.parametrize("strategy", ["GREEDY", "BEAM", "SAMPLE"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from onnx import numpy_helper
 
 from radserve.errors import ErrorCode, PackError
 from radserve.models import pack_files
@@ -73,11 +77,25 @@ def test_a_site_with_a_key_takes_signed_packs_and_no_others(pack: Path, tmp_path
     assert add_pack(str(pack), tmp_path / "store", policy=policy).digest == digest
 
 
-def test_an_altered_pack_is_refused_even_when_its_hashes_were_made_to_fit(pack: Path, tmp_path: Path) -> None:
-    private, public = keys(tmp_path)
-    sign_folder(pack, private)
+def lower_the_threshold(pack: Path) -> None:
     text = (pack / "pack.toml").read_text()
     (pack / "pack.toml").write_text(text.replace("threshold = 0.5", "threshold = 0.1"))
+
+
+def change_a_weight(pack: Path) -> None:
+    graph = onnx.load(pack / "classifier.onnx")
+    bias = next(each for each in graph.graph.initializer if each.name == "bias")
+    bias.CopyFrom(numpy_helper.from_array(np.array([2.0, -2.0], np.float32), "bias"))
+    onnx.save(graph, pack / "classifier.onnx")
+
+
+@pytest.mark.parametrize("alter", [lower_the_threshold, change_a_weight])
+def test_an_altered_pack_is_refused_even_when_its_hashes_were_made_to_fit(
+    pack: Path, tmp_path: Path, alter: Callable[[Path], None]
+) -> None:
+    private, public = keys(tmp_path)
+    sign_folder(pack, private)
+    alter(pack)
     load_pack(seal_but_the_signature(pack))
     error = PackCatalogue([pack.parent], built_in=False, policy=PackPolicy(signing_key=public)).broken["halves"]
     assert error.code is ErrorCode.PACK_SIGNATURE
