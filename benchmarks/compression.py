@@ -28,7 +28,7 @@ from radserve.evaluation.cost import pareto_set
 from radserve.evaluation.delong import delong
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.compress.latency import latencies
-from radserve.models.compress.methods import Method
+from radserve.models.compress.methods import Method, MethodOptions
 from radserve.models.compress.run import compress
 from radserve.models.compress.samples import read_samples
 from radserve.models.compress.scores import pack_scores
@@ -51,15 +51,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with pneumoniamnist.npz and breastmnist.npz")
     parser.add_argument("--pack", default="cxr-bus-mini")
     parser.add_argument("--methods", nargs="+", choices=[each.value for each in Method], default=list(Method))
+    parser.add_argument("--epochs", type=int, default=30, help="of distillation")
+    parser.add_argument("--width", type=int, default=32, help="of the distilled encoder's first layer")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     original = PackCatalogue().get(given.pack)
+    options = MethodOptions(epochs=given.epochs, width=given.width)
     packs, gates, seconds = {"original": original}, {"original": None}, {"original": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         for method in given.methods:
             started = time.process_time()
             try:
-                made = compress(original, Method(method), given.data, Path(folder) / method, keep_failed=True)
+                made = compress(
+                    original, Method(method), given.data, Path(folder) / method, options=options, keep_failed=True
+                )
             except Exception as error:  # a method that does not fit the pack is part of the result
                 print(f"{method}: {error}", file=sys.stderr)
                 continue

@@ -18,6 +18,7 @@ def sign_folder(folder: Path, private_key: Path, kind: str = "pack") -> Path:
     Raises PackError PACK_SIGNATURE when the key cannot be used.
     """
     hashing, signing, _ = _library()
+    folder = folder.resolve()  # the library takes relative paths as within the folder
     signature = folder / SIGNATURE_FILE
     signature.unlink(missing_ok=True)
     try:
@@ -30,6 +31,7 @@ def sign_folder(folder: Path, private_key: Path, kind: str = "pack") -> Path:
 
 def check_signature(folder: Path, public_key: Path, kind: str = "pack") -> None:
     """Raise PackError unless the folder was signed by the owner of the key: PACK_UNSIGNED, or PACK_SIGNATURE."""
+    folder = folder.resolve()
     signature = folder / SIGNATURE_FILE
     if not signature.is_file():
         message = f"{kind} {folder.name!r} is not signed ({SIGNATURE_FILE} is missing)"

@@ -20,6 +20,7 @@ from onnxruntime.quantization import (
 )
 
 from radserve.errors import ErrorCode, PackError
+from radserve.models.compress.fold import fold_batch_norms
 from radserve.models.compress.samples import FloatArray
 
 
@@ -107,9 +108,12 @@ def _opens(graph: bytes) -> bool:
 
 
 def _prepared(graph: bytes, folder: Path) -> tuple[Path, Path]:
-    """The graph with its shapes inferred, on disk where the tools want it, and the path of the result."""
+    """The graph with its shapes inferred, on disk where the tools want it, and the path of the result.
+
+    Batch normalisation is folded here: ONNX Runtime's own step gives each run of shared weights a copy of them.
+    """
     raw, source = folder / "raw.onnx", folder / "source.onnx"
-    raw.write_bytes(graph)
+    raw.write_bytes(fold_batch_norms(onnx.load_model_from_string(graph)).SerializeToString())
     quant_pre_process(raw, source, skip_symbolic_shape=True)
     return source, folder / "target.onnx"
 

@@ -77,6 +77,15 @@ def test_a_site_with_a_key_takes_signed_packs_and_no_others(pack: Path, tmp_path
     assert add_pack(str(pack), tmp_path / "store", policy=policy).digest == digest
 
 
+def test_relative_paths_are_as_good_as_others(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private, public = keys(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    sign_folder(pack.relative_to(tmp_path), private)
+    policy = PackPolicy(signing_key=public.relative_to(tmp_path))
+    found = PackCatalogue([pack.parent.relative_to(tmp_path)], built_in=False, policy=policy)
+    assert found.names() == ("halves",), found.broken
+
+
 def lower_the_threshold(pack: Path) -> None:
     text = (pack / "pack.toml").read_text()
     (pack / "pack.toml").write_text(text.replace("threshold = 0.5", "threshold = 0.1"))
