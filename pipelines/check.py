@@ -103,8 +103,7 @@ class _Cues:
 class DraftChecker:
     """Checks texts of a pack's labels; `claims` says what may never be claimed.
 
-    `nothing_found` are phrases that say that all is normal, beside those of English and Chinese. With `strict` a
-    sentence that speaks of no finding is unsupported.
+    `nothing_found` are phrases that say that all is normal, beside those of English and Chinese.
     """
 
     def __init__(
@@ -114,10 +113,8 @@ class DraftChecker:
         ontology: Ontology | None = None,
         *,
         nothing_found: Sequence[str] = (),
-        strict: bool = False,
     ) -> None:
         self._ontology = ontology or built_in_ontology()
-        self._strict = strict
         self._cues = _cues_of_all_languages()
         self._normal = (*(cue for cues in self._cues for cue in cues.normal), *map(normalised, nothing_found))
         self._assertions = _longest_first(
@@ -170,8 +167,6 @@ class DraftChecker:
         verdict = min(verdicts, key=order.index, default=Verdict.NEUTRAL)
         if not labels and verdict is Verdict.NEUTRAL and self._says_all_is_normal(words):
             labels = [each.label for each in findings]
-        if not labels and verdict is Verdict.NEUTRAL and self._strict:
-            verdict = Verdict.UNSUPPORTED
         return CheckedSentence(sentence, verdict, tuple(dict.fromkeys(labels)))
 
     def _mentions(self, words: str, findings: Sequence[Finding]) -> list[tuple[Verdict, str]]:

@@ -1,7 +1,7 @@
 """The written part of a draft by a report template of another package, in any language.
 
-What it writes is checked as a decoder's text is, and more strictly: a template is made before any image was seen, so a
-sentence of it that names no finding of the model (the usual "heart of normal size") is unsupported, and the text held.
+What it writes is checked as a decoder's text is, by phrases that the template states: a sentence that rests on nothing
+(the usual "heart of normal size", written before any image was seen) withholds the text.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class TemplateAuthor:
                     label = replace(label, assertions=Assertions(positive, negative))  # noqa: PLW2901
                 labels.append(label)
             nothing = tuple(template.nothing_found(self.language))
-            return DraftChecker(labels, self.claims, nothing_found=nothing, strict=True)
+            return DraftChecker(labels, self.claims, nothing_found=nothing)
         except (Exception, SystemExit) as error:
             raise self._failed(error) from error
 

@@ -57,8 +57,7 @@ def adapt(
 
     `method` takes the place of the manifest's. With `test` the test split is measured for the record; it decides
     nothing. With `signing_key` the manifest's folder has to be signed (read_manifest). Raises INVALID_ARGUMENT for a
-    manifest or data that are not fit, PACK_INVALID naming the numbers when the
-    gate does not pass.
+    manifest or data that are not fit, PACK_INVALID naming the numbers when the gate does not pass.
     """
     manifest = with_method(read_manifest(manifest_path, signing_key), method)
     data, embedded = embed_manifest(base, manifest, cache)
@@ -120,7 +119,7 @@ def _normalised(base: ModelPack, manifest: Manifest, data: LabelledImages, cache
     steps = use.preprocess[: place_of_map(use)]
 
     def values(images: Sequence[Pixels]) -> Values:
-        return prepare_images(replace(use, preprocess=steps), images)
+        return prepare_images(base, replace(use, preprocess=steps), images)
 
     reference = read_reference(manifest)
     site = values([data.images[row] for row in data.of("train")])

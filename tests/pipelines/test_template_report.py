@@ -95,7 +95,7 @@ async def test_a_german_template_words_the_draft_and_every_sentence_rests_on_a_f
         (0.0, "Kein Hinweis auf Pneumonie.", "contradicted"),
         (0.0, "Hinweis auf Pneumonie. Kein auffälliger Befund.", "contradicted"),
         (1.0, "Hinweis auf Pneumonie.", "contradicted"),
-        (0.0, "Hinweis auf Pneumonie. Herz und Mediastinum unauffällig.", "unsupported"),
+        (0.0, "Hinweis auf Pneumonie. Herz und Mediastinum unauffällig.", "without_evidence"),
         (0.0, "Lungen frei.", "omitted"),
         (0.0, "Hinweis auf Pneumonie von 12 mm.", "unsupported"),
         (0.0, "Hinweis auf Pneumonie. No pneumothorax.", "unsupported"),
@@ -112,7 +112,8 @@ async def test_a_text_with_a_fault_is_held_and_the_findings_take_its_place(
     assert result.generation is not None
     assert fault in dict(result.generation.faults)
     assert result.generation.withheld == 1
-    assert {WarningCode.REPORT_CONTRADICTS_FINDING, WarningCode.REPORT_UNSUPPORTED} & {w.code for w in result.warnings}
+    said = {WarningCode.REPORT_CONTRADICTS_FINDING, WarningCode.REPORT_UNSUPPORTED, WarningCode.REPORT_WITHOUT_EVIDENCE}
+    assert said & {warning.code for warning in result.warnings}
 
 
 async def test_in_a_language_of_the_decoder_the_template_writes_and_the_checker_knows_the_words(
