@@ -119,13 +119,14 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         def preprocessor_of(pack: ModelPack) -> MonaiPreprocessor:
             return MonaiPreprocessor(_chains(pack), preprocessors)
 
-        claims = site_claims(settings.never_allowed_file)
-        generator, templates = site_text_service(settings), site_templates(settings.report_templates)
+        claims, generator = site_claims(settings.never_allowed_file), site_text_service(settings)
+        templates = site_templates(settings.report_templates)
 
         def maker(runner: TritonRunner) -> MakeAnalyser:
             policy = IntendedUsePolicy(strict=settings.intended_use == "strict")
-            loop = settings.decoder_loop
-            writing = Writing.on(runner, loop=loop, claims=claims, generator=generator, templates=templates)
+            writing = Writing.on(
+                runner, loop=settings.decoder_loop, claims=claims, generator=generator, templates=templates
+            )
             prompts = PromptCache(settings.data_dir / "prompt-embeddings")
             return AnalyserMaker(store, preprocessor_of, runner, policy, writing, prompts).make
 
