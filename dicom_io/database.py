@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -44,6 +45,7 @@ class Database:
         self._engine = _engine(url)
         self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         self._works: Together[Work[Any], Any] = Together(self._together)
+        self._kept: sa.Connection | None = None  # of the last transaction, while all goes well
         self._threads: ThreadPoolExecutor | None = None
 
     @property
@@ -80,20 +82,35 @@ class Database:
         if self._threads:
             self._threads.shutdown()
             self._threads = None
+        if self._kept:
+            self._kept.close()
+            self._kept = None
         self._engine.dispose()
 
     def _together(self, works: Sequence[Work[Any]]) -> list[Any]:
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 return [work(connection) for work in works]
         except Exception as error:  # nothing of the transaction is there
             if len(works) == 1:
                 return [self._as_storage_error(error)]
         try:
-            with self._engine.begin() as connection:  # again, and only what fails takes its changes back
+            with self._transaction() as connection:  # again, and only what fails takes its changes back
                 return [self._attempt(connection, work) for work in works]
         except Exception as error:
             return [self._as_storage_error(error)] * len(works)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """A transaction on a connection that stays open for the next one: taking it anew costs as much as a row."""
+        connection, self._kept = self._kept or self._engine.connect(), None
+        try:
+            with connection.begin():
+                yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._kept = connection
 
     def _migrate(self) -> None:
         try:
@@ -141,8 +158,11 @@ class Prepared:
     def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> Any:
         """Run it with a value for each of its parameters, of the types that the driver takes; the driver's cursor."""
         given = values if self._names is None else tuple([values[name] for name in self._names])
-        driver: Any = connection.connection.driver_connection
-        return driver.execute(self._text, given)
+        return _driver(connection).execute(self._text, given)
+
+
+def _driver(connection: sa.Connection) -> Any:
+    return connection.connection.driver_connection
 
 
 def _engine(url: str) -> sa.Engine:
@@ -154,7 +174,7 @@ def _engine(url: str) -> sa.Engine:
     if made.dialect.name == "sqlite":
         sa.event.listen(made, "connect", _prepare_sqlite)
         # Write transactions take their lock at once: one that reads first and then cannot write would fail.
-        sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        sa.event.listen(made, "begin", lambda connection: _driver(connection).execute("BEGIN IMMEDIATE"))
     return made
 
 
