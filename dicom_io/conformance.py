@@ -184,7 +184,7 @@ def _statuses() -> list[str]:
             ((f"`0x{status:04X}`", meaning, _advice(status)) for status, meaning in sorted(statuses.MEANINGS.items())),
         ),
         "",
-        "Success is sent after the bytes, their name and their folder are on disk (fsync).",
+        "Success is sent after the bytes, their name and their row in the index are on disk (fsync).",
     ]
 
 

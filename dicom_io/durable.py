@@ -7,9 +7,10 @@ import errno
 import fcntl
 import itertools
 import os
+import secrets
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,26 +38,26 @@ def uid_conflict() -> StorageError:
 class DurableTree:
     """A folder tree to which files are only ever added. Its methods block; they may run in any thread.
 
-    One process at a time holds a tree: `claim` locks it. All raise StorageError: STORAGE_FULL or INTERNAL.
+    Files are written aside first, in `root`/.incoming. One process at a time holds a tree: `claim` locks it. All raise
+    StorageError: STORAGE_FULL or INTERNAL.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._aside = root / ASIDE
         self._numbers = itertools.count(1)
+        self._run = secrets.token_hex(4)
         self._lock_file: BinaryIO | None = None
         # A folder that one thread makes must not be taken away by another that failed to fill it.
         self._changing = threading.Lock()
         self._durable: set[Path] = set()  # folders whose own entry was fsynced, and those above
 
     def claim(self) -> None:
-        """Make the root, lock it for this process and remove what was written aside and never published."""
+        """Make the root and lock it for this process."""
         try:
             self._aside.mkdir(parents=True, exist_ok=True)
             if self._lock_file is None:
                 self._lock_file = _lock(self._root / LOCK)
-            for leftover in self._aside.iterdir():
-                leftover.unlink()
         except OSError as error:
             raise storage_error(error) from None
 
@@ -68,7 +69,33 @@ class DurableTree:
 
     def aside(self) -> Path:
         """A new path to write to before publishing."""
-        return self._aside / f"{next(self._numbers)}.part"
+        return self._aside / f"{self._run}-{next(self._numbers)}.part"
+
+    def left_aside(self) -> list[Path]:
+        """What a process that ended, or a computer without power, left aside."""
+        try:
+            return sorted(self._aside.iterdir())
+        except OSError as error:
+            raise storage_error(error) from None
+
+    def finish(self, moves: Sequence[tuple[Path, Path]]) -> None:
+        """Place files that were left aside, for good; one whose place another instance has is not moved."""
+        for written, target in moves:
+            try:
+                self.place(written, target)
+            except StorageError as error:
+                if error.code is not ErrorCode.UID_CONFLICT:
+                    raise
+        if failed := next(filter(None, self.sync([target for _, target in moves])), None):
+            raise failed
+
+    def drop_aside(self, left: Iterable[Path]) -> None:
+        """Remove files that were left aside."""
+        try:
+            for path in left:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error) from None
 
     def place(self, written: Path, target: Path) -> bool:
         """Move a file that was fsynced to its place in the tree; whether it is new there. `sync` makes that durable.
@@ -77,17 +104,26 @@ class DurableTree:
         The caller removes what was not moved, and sees to it that only one thread places a target.
         """
         try:
-            if target.exists():
-                if not same_instance(written, target):
-                    raise uid_conflict()
+            if self.holds(written, target):
                 return False
             self._move(written, target)
         except OSError as error:
             raise storage_error(error) from None
         return True
 
+    def holds(self, written: Path, target: Path) -> bool:
+        """Whether a file of the same instance is at a place. Raises UID_CONFLICT where one of another is."""
+        try:
+            if not target.exists():
+                return False
+            if not same_instance(written, target):
+                raise uid_conflict()
+        except OSError as error:
+            raise storage_error(error) from None
+        return True
+
     def sync(self, targets: Sequence[Path]) -> list[StorageError | None]:
-        """Make the entries of files durable that were placed: the outcome of each, None for success."""
+        """Make the entries of files durable, placed or aside: the outcome of each, None for success."""
         by_folder = {target.parent: target for target in targets}
         failed = {folder: self._fsynced(target) for folder, target in by_folder.items()}
         return [failed[target.parent] for target in targets]

@@ -60,13 +60,13 @@ class StudyIndex:
         """
         await self._database.run(lambda connection: self._adding.add(connection, received, (EXPIRING,)))
 
-    def add_blocking(self, received: Received, *, refuse_erased: bool) -> None:
-        """As `add`, for one instance and any thread but that of the event loop.
+    def add_blocking(self, received: Received, *, refuse_erased: bool) -> bool:
+        """As `add`, for one instance and any thread but that of the event loop; whether it was not there yet.
 
         Raises RequestError STUDY_ERASED also where that is asked for and the study was erased on request.
         """
         states = (REQUESTED, ERASED, EXPIRING) if refuse_erased else (EXPIRING,)
-        self._database.run_blocking(lambda connection: self._adding.add(connection, (received,), states))
+        return self._database.run_blocking(lambda connection: self._adding.add(connection, (received,), states)) > 0
 
     async def headers(self) -> Mapping[str, tuple[InstanceHeader, int]]:
         """The header and the size in bytes of each instance, by SOP Instance UID."""
@@ -80,6 +80,13 @@ class StudyIndex:
         return [
             dict(row._mapping) for row in await self._database.run(lambda connection: connection.execute(query).all())
         ]
+
+    async def instances_of(self, digests: Collection[str]) -> Mapping[str, InstanceRef]:
+        """The instances that have these SHA-256, by them."""
+        table = schema.instances
+        query = sa.select(table.c.sha256, *(table.c[name] for name in UIDS)).where(table.c.sha256.in_(list(digests)))
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return {row.sha256: InstanceRef(**{name: getattr(row, name) for name in UIDS}) for row in rows}
 
     async def query(self, make: Callable[[], sa.Select[Any]]) -> Sequence[Mapping[str, Any]]:
         """Run a selection over the tables of index_schema."""
@@ -183,17 +190,20 @@ class _Adding:
         opened = study.on_conflict_do_update(index_elements=[table.c.study_instance_uid], set_=changes)
         self._study = Prepared(opened, dialect)
 
-    def add(self, connection: sa.Connection, received: Sequence[Received], refused: Collection[str]) -> None:
-        """Add what is new, unless its study has a tombstone in one of the `refused` states."""
+    def add(self, connection: sa.Connection, received: Sequence[Received], refused: Collection[str]) -> int:
+        """Add what is new, unless its study has a tombstone in one of the `refused` states; return how many were."""
         for uid in {each.entry.header.instance.study_instance_uid for each in received}:
             stone = self._tombstone.run(connection, {"digest": _digest(uid)}).fetchone()
             if stone and stone[0] in refused:
                 raise RequestError(ErrorCode.STUDY_ERASED, "the study was erased here and is not taken again")
+        added = 0
         for each in received:
             row = {**row_of(each.entry), "received_at": each.received_at, "calling_ae": each.calling_ae}
             if self._instance.run(connection, {**row, "revision": None}).rowcount:
                 self._add_steps(connection, each.entry.header.instance, each.entry.steps)
                 self.open_study(connection, row["study_instance_uid"], each.received_at)
+                added += 1
+        return added
 
     def add_steps(self, connection: sa.Connection, read: Sequence[tuple[InstanceRef, Sequence[PerformedStep]]]) -> None:
         """Add the steps of instances that have a row (still), and note that their files were read for them."""

@@ -151,4 +151,6 @@ def _name(value: object) -> str:
 
 
 def _clean(text: str) -> str:
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", " ").encode("utf-8", "replace").decode()

@@ -86,11 +86,16 @@ def quick_header(data: Buffer) -> QuickHeader | None:
         return None
 
 
-def entry_of(quick: QuickHeader, data: Buffer) -> IndexEntry:
-    """The entry that `read_entry` would make of the same bytes: this takes their digests. For any thread."""
+def entry_of(quick: QuickHeader, data: Buffer, sha256: str) -> IndexEntry:
+    """The entry that `read_entry` would make of the same bytes, whose digest is `sha256`. For any thread.
+
+    This takes the digest of the pixels.
+    """
     with memoryview(data) as whole, whole[quick.pixels_at : quick.pixels_end] as pixels:
-        digests = hashlib.sha256(whole).hexdigest(), hashlib.sha256(pixels).hexdigest()
-        return IndexEntry(quick.header, quick.patient_and_study, len(whole), *digests, quick.signed, quick.steps)
+        pixel_sha256 = hashlib.sha256(pixels).hexdigest()
+        return IndexEntry(
+            quick.header, quick.patient_and_study, len(whole), sha256, pixel_sha256, quick.signed, quick.steps
+        )
 
 
 def _read(data: Buffer) -> QuickHeader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import mmap
 from collections import Counter
@@ -98,6 +99,19 @@ class Recovery:
                 return [()]
         return [found for path in paths for found in await self._steps([path])]
 
+    async def acknowledged(self, left: Sequence[Path], index: StudyIndex) -> list[tuple[Path, Path]]:
+        """Those of the files left aside that the index has a row for, byte for byte, with their places.
+
+        Raises StorageError.
+        """
+        if not left:
+            return []
+        by_digest = await asyncio.to_thread(_by_digest, left)
+        known = await index.instances_of(by_digest)
+        if known:
+            logger.warning("%d acknowledged instances lay aside: they are put in their places", len(known))
+        return [(by_digest[digest], place_of(self.root, instance)) for digest, instance in known.items()]
+
     async def read_all(self) -> list[Received]:
         """Everything on disk that can be read, for rebuilding the index. Raises StorageError."""
         return await self.read(await asyncio.to_thread(self._sizes))
@@ -135,3 +149,14 @@ class Recovery:
             return {path: path.stat().st_size for path in self.root.glob("[0-9]*/[0-9]*/*.dcm")}
         except OSError as error:
             raise storage_error(error) from None
+
+
+def _by_digest(paths: Sequence[Path]) -> dict[str, Path]:
+    found = {}
+    try:
+        for path in paths:
+            with path.open("rb") as data:
+                found[hashlib.file_digest(data, "sha256").hexdigest()] = path
+    except OSError as error:
+        raise storage_error(error) from None
+    return found

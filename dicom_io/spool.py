@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import mmap
 import os
@@ -49,6 +50,7 @@ class Spool:
         self._memory = memory
         self._held = 0  # bytes of the memory
         self._file: BinaryIO = io.BytesIO()
+        self._sha256 = hashlib.sha256()
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Add bytes (to the system's cache at most: quick for chunks of a few MB)."""
@@ -58,6 +60,7 @@ class Spool:
             else:
                 self._spill()
         self.size += len(chunk)
+        self._sha256.update(chunk)  # while more arrives
         try:
             _write_all(self._file, chunk)
         except OSError as error:
@@ -66,7 +69,14 @@ class Spool:
     def zero_preamble(self) -> bytes:
         """As part10.zero_preamble."""
         with _as_storage_error():
-            return zero_preamble(self._file)
+            replaced = zero_preamble(self._file)
+        if replaced:
+            self._sha256 = hashlib.sha256(self.data())
+        return replaced
+
+    def sha256(self) -> str:
+        """The digest of all bytes, in hexadecimal digits."""
+        return self._sha256.hexdigest()
 
     def data(self) -> Buffer:
         """All bytes."""
@@ -74,14 +84,19 @@ class Spool:
             return self._file.getvalue()  # no copy
         return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def save(self) -> None:
-        """Make the bytes durable in the file. Blocks; may run in any thread."""
-        with _as_storage_error():
-            if isinstance(self._file, io.BytesIO):
-                data = self._file.getvalue()
+    def to_file(self) -> None:
+        """Have the bytes in the file, not yet durable. Blocks; may run in any thread."""
+        if isinstance(self._file, io.BytesIO):
+            data = self._file.getvalue()
+            with _as_storage_error():
                 self._file = self.path.open("x+b", buffering=0)
                 _write_all(self._file, data)
-            with self._file as file:
+
+    def save(self) -> None:
+        """Make the bytes durable in the file, once. Blocks; may run in any thread."""
+        self.to_file()
+        if not self._file.closed:
+            with _as_storage_error(), self._file as file:
                 os.fsync(file.fileno())
 
     def discard(self) -> None:

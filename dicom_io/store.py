@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 COMMITS_AT_ONCE = 32
+FEW_COMMITS = 2  # so few at once have threads besides
 
 
 async def _no_results(result_uid: str) -> None:
@@ -106,7 +108,7 @@ class StudyStore:
         self._publishing: set[asyncio.Task[StoredInstance]] = set()
 
     async def open(self) -> None:
-        """Claim the folder, remove what was never committed, finish erasures and list what was committed.
+        """Claim the folder, finish commits that were acknowledged and erasures, remove the rest; list what is stored.
 
         Files that the index does not know are read; ones whose header cannot be read (any more) stay on disk, unlisted,
         and are counted in the log. Raises StorageError.
@@ -114,11 +116,18 @@ class StudyStore:
         await asyncio.to_thread(self._tree.claim)
         await self.erase_requested()
         recovery = Recovery(self._root, self._workers)
+        await self._finish_interrupted(recovery)
         for header in await recovery.headers(self._index):
             self._add(header)
         if self._index:
             await recovery.fill_steps(self._index)
         logger.info("%d instances of %d studies are stored", len(self._by_sop), len(self._studies))
+
+    async def _finish_interrupted(self, recovery: Recovery) -> None:
+        left = await asyncio.to_thread(self._tree.left_aside)
+        moves = await recovery.acknowledged(left, self._index) if self._index else []
+        await asyncio.to_thread(self._tree.finish, moves)
+        await asyncio.to_thread(self._tree.drop_aside, left)
 
     async def rebuild(self) -> int:
         """Read all files anew and make the index from them; return how many instances it has. Raises StorageError."""
@@ -261,39 +270,71 @@ class StudyStore:
     def _keep(self, spool: Spool, known: QuickHeader | IndexEntry, calling_ae: str) -> bool:
         """All of a commit that waits for the disk; returns whether the instance is new. For any thread.
 
-        The processor's work is done meanwhile, and the file's name is made durable at the same time as its row.
+        The bytes, their name aside and the row become durable at the same time, and that is all to wait for: `open`
+        puts a file in its place whose new name was lost, and drops a row whose file is not there. Without an index
+        nothing tells which files those are, so that the names at their places are waited for.
         """
-        entry = known if isinstance(known, IndexEntry) else self._saved(spool, known)
-        instance = entry.header.instance
-        listed = self._by_sop.get(instance.sop_instance_uid, entry.header)
-        if listed.instance != instance:  # the UID names one instance in all studies
-            raise uid_conflict()
+        instance = known.header.instance
         place = place_of(self._root, instance)
-        is_new, has_row = self._tree.place(spool.path, place), False
-        durable = self._helpers.submit(self._syncing.run, place)
+        entry = known if isinstance(known, IndexEntry) else partial(entry_of, known, spool.data(), spool.sha256())
+        is_new, has_new_row = not self._is_there(spool, instance, place), False
+        row = self._beside(self._enter, entry, calling_ae)
         try:
             try:
-                if self._index:
-                    received = Received(entry, self._options.now(), calling_ae)
-                    self._index.add_blocking(received, refuse_erased=self._options.refuse_erased)
-                    has_row = True
+                if is_new:
+                    self._save(spool)
+                    is_new = self._tree.place(spool.path, place)
+                if not self._index:
+                    self._syncing.run(place)
             finally:
-                durable.result()
-        except RadserveError:
-            if is_new:  # it is not acknowledged: it must not stay
+                has_new_row = row()
+        except RadserveError:  # it is not acknowledged: it must not stay
+            if is_new:
                 self._tree.withdraw(place)
-                if self._index and has_row:
-                    self._index.remove_blocking(instance.sop_instance_uid)
+            if self._index and has_new_row:
+                self._index.remove_blocking(instance.sop_instance_uid)
             raise
         return is_new
 
-    def _saved(self, spool: Spool, known: QuickHeader) -> IndexEntry:
-        digested = self._helpers.submit(entry_of, known, spool.data())
+    def _save(self, spool: Spool) -> None:
+        """Make the bytes durable where they lie aside, with an index their name there, too."""
+        spool.to_file()
+        named = self._beside(self._syncing.run, spool.path) if self._index else None
         try:
             spool.save()
         finally:
-            entry = digested.result()
-        return entry
+            if named:
+                named()
+
+    def _beside(self, work: Callable[..., T], *args: object) -> Callable[[], T]:
+        """Have work done in a thread of its own, or by the call of what is returned, which gives its result.
+
+        Waiting for two syncs at once is faster; where several commits do that already, more threads only cost time.
+        """
+        if len(self._publishing) > FEW_COMMITS:
+            return partial(work, *args)
+        return self._helpers.submit(work, *args).result
+
+    def _is_there(self, spool: Spool, instance: InstanceRef, place: Path) -> bool:
+        """Whether the same instance is stored.
+
+        Raises UID_CONFLICT where another has its UID; the bytes are saved then.
+        """
+        listed = self._by_sop.get(instance.sop_instance_uid)
+        if listed and listed.instance != instance:  # the UID names one instance in all studies
+            spool.save()
+            raise uid_conflict()
+        if not place.exists():
+            return False
+        spool.save()
+        return self._tree.holds(spool.path, place)
+
+    def _enter(self, entry: IndexEntry | Callable[[], IndexEntry], calling_ae: str) -> bool:
+        """Add the row; whether there was none. For any thread."""
+        if self._index is None:
+            return False
+        received = Received(entry if isinstance(entry, IndexEntry) else entry(), self._options.now(), calling_ae)
+        return self._index.add_blocking(received, refuse_erased=self._options.refuse_erased)
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,9 +18,10 @@ from pydicom import Dataset
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.database import Database, sqlite_url
+from radserve.dicom_io.durable import ASIDE
 from radserve.dicom_io.index import StudyIndex
 from radserve.dicom_io.quarantine import QuarantineFolder
-from radserve.dicom_io.store import IndexedOptions, StoredInstance, StudyStore
+from radserve.dicom_io.store import FEW_COMMITS, IndexedOptions, StoredInstance, StudyStore
 from radserve.dicom_io.work_ledger import SqlWorkLedger
 from radserve.errors import ErrorCode, RequestError, StorageError
 from radserve.references import StudyRef
@@ -127,6 +130,52 @@ async def test_nothing_is_acknowledged_that_the_index_could_not_take(
     assert not list((site.root / "studies").rglob("*.dcm")) and not await site.store.list_studies()
     assert not list((site.root / "studies").glob("[0-9]*"))
     assert not (await put(site.store, instance())).duplicate
+
+
+@pytest.mark.parametrize("at_once", [1, 2 * FEW_COMMITS])
+async def test_an_instance_whose_bytes_are_not_durable_has_no_row(
+    site: Site, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    kept = (await put(site.store, instance(99, study="kept"))).header.instance.sop_instance_uid
+
+    def fail(number: int) -> None:
+        raise OSError(errno.EIO, "I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        errors = await asyncio.gather(*(refused(site.store, instance(number)) for number in range(at_once)))
+    assert {error.code for error in errors} == {ErrorCode.INTERNAL}
+    assert set(await site.index.headers()) == {kept}
+    assert not list((site.root / "studies" / ASIDE).iterdir())
+    assert not any([(await put(site.store, instance(number))).duplicate for number in range(at_once)])
+
+
+async def test_a_name_that_was_lost_is_given_again_to_what_was_acknowledged_alone(tmp_path: Path, url: str) -> None:
+    """After a power cut a file may have the name again that it had before it was acknowledged."""
+    first = await Site(tmp_path, url).open()
+    async with first.store.receive("MODALITY") as incoming:
+        incoming.write(instance(1))
+        header = (await incoming.commit()).header
+    other = (await put(first.store, instance(2))).header
+    place, aside = first.store.path(header.instance), tmp_path / "studies" / ASIDE
+    await first.close()
+    place.rename(aside / "acknowledged.part")
+    (aside / "never.part").write_bytes(instance(3))
+    (aside / "cut.part").write_bytes(instance(1)[:-2])
+    (aside / "junk.part").write_bytes(b"junk")
+
+    again = Site(tmp_path, url)
+    again.workers.poison = lambda *args: True  # no parser is needed for it
+    await again.open()
+    assert place.read_bytes() == instance(1)
+    assert not list(aside.iterdir())
+    listed = again.store.headers(StudyRef(header.instance.study_instance_uid))
+    assert [each.instance for each in listed] == [header.instance, other.instance]
+    rows = {
+        row["sop_instance_uid"]: row["calling_ae"] for row in await again.index.rows(header.instance.study_instance_uid)
+    }
+    assert rows == {header.instance.sop_instance_uid: "MODALITY", other.instance.sop_instance_uid: ""}
+    await again.close()
 
 
 async def test_instances_at_once_share_transactions_and_all_have_rows(site: Site) -> None:
