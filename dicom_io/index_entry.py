@@ -14,7 +14,7 @@ from radserve.dicom_io import attributes
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.index_schema import ACQUISITION_TEXTS, PATIENT_AND_STUDY
 from radserve.dicom_io.parse import InstanceHeader, header_of
-from radserve.dicom_io.part10 import DicomFile, open_dicom, pixels_end, quiet
+from radserve.dicom_io.part10 import DicomFile, check_whole, open_dicom, pixels_end, quiet
 from radserve.dicom_io.performed_steps import PerformedStep, steps_of
 from radserve.errors import RadserveError
 from radserve.references import AcquisitionContext, InstanceRef
@@ -55,7 +55,20 @@ class IndexEntry:
 
 def read_entry(path: Path) -> IndexEntry:
     """Read an instance for the index. Raises as `parse_header`. Run it in a worker: files are hostile."""
+    return _entry_of(open_dicom(path), path)
+
+
+def read_received(path: Path) -> IndexEntry:
+    """`read_entry` of an instance that is to be taken: one that ends before its pixels do is TRUNCATED.
+
+    What is stored already is read without that condition: it stays known until its pixels are asked for.
+    """
     file = open_dicom(path)
+    check_whole(file)
+    return _entry_of(file, path)
+
+
+def _entry_of(file: DicomFile, path: Path) -> IndexEntry:
     with quiet():
         header = header_of(file)
         patient_and_study = patient_and_study_of(file.dataset)

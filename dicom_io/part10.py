@@ -106,13 +106,15 @@ def open_dicom(path: Path) -> DicomFile:
         raise DicomError(ErrorCode.INVALID_HEADER, f"the header cannot be parsed ({type(error).__name__})") from None
 
 
-def check_whole(path: Path) -> None:
-    """Raise DicomError TRUNCATED where a file ends before its pixels do; else as `open_dicom`. Run it in a worker."""
-    file = open_dicom(path)
-    if file.pixels is None:
-        return
-    if pixels_end(file.data, file.pixels) > len(file.data):
+def check_whole(file: DicomFile) -> None:
+    """Raise DicomError TRUNCATED where a file ends before its pixels do."""
+    if file.pixels is not None and pixels_end(file.data, file.pixels) > len(file.data):
         raise _truncated()
+
+
+def check_whole_file(path: Path) -> None:
+    """`check_whole` of a file that is opened for it; raises as `open_dicom` too. Run it in a worker."""
+    check_whole(open_dicom(path))
 
 
 def pixels_end(data: Buffer, pixels: PixelElement) -> int:

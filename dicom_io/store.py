@@ -24,7 +24,7 @@ from radserve._checks import invalid
 from radserve.dicom_io.durable import DurableTree, uid_conflict
 from radserve.dicom_io.incoming import Incoming, StoredInstance
 from radserve.dicom_io.index import Received, StudyIndex
-from radserve.dicom_io.index_entry import IndexEntry, read_entry
+from radserve.dicom_io.index_entry import IndexEntry, read_received
 from radserve.dicom_io.parse import InstanceHeader
 from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.quick_header import QuickHeader, entry_of, quick_header
@@ -265,7 +265,7 @@ class StudyStore:
 
     async def _read_in_sandbox(self, spool: Spool) -> IndexEntry:
         await self._in_thread(spool.save)
-        return await self._workers.run(read_entry, spool.path)
+        return await self._workers.run(read_received, spool.path)
 
     def _keep(self, spool: Spool, known: QuickHeader | IndexEntry, calling_ae: str) -> bool:
         """All of a commit that waits for the disk; returns whether the instance is new. For any thread.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from radserve.dicom_io.durable import fsync_folder, storage_error
 from radserve.dicom_io.found import DiscoveryLimits
-from radserve.dicom_io.part10 import check_whole
+from radserve.dicom_io.part10 import check_whole_file
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.unpack import is_archive, unpack_some
@@ -189,7 +189,7 @@ class WatchedFolder:
 
     async def _put(self, path: Path) -> None:
         self._check_reserve()
-        await self._workers.run(check_whole, path)
+        await self._workers.run(check_whole_file, path)
         async with self._store.receive() as incoming:
             with await asyncio.to_thread(path.open, "rb") as file:
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
 from radserve.dicom_io import durable
 from radserve.dicom_io.store import StoredInstance, StoreLimits, StudyStore
@@ -338,7 +338,34 @@ async def test_one_series_of_a_study_can_be_asked_for(stored: StudyStore) -> Non
     assert [header.instance for header in found] == [ref]
 
 
+@pytest.mark.parametrize("syntax", [None, ImplicitVRLittleEndian, JPEGLSLossless, DeflatedExplicitVRLittleEndian])
+async def test_what_ends_before_its_pixels_do_is_refused_and_leaves_nothing(
+    stored: StudyStore, tmp_path: Path, syntax: str | None
+) -> None:
+    whole = part10(cr(IMAGE), syntax) if syntax else instance()
+    for missing in (2, 9, len(IMAGE.tobytes()) // 2):  # without the last byte a deflated one may be whole
+        assert (await refused(stored, whole[:-missing])).code is ErrorCode.TRUNCATED
+    assert not files(tmp_path)
+    assert not (await put(stored, whole)).duplicate
+
+
 # Recovery
+
+
+async def test_a_stored_file_that_lost_its_end_stays_known_until_its_pixels_are_asked_for(
+    stored: StudyStore, tmp_path: Path, workers: InlineWorkers
+) -> None:
+    header = (await put(stored, instance())).header
+    await stored.close()
+    (path,) = files(tmp_path)[-1:]
+    os.truncate(path, path.stat().st_size - 9)
+    again = StudyStore(tmp_path, workers)
+    await again.open()
+    assert again.header(header.instance.sop_instance_uid) == header
+    with pytest.raises(DicomError) as caught:
+        await again.read_image(header.instance)
+    assert caught.value.code is ErrorCode.TRUNCATED
+    await again.close()
 
 
 async def test_a_new_store_finds_what_was_acknowledged_and_removes_the_rest(

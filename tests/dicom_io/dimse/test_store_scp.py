@@ -176,6 +176,8 @@ async def test_the_owners_failure_is_told_to_the_sender_and_the_next_try_is_a_du
         (data_set(slice_bytes(1)), {"uid": ""}, statuses.INVALID_INSTANCE_UID),
         (data_set(slice_bytes(1)), {"sop_class": VERIFICATION}, statuses.SOP_CLASS_NOT_SUPPORTED),
         (data_set(slice_bytes(1))[:600], {}, statuses.CANNOT_UNDERSTAND),
+        (data_set(slice_bytes(1))[:-100], {}, statuses.CANNOT_UNDERSTAND),  # cut off inside the pixels
+        (data_set(slice_bytes(1))[:-1], {}, statuses.CANNOT_UNDERSTAND),
         (b"no dicom at all " * 64, {}, statuses.CANNOT_UNDERSTAND),
         (data_set(slice_bytes(1, StudyInstanceUID=None)), {}, statuses.CANNOT_UNDERSTAND),
         (data_set(slice_bytes(1, PixelData=None)), {}, statuses.NO_PIXELS),
@@ -192,6 +194,23 @@ async def test_what_cannot_be_stored_is_answered_with_its_status_and_leaves_noth
         # The association goes on.
         assert await asyncio.to_thread(raw_store, peer, data_set(slice_bytes(1))) == statuses.SUCCESS
         peer.close()
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, ImplicitVRLittleEndian, JPEGLSLossless])
+async def test_a_data_set_that_pynetdicom_sends_without_its_end_is_refused_as_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    monkeypatch.setattr("pynetdicom._config.STORE_SEND_CHUNKED_DATASET", True)  # the file as it is
+    cut = tmp_path / "cut.dcm"
+    cut.write_bytes(slice_bytes(1, syntax)[:-20])
+    async with running_scp(tmp_path / "store") as running:
+        association = await asyncio.to_thread(pynet_associate, running.port, [(CT, [syntax])])
+        answer = await asyncio.to_thread(association.send_c_store, cut)
+        await asyncio.to_thread(association.release)
+        await gone(running)
+        assert answer.Status == statuses.CANNOT_UNDERSTAND
+        assert [refusal.error.code for refusal, _ in running.seen.refused] == [ErrorCode.TRUNCATED]
+        assert running.files() == []
 
 
 async def test_an_instance_above_the_limit_is_refused_while_it_comes(tmp_path: Path) -> None:

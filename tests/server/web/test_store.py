@@ -154,6 +154,17 @@ def test_all_refused_is_a_conflict(web: LiveWeb) -> None:
     assert (answer.status_code, reasons(answer.json())) == (409, [0xC000, 0xC000])
 
 
+def test_a_part_that_is_cut_off_in_its_pixels_is_refused_and_the_others_are_stored(web: LiveWeb) -> None:
+    whole, cut = radiograph("stow-15"), radiograph("stow-16")[:-100]
+    answer = web.store_instances(cut, whole)
+    assert (answer.status_code, reasons(answer.json())) == (202, [0xC000])
+    assert sops(answer.json()["00081198"]["Value"]) == [str(dcmread(io.BytesIO(cut), stop_before_pixels=True).SOPInstanceUID)]
+    answer = web.store_instances(cut)
+    assert (answer.status_code, reasons(answer.json())) == (409, [0xC000])
+    assert whole in stored_bytes(web)
+    assert cut not in stored_bytes(web)
+
+
 def test_a_study_takes_its_own_instances_only(web: LiveWeb) -> None:
     own, foreign = radiograph("stow-5"), radiograph("stow-6")
     study = str(cr(np.zeros((2, 2), np.uint8), study="stow-5").StudyInstanceUID)
