@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from radserve._checks import check_uid
-from radserve.dicom_io.plain import ODD, PlainElements, plain_value
+from radserve.dicom_io.plain import ODD, Elements, plain_value
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.references import AcquisitionContext
 
@@ -26,7 +26,7 @@ def invalid_header(keyword: str, problem: str) -> DicomError:
     return DicomError(ErrorCode.INVALID_HEADER, f"{keyword} {problem}")
 
 
-def value(ds: Dataset | PlainElements, keyword: str) -> Any:
+def value(ds: Elements, keyword: str) -> Any:
     """The value of an attribute, None where absent or empty. Raises INVALID_HEADER where it cannot be converted."""
     found = plain_value(ds, keyword)
     if found is not ODD:
@@ -42,7 +42,7 @@ def value(ds: Dataset | PlainElements, keyword: str) -> Any:
     return None if found is None or found in ("", []) else found
 
 
-def uid(ds: Dataset, keyword: str) -> str:
+def uid(ds: Elements, keyword: str) -> str:
     """A required UID."""
     found = value(ds, keyword)
     if found is None:
@@ -56,7 +56,7 @@ def uid(ds: Dataset, keyword: str) -> str:
     return str(found)
 
 
-def integer(ds: Dataset, keyword: str, *, default: int | None = None, least: int = 0, most: int | None = None) -> int:
+def integer(ds: Elements, keyword: str, *, default: int | None = None, least: int = 0, most: int | None = None) -> int:
     """An integer in [least, most]; required unless there is a default."""
     found = value(ds, keyword)
     if found is None:
@@ -70,7 +70,7 @@ def integer(ds: Dataset, keyword: str, *, default: int | None = None, least: int
     return int(found)
 
 
-def numbers(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+def numbers(ds: Elements, keyword: str, count: int) -> tuple[float, ...] | None:
     """`count` finite numbers, or None where the attribute is absent or something else."""
     try:
         found = value(ds, keyword)
@@ -81,7 +81,7 @@ def numbers(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     return result if len(result) == count and all(map(math.isfinite, result)) else None
 
 
-def number(ds: Dataset, keyword: str) -> float | None:
+def number(ds: Elements, keyword: str) -> float | None:
     """The first of one or more finite numbers, None where there is none."""
     try:
         found = value(ds, keyword)
@@ -91,7 +91,7 @@ def number(ds: Dataset, keyword: str) -> float | None:
     return first if math.isfinite(first) else None
 
 
-def text(ds: Dataset | PlainElements, keyword: str) -> str:
+def text(ds: Elements, keyword: str) -> str:
     """The (first) text of an attribute, "" where absent or unreadable."""
     try:
         found = value(ds, keyword)
@@ -102,7 +102,7 @@ def text(ds: Dataset | PlainElements, keyword: str) -> str:
     return str(found).strip(" \0")[:TEXT_LENGTH] if isinstance(found, str | int | float) else ""
 
 
-def items(ds: Dataset | PlainElements, keyword: str) -> list[Dataset]:
+def items(ds: Elements, keyword: str) -> list[Dataset]:
     """The items of a sequence, none where it is absent. Raises INVALID_HEADER where it is no sequence."""
     found = value(ds, keyword)
     if found is None:
@@ -116,7 +116,7 @@ def items(ds: Dataset | PlainElements, keyword: str) -> list[Dataset]:
     return result
 
 
-def acquisition_context(ds: Dataset) -> AcquisitionContext:
+def acquisition_context(ds: Elements) -> AcquisitionContext:
     """What the header says of how the image came about; a value that makes no sense is unknown."""
     sex = text(ds, "PatientSex").upper()
     study_day = _date(text(ds, "StudyDate"))
@@ -136,7 +136,7 @@ def acquisition_context(ds: Dataset) -> AcquisitionContext:
     )
 
 
-def optional_integer(ds: Dataset, keyword: str) -> int | None:
+def optional_integer(ds: Elements, keyword: str) -> int | None:
     """An integer, None where absent or something else."""
     found = number(ds, keyword)
     return int(found) if found is not None and found.is_integer() else None

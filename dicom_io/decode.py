@@ -5,7 +5,6 @@ Run it in a worker (radserve.workers): decoders of hostile files crash, hang and
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from radserve.dicom_io import attributes
@@ -25,13 +23,14 @@ from radserve.dicom_io.parse import InstanceHeader, header_of, pixel_element
 from radserve.dicom_io.part10 import DicomFile, open_dicom, quiet
 from radserve.dicom_io.pixel_layout import DecodeLimits, PixelLayout
 from radserve.dicom_io.place import pixel_spacing, planes
+from radserve.dicom_io.plain import Elements, tags_of
 from radserve.dicom_io.repairs import Repair
 from radserve.dicom_io.stored import stored_frames
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.image import Image, PixelProperties, Provenance
 from radserve.references import SourceContext
 
-__all__ = ["DecodeLimits", "decode_image", "decode_images", "pixel_sha256"]
+__all__ = ["DecodeLimits", "decode_image", "decode_images"]
 
 Array = npt.NDArray[Any]
 
@@ -41,15 +40,13 @@ def decode_image(path: Path, limits: DecodeLimits | None = None, *, out: Array |
 
     Colour becomes luminance (Y of YBR_FULL, PS3.3 C.7.6.3.1.2), rounded to the stored integer type. Floating point
     pixels become float32. Pixel padding stays as it is; overlays are not applied. Provenance.warnings lists what was
-    left out and every repair, Provenance.pixel_sha256 is that of the stored values. `out` is where the values go if it
-    has their shape and dtype. Raises DicomError as `parse_header`, and UNSUPPORTED_PIXELS, PIXEL_BUDGET_EXCEEDED,
-    PIXELS_INCONSISTENT, TRUNCATED or DECODE_FAILED.
+    left out and every repair. `out` is where the values go if it has their shape and dtype. Raises DicomError as
+    `parse_header`, and UNSUPPORTED_PIXELS, PIXEL_BUDGET_EXCEEDED, PIXELS_INCONSISTENT, TRUNCATED or DECODE_FAILED.
     """
     file = open_dicom(path)
     with quiet():
-        elements = tuple(file.dataset.values())  # before reading attributes converts them
         header = header_of(file)
-        source = SourceContext(header.instance, header_bytes(file, elements))
+        source = SourceContext(header.instance, header_bytes(file))
         return _decode(file, header, source, limits or DecodeLimits(), out)
 
 
@@ -74,11 +71,10 @@ def decode_images(paths: Sequence[Path], limits: DecodeLimits | None = None) -> 
 
 
 class _Notes:
-    """What is collected while the frames are decoded: warnings, each once, and the hash of the stored values."""
+    """The warnings that are collected while the frames are decoded, each once."""
 
-    def __init__(self, layout: PixelLayout) -> None:
+    def __init__(self) -> None:
         self.warnings: dict[str, None] = {}
-        self.digest = _digest(layout.dtype, (layout.frames, *layout.shape_of_frame()))
 
     def add(self, *found: Repair | str) -> None:
         self.warnings.update(dict.fromkeys(map(str, found)))
@@ -87,7 +83,7 @@ class _Notes:
 def _decode(
     file: DicomFile, header: InstanceHeader, source: SourceContext, limits: DecodeLimits, out: Array | None
 ) -> Image:
-    ds = file.dataset
+    ds = file.elements
     layout = PixelLayout.of(ds, pixel_element(file).tag)
     limits.check(layout, 1)  # before the header's own tables are read
     grey, grey_type, bits = to_grey(ds, layout)
@@ -95,7 +91,7 @@ def _decode(
     is_stored = not layout.floating and all(transform.is_identity for transform in modality)
     dtype = grey_type if is_stored else np.dtype(np.float32)
     limits.check(layout, dtype.itemsize)
-    notes = _Notes(layout)
+    notes = _Notes()
     notes.add(*file.repairs, *_overlays(ds), *_burned_in(ds))
     shape = (layout.frames, layout.rows, layout.columns)
     if out is None or (out.shape, out.dtype) != (shape, dtype):
@@ -117,7 +113,6 @@ def _decode(
         ),
         provenance=Provenance(
             transfer_syntax_uid=file.transfer_syntax_uid,
-            pixel_sha256=notes.digest.hexdigest(),
             steps=_steps(file, layout, modality),
             warnings=tuple(notes.warnings),
         ),
@@ -125,17 +120,6 @@ def _decode(
         source=source,
         planes=planes(ds, layout.frames),
     )
-
-
-def pixel_sha256(array: Array) -> str:
-    """SHA-256, hex, of dtype, shape and bytes (C order) of an array: equal for equal pixels in any transfer syntax."""
-    digest = _digest(array.dtype, array.shape)
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _digest(dtype: np.dtype[Any], shape: tuple[int, ...]) -> hashlib._Hash:
-    return hashlib.sha256(f"{dtype.str} {shape} ".encode())
 
 
 def _modality_values(frames: Iterator[Array], modality: tuple[Modality, ...], out: Array | None) -> Array:
@@ -150,7 +134,6 @@ def _modality_values(frames: Iterator[Array], modality: tuple[Modality, ...], ou
 def _grey_frames(file: DicomFile, layout: PixelLayout, grey: ToGrey, notes: _Notes) -> Iterator[Array]:
     for frame in stored_frames(file, layout):
         notes.add(*frame.repairs)
-        notes.digest.update(np.ascontiguousarray(frame.values).data)
         yield grey(frame)
 
 
@@ -171,14 +154,14 @@ def _value_range(
     return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
 
-def _overlays(ds: Dataset) -> Iterator[str]:
+def _overlays(ds: Elements) -> Iterator[str]:
     """Overlay planes are graphics or regions of interest beside the pixels (PS3.3 C.9.2), never part of them."""
-    groups = [tag >> 16 for tag in ds.keys() if tag & 0xFF01FFFF == 0x60000010]  # noqa: SIM118 - values are converted
+    groups = [tag >> 16 for tag in tags_of(ds) if tag & 0xFF01FFFF == 0x60000010]
     if groups:
         yield f"overlay planes (PS3.3 C.9.2) that are not applied: {len(groups)}"
 
 
-def _burned_in(ds: Dataset) -> Iterator[str]:
+def _burned_in(ds: Elements) -> Iterator[str]:
     if attributes.text(ds, "BurnedInAnnotation").upper() == "YES":  # PS3.3 C.7.6.1.1.5
         yield "the header says that text is burned into the pixels"
 
@@ -193,7 +176,7 @@ def _steps(file: DicomFile, layout: PixelLayout, modality: tuple[Modality, ...])
         steps.append(f"rescale of each of {len(modality)} frames by its own slope and intercept")
     elif not modality[0].is_identity:
         steps.append(str(modality[0]))
-    padding = attributes.optional_integer(file.dataset, "PixelPaddingValue")
+    padding = attributes.optional_integer(file.elements, "PixelPaddingValue")
     if padding is not None:
         steps.append(f"pixel padding value {padding} (stored) left as it is")
     return tuple(steps)
@@ -204,6 +187,6 @@ def _name_of(uid: str) -> str:
     return UID(uid).name
 
 
-def _units(ds: Dataset, modality: str) -> str:
+def _units(ds: Elements, modality: str) -> str:
     stated = attributes.text(ds, "RescaleType") or attributes.text(ds, "Units")
     return stated or ("HU" if modality == "CT" else "")  # PS3.3 C.8.2.1.1.2: Hounsfield unless stated

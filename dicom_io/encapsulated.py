@@ -6,10 +6,9 @@ import struct
 from collections.abc import Iterator
 from itertools import pairwise
 
-from pydicom.dataset import Dataset
-
 from radserve.dicom_io.nested import Buffer
 from radserve.dicom_io.part10 import PixelElement
+from radserve.dicom_io.plain import Elements
 from radserve.errors import DicomError, ErrorCode
 
 ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
@@ -17,13 +16,13 @@ END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 Span = tuple[int, int]
 
 
-def frame_codestreams(data: Buffer, pixels: PixelElement, dataset: Dataset, frames: int) -> Iterator[bytes]:
+def frame_codestreams(data: Buffer, pixels: PixelElement, elements: Elements, frames: int) -> Iterator[bytes]:
     """The codestream of each frame, one at a time. Raises as `frame_spans`."""
-    for group in frame_spans(data, pixels, dataset, frames):
+    for group in frame_spans(data, pixels, elements, frames):
         yield b"".join(data[start:stop] for start, stop in group)
 
 
-def frame_spans(data: Buffer, pixels: PixelElement, dataset: Dataset, frames: int) -> list[list[Span]]:
+def frame_spans(data: Buffer, pixels: PixelElement, elements: Elements, frames: int) -> list[list[Span]]:
     """Where the fragments of each frame are in `data`: (start, stop) of each.
 
     Raises DicomError TRUNCATED where the items end early, DECODE_FAILED where they are none, and PIXELS_INCONSISTENT
@@ -33,7 +32,7 @@ def frame_spans(data: Buffer, pixels: PixelElement, dataset: Dataset, frames: in
     table, fragments = spans[0], spans[1:]
     if not fragments:
         raise DicomError(ErrorCode.NO_PIXELS, "the encapsulated pixel data has no fragment")
-    groups = _group(data, table, fragments, dataset, frames)
+    groups = _group(data, table, fragments, elements, frames)
     if len(groups) != frames:
         text = f"the encapsulated pixel data holds {len(groups)} frames, NumberOfFrames is {frames}"
         raise DicomError(ErrorCode.PIXELS_INCONSISTENT, text)
@@ -65,12 +64,12 @@ def _items(data: Buffer, pixels: PixelElement) -> list[Span]:
     return spans
 
 
-def _group(data: Buffer, table: Span, fragments: list[Span], dataset: Dataset, frames: int) -> list[list[Span]]:
+def _group(data: Buffer, table: Span, fragments: list[Span], elements: Elements, frames: int) -> list[list[Span]]:
     if frames == 1:
         return [fragments]
     if len(fragments) == frames:
         return [[fragment] for fragment in fragments]
-    offsets = _offsets(data, table, dataset)
+    offsets = _offsets(data, table, elements)
     if offsets:
         return _group_by_offset(fragments, offsets)
     groups: list[list[Span]] = [[]]  # no table: a frame ends with the fragment that ends an image
@@ -81,8 +80,8 @@ def _group(data: Buffer, table: Span, fragments: list[Span], dataset: Dataset, f
     return [group for group in groups if group]
 
 
-def _offsets(data: Buffer, table: Span, dataset: Dataset) -> list[int]:
-    extended = dataset.get("ExtendedOffsetTable")
+def _offsets(data: Buffer, table: Span, elements: Elements) -> list[int]:
+    extended = elements.get("ExtendedOffsetTable")
     if isinstance(extended, bytes) and len(extended) % 8 == 0 and extended:
         return list(struct.unpack(f"<{len(extended) // 8}Q", extended))
     start, stop = table

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from radserve.dicom_io import attributes
 from radserve.dicom_io.codecs import DecodedFrame
 from radserve.dicom_io.pixel_layout import PixelLayout
+from radserve.dicom_io.plain import Elements, dataset_of
 
 Array = npt.NDArray[Any]
 ToGrey = Callable[[DecodedFrame], Array]
 LUMINANCE = np.array((0.2990, 0.5870, 0.1140))  # Y of YBR_FULL, PS3.3 C.7.6.3.1.2
 
 
-def to_grey(ds: Dataset, layout: PixelLayout) -> tuple[ToGrey, np.dtype[Any], int]:
+def to_grey(ds: Elements, layout: PixelLayout) -> tuple[ToGrey, np.dtype[Any], int]:
     """How a decoded frame becomes a grey one (rows, columns), with the dtype and the bits of its values.
 
     Raises DicomError INVALID_HEADER for a palette that cannot be read.
@@ -54,13 +54,14 @@ def _full_range(luminance: Array, bits: int) -> Array:
     return np.asarray(np.rint(scaled.clip(0, greatest)), luminance.dtype)
 
 
-def _palette(ds: Dataset) -> tuple[Array, int, int]:
+def _palette(ds: Elements) -> tuple[Array, int, int]:
     """Luminance of the palette's entries, the stored value of the first, the bits of an entry (PS3.3 C.7.6.3.1.5)."""
     try:
-        count, first, bits = (int(part) for part in ds.RedPaletteColorLookupTableDescriptor)
+        dataset = dataset_of(ds)
+        count, first, bits = (int(part) for part in dataset.RedPaletteColorLookupTableDescriptor)
         count = count or 1 << 16
         stored = np.arange(first, first + count)
-        entries = apply_color_lut(stored.clip(0).astype(np.uint16), ds)
+        entries = apply_color_lut(stored.clip(0).astype(np.uint16), dataset)
     except MemoryError:
         raise
     except Exception as error:  # pydicom has no common base

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from collections.abc import Sequence as Several
 from typing import cast
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
@@ -19,60 +18,62 @@ from pydicom.sequence import Sequence
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
-from radserve.dicom_io.nested import Buffer
+from radserve.dicom_io.element_table import ElementTable
+from radserve.dicom_io.nested import LONG_VRS
 from radserve.dicom_io.part10 import DicomFile
-from radserve.dicom_io.plain import plain_value
+from radserve.dicom_io.plain import Elements, dataset_of, plain_value
 from radserve.errors import DicomError, ErrorCode
 
 Element = DataElement | RawDataElement
 PRIVATE_BULK_BYTES = 16 * 1024
 ICON_IMAGE_SEQUENCE = 0x00880200
+GROUP_OF_PIXELS = 0x7FE0
+OVERLAYS_AND_CURVES = (0x5000, 0x6000)
 LENGTH_16_MOST = 0xFFFE
 PLAIN_VRS = frozenset(vr for vr in VR if len(vr) == 2)  # the others stand for a choice ("US or SS")
 
 
-def header_bytes(file: DicomFile, elements: Several[Element]) -> bytes:
+def header_bytes(file: DicomFile) -> bytes:
     """The data set of `file` in explicit VR little endian; without pixels, icon, overlays, bulky private data.
 
-    `elements` are its elements before any was converted. One that cannot be written is left out. Raises DicomError
-    INVALID_HEADER for a data set without its UIDs.
+    An element that cannot be written is left out. Raises DicomError INVALID_HEADER for a data set without its UIDs.
     """
+    elements = file.elements
+    if isinstance(elements, ElementTable) and not elements.implicit:
+        return _file_meta(elements) + b"".join(_spans(elements, file.end))
     ds = file.dataset
-    if file.plain_end is not None:
-        return _file_meta(ds) + b"".join(_spans(file.data, elements, file.plain_end))
-    kept = sorted((element for element in elements if _is_kept(element)), key=lambda element: int(element.tag))
+    kept = sorted((each for each in tuple(ds.values()) if _is_kept(each)), key=lambda element: int(element.tag))
     return _file_meta(ds) + b"".join(_copied(element) or _written(ds, element) for element in kept)
 
 
-def _spans(data: Buffer, elements: Several[Element], end: int) -> Iterable[bytes]:
+def _spans(elements: ElementTable, end: int) -> Iterable[bytes]:
     """The bytes of the kept elements, those side by side in one piece."""
-    starts = [_start(element) for element in elements]
     first = None
-    for element, start in zip(elements, starts, strict=True):
-        if _is_kept(element):
-            first = start if first is None else first
+    for tag, (vr, value_at, length) in elements.places.items():
+        if not _is_left_out(tag, length):
+            first = _start(vr, value_at) if first is None else first
         elif first is not None:
-            yield data[first:start]
+            yield elements.data[first : _start(vr, value_at)]
             first = None
     if first is not None:
-        yield data[first:end]
+        yield elements.data[first:end]
 
 
-def _start(element: Element) -> int:
-    long_form = element.VR in EXPLICIT_VR_LENGTH_32
-    value_at = element.value_tell if isinstance(element, RawDataElement) else element.file_tell
-    return int(value_at or 0) - (12 if long_form else 8)
+def _start(vr: str | None, value_at: int) -> int:
+    return value_at - (12 if vr in LONG_VRS else 8)
 
 
 def _is_kept(element: Element) -> bool:
-    tag = int(element.tag)  # its own comparisons are slow
+    length = element.length if isinstance(element, RawDataElement) else None
+    return not _is_left_out(int(element.tag), length)
+
+
+def _is_left_out(tag: int, length: int | None) -> bool:
+    """Whether an element is not copied; `length` None: that of an element that pydicom converted."""
     group = tag >> 16
-    is_overlay_or_curve = group & 0xFF01 in (0x5000, 0x6000)
-    if group < 8 or group >= 0x7FE0 or is_overlay_or_curve or tag == ICON_IMAGE_SEQUENCE:
-        return False
-    if not group % 2:
-        return True
-    return isinstance(element, RawDataElement) and element.length <= PRIVATE_BULK_BYTES
+    if group % 2:
+        return length is None or length > PRIVATE_BULK_BYTES or not 8 < group < GROUP_OF_PIXELS
+    return group & 0xFF00 in OVERLAYS_AND_CURVES or not 8 <= group < GROUP_OF_PIXELS or tag == ICON_IMAGE_SEQUENCE
 
 
 def _copied(element: Element) -> bytes:
@@ -119,7 +120,7 @@ def _written(ds: Dataset, element: Element) -> bytes:
     return buffer.getvalue()
 
 
-def _file_meta(ds: Dataset) -> bytes:
+def _file_meta(ds: Elements) -> bytes:
     """Preamble and File Meta Information (PS3.10 table 7.1-1)."""
     try:
         own = [_uid(ds, keyword) for keyword in ("SOPClassUID", "SOPInstanceUID")]
@@ -132,6 +133,6 @@ def _file_meta(ds: Dataset) -> bytes:
     return bytes(128) + b"DICM" + _element(2, 0, "UL", struct.pack("<I", len(group))) + group
 
 
-def _uid(ds: Dataset, keyword: str) -> str:
+def _uid(ds: Elements, keyword: str) -> str:
     found = plain_value(ds, keyword)
-    return found if isinstance(found, str) else str(getattr(ds, keyword))
+    return found if isinstance(found, str) else str(getattr(dataset_of(ds), keyword))

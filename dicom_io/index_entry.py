@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pydicom.dataset import Dataset
-
 from radserve.dicom_io import attributes
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.index_schema import ACQUISITION_TEXTS, PATIENT_AND_STUDY
 from radserve.dicom_io.parse import InstanceHeader, header_of
 from radserve.dicom_io.part10 import DicomFile, check_whole, open_dicom, pixels_end, quiet
 from radserve.dicom_io.performed_steps import PerformedStep, steps_of
+from radserve.dicom_io.plain import Elements
 from radserve.errors import RadserveError
 from radserve.references import AcquisitionContext, InstanceRef
 
@@ -71,15 +70,15 @@ def read_received(path: Path) -> IndexEntry:
 def _entry_of(file: DicomFile, path: Path) -> IndexEntry:
     with quiet():
         header = header_of(file)
-        patient_and_study = patient_and_study_of(file.dataset)
-        steps = steps_of(file.dataset)
+        patient_and_study = patient_and_study_of(file.elements)
+        steps = steps_of(file.elements)
     with path.open("rb") as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
-    signed = "MACParametersSequence" in file.dataset  # 1C: there if there is a Digital Signatures Sequence
+    signed = "MACParametersSequence" in file.elements  # 1C: there if there is a Digital Signatures Sequence
     return IndexEntry(header, patient_and_study, path.stat().st_size, digest, _pixel_sha256(file), signed, steps)
 
 
-def patient_and_study_of(ds: Dataset) -> PatientAndStudy:
+def patient_and_study_of(ds: Elements) -> PatientAndStudy:
     """What a data set says of its patient and its study."""
     return PatientAndStudy(
         patient_id=attributes.text(ds, "PatientID"),

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from radserve._checks import read_only
 from radserve.dicom_io import attributes
+from radserve.dicom_io.plain import Elements
 from radserve.errors import RadserveError
 from radserve.voi import VoiFunction, VoiLut, VoiTransform, VoiWindow
 
@@ -80,7 +81,7 @@ class ModalityLut:
 Modality = Rescale | ModalityLut
 
 
-def modality_transforms(ds: Dataset, frames: int, signed: bool) -> tuple[Modality, ...]:
+def modality_transforms(ds: Elements, frames: int, signed: bool) -> tuple[Modality, ...]:
     """The modality transform of all frames (one) or of each.
 
     A transform that cannot be read is refused with INVALID_HEADER: without it the values mean something else.
@@ -96,7 +97,7 @@ def modality_transforms(ds: Dataset, frames: int, signed: bool) -> tuple[Modalit
     return (_rescale(shared or ds),)
 
 
-def functional_groups(ds: Dataset, macro: str, frames: int) -> tuple[Dataset | None, list[Dataset | None]]:
+def functional_groups(ds: Elements, macro: str, frames: int) -> tuple[Dataset | None, list[Dataset | None]]:
     """The first item of a functional group macro: shared, and for each frame (PS3.3 C.7.6.16)."""
     shared = attributes.items(ds, "SharedFunctionalGroupsSequence")[:1]
     per_frame = attributes.items(ds, "PerFrameFunctionalGroupsSequence")
@@ -111,7 +112,7 @@ def functional_groups(ds: Dataset, macro: str, frames: int) -> tuple[Dataset | N
     return (first(shared[0]) if shared else None), [first(group) for group in per_frame]
 
 
-def voi_transform(ds: Dataset, frames: int, least: float) -> tuple[VoiTransform | None, str]:
+def voi_transform(ds: Elements, frames: int, least: float) -> tuple[VoiTransform | None, str]:
     """The first window or else the first VOI LUT, and a warning where there is one that cannot be taken.
 
     None is taken where the frames of a multi-frame object have different ones. `least` is the least modality value: the
@@ -137,7 +138,7 @@ def same_voi(one: VoiTransform | None, other: VoiTransform | None) -> bool:
     return one == other
 
 
-def _voi_of(source: Dataset, least: float) -> VoiTransform | None:
+def _voi_of(source: Elements, least: float) -> VoiTransform | None:
     if attributes.value(source, "WindowCenter") is not None and attributes.value(source, "WindowWidth") is not None:
         return _window(source)
     tables = attributes.items(source, "VOILUTSequence")
@@ -147,7 +148,7 @@ def _voi_of(source: Dataset, least: float) -> VoiTransform | None:
     return VoiLut(table, first, bits)
 
 
-def _window(ds: Dataset) -> VoiWindow:
+def _window(ds: Elements) -> VoiWindow:
     center, width = attributes.number(ds, "WindowCenter"), attributes.number(ds, "WindowWidth")
     stated = attributes.text(ds, "VOILUTFunction").upper() or "LINEAR"
     if center is None or width is None or stated not in tuple(VoiFunction):
@@ -155,14 +156,14 @@ def _window(ds: Dataset) -> VoiWindow:
     return VoiWindow(center, width, VoiFunction(stated))
 
 
-def _rescale(ds: Dataset) -> Rescale:
+def _rescale(ds: Elements) -> Rescale:
     slope, intercept = _optional(ds, "RescaleSlope", 1.0), _optional(ds, "RescaleIntercept", 0.0)
     if slope == 0:
         raise attributes.invalid_header("RescaleSlope", "is 0")
     return Rescale(slope, intercept)
 
 
-def _optional(ds: Dataset, keyword: str, default: float) -> float:
+def _optional(ds: Elements, keyword: str, default: float) -> float:
     if attributes.value(ds, keyword) is None:
         return default
     found = attributes.number(ds, keyword)

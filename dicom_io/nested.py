@@ -16,6 +16,7 @@ ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD  # PS3.5 table
 MAX_DEPTH = 8
 MAX_STEPS = 4096
 HEAD = struct.Struct("<HHI")
+EXPLICIT_HEAD = struct.Struct("<HH2sH")
 LONG_LENGTH = struct.Struct("<I")
 
 
@@ -28,16 +29,16 @@ def element_at(data: Buffer, at: int, implicit: bool) -> tuple[int, str | None, 
 
     Raises OddError for an unknown VR, struct.error where the data ends before the value.
     """
-    group, number, length = HEAD.unpack_from(data, at)
-    tag = group << 16 | number
     if implicit:
-        return tag, None, length, at + 8
-    vr = VRS.get(data[at + 4 : at + 6])
+        group, number, length = HEAD.unpack_from(data, at)
+        return group << 16 | number, None, length, at + 8
+    group, number, code, length = EXPLICIT_HEAD.unpack_from(data, at)
+    vr = VRS.get(code)
     if vr is None:
         raise OddError
     if vr in LONG_VRS:
-        return tag, vr, LONG_LENGTH.unpack_from(data, at + 8)[0], at + 12
-    return tag, vr, length >> 16, at + 8
+        return group << 16 | number, vr, LONG_LENGTH.unpack_from(data, at + 8)[0], at + 12
+    return group << 16 | number, vr, length, at + 8
 
 
 def end_of_items(data: Buffer, at: int, implicit: bool) -> int:

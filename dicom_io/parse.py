@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from radserve.dicom_io import attributes
 from radserve.dicom_io.header_bytes import header_bytes
 from radserve.dicom_io.part10 import DicomFile, PixelElement, open_dicom, quiet
+from radserve.dicom_io.plain import Elements
 from radserve.errors import DicomError, ErrorCode
 from radserve.references import AcquisitionContext, InstanceRef, SourceContext
 
@@ -65,7 +65,7 @@ def parse_header(path: Path) -> InstanceHeader:
 
 def header_of(file: DicomFile) -> InstanceHeader:
     """The header of an opened file; see `parse_header`."""
-    ds = file.dataset
+    ds = file.elements
     _check_sop_class(file)
     instance = instance_ref(ds)
     pixel_element(file)
@@ -90,7 +90,7 @@ def pixel_element(file: DicomFile) -> PixelElement:
     return file.pixels
 
 
-def instance_ref(ds: Dataset) -> InstanceRef:
+def instance_ref(ds: Elements) -> InstanceRef:
     """The UIDs of an instance. Raises INVALID_HEADER with the keyword of the one that is missing or malformed."""
     return InstanceRef(
         study_instance_uid=attributes.uid(ds, "StudyInstanceUID"),
@@ -107,15 +107,14 @@ def source_context(path: Path) -> SourceContext:
     """
     file = open_dicom(path)
     with quiet():
-        elements = tuple(file.dataset.values())
-        return SourceContext(instance_ref(file.dataset), header_bytes(file, elements))
+        return SourceContext(instance_ref(file.elements), header_bytes(file))
 
 
 def _check_sop_class(file: DicomFile) -> None:
     """Refuse before anything else is asked of the object: an SR has no Rows, a DICOMDIR has no Study Instance UID."""
-    in_meta = "SOPClassUID" not in file.dataset and "MediaStorageSOPClassUID" in file.meta
+    in_meta = "SOPClassUID" not in file.elements and "MediaStorageSOPClassUID" in file.meta_elements
     keyword = "MediaStorageSOPClassUID" if in_meta else "SOPClassUID"
-    found = attributes.uid(file.meta if in_meta else file.dataset, keyword)
+    found = attributes.uid(file.meta_elements if in_meta else file.elements, keyword)
     if found not in IMAGE_STORAGE:
         raise DicomError(ErrorCode.UNSUPPORTED_SOP_CLASS, f"the SOP class {_named(found)} is not an image we read")
 

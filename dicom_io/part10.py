@@ -28,8 +28,9 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
+from radserve.dicom_io.element_table import ElementTable
 from radserve.dicom_io.nested import UNDEFINED_LENGTH, Buffer
-from radserve.dicom_io.plain import plain_value
+from radserve.dicom_io.plain import Elements, dataset_of, encoding_of, plain_value
 from radserve.dicom_io.repairs import Repair, header_repairs
 from radserve.dicom_io.scan import scan
 from radserve.errors import DicomError, ErrorCode
@@ -54,19 +55,28 @@ class PixelElement:
 
 @dataclass(frozen=True, slots=True)
 class DicomFile:
-    """A file opened by `open_dicom`: `dataset` ends before the pixels; `pixels` points into `data`.
+    """A file opened by `open_dicom`: `elements` end before the pixels; `pixels` points into `data`.
 
-    `plain_end` is where the data set ends in `data`, if every element stands there in explicit VR little endian, one
-    after the other; else None.
+    `end` is where the elements end in `data`.
     """
 
-    dataset: Dataset = field(repr=False)
-    meta: Dataset = field(repr=False)
+    elements: Elements = field(repr=False)
+    meta_elements: Elements = field(repr=False)
     transfer_syntax_uid: str
     data: Buffer = field(repr=False)
     pixels: PixelElement | None
-    plain_end: int | None = None
+    end: int = 0
     repairs: tuple[Repair, ...] = ()
+
+    @property
+    def dataset(self) -> Dataset:
+        """The elements as pydicom's: readers of single attributes do without."""
+        return dataset_of(self.elements)
+
+    @property
+    def meta(self) -> Dataset:
+        """The File Meta Information as pydicom's."""
+        return dataset_of(self.meta_elements)
 
 
 def zero_preamble(file: BinaryIO) -> bytes:
@@ -187,46 +197,48 @@ def _open(reader: _Reader) -> DicomFile:
     start = reader.tell()
     if not (has_preamble or _looks_like_an_element(reader.data)):
         raise DicomError(ErrorCode.NOT_DICOM, "the file has neither a DICOM preamble nor DICOM elements at its start")
-    meta = Dataset()
+    meta: Elements = Dataset()
     if reader.data[start : start + 2] == b"\x02\x00":
-        meta, _ = _read(reader, implicit=False, little=True, stop=lambda tag: tag >> 16 != 2)
+        meta = _read(reader, implicit=False, little=True, stop=lambda tag: tag >> 16 != 2)
     if reader.short:
         raise _truncated()
     syntax = _transfer_syntax(meta, reader)
     if syntax == DeflatedExplicitVRLittleEndian:
         reader = _Reader(_inflate(reader))
-    dataset, plain = _read(
+    elements = _read(
         reader,
         implicit=syntax == ImplicitVRLittleEndian,
         little=syntax != ExplicitVRBigEndian,
         stop=PIXEL_TAGS.__contains__,
     )
-    plain_end = reader.tell() if plain and syntax != ImplicitVRLittleEndian else None
-    pixels = _pixel_element(reader, dataset)
+    end = reader.tell()
+    pixels = _pixel_element(reader, elements)
     if reader.short:
         raise _truncated()
-    repairs = (*_encoding_repairs(meta, syntax, dataset), *header_repairs(dataset))
-    return DicomFile(dataset, meta, str(syntax), reader.data, pixels, plain_end, repairs)
+    repairs = (*_encoding_repairs(meta, syntax, elements), *header_repairs(elements))
+    return DicomFile(elements, meta, str(syntax), reader.data, pixels, end, repairs)
 
 
-def _encoding_repairs(meta: Dataset, syntax: UID, dataset: Dataset) -> Iterator[Repair]:
-    if not meta.get("TransferSyntaxUID"):
+def _encoding_repairs(meta: Elements, syntax: UID, elements: Elements) -> Iterator[Repair]:
+    if not plain_value(meta, "TransferSyntaxUID"):
         yield Repair("TransferSyntaxUID", "absent", syntax.name, "from the first element")
-    implicit, expected = dataset.original_encoding[0], syntax == ImplicitVRLittleEndian
-    if implicit is not None and len(dataset) and implicit != expected:
+    if isinstance(elements, ElementTable):  # it is made of nothing else than what was said
+        return
+    implicit, expected = dataset_of(elements).original_encoding[0], syntax == ImplicitVRLittleEndian
+    if implicit is not None and len(dataset_of(elements)) and implicit != expected:
         stated, found = ("implicit", "explicit") if expected else ("explicit", "implicit")
         yield Repair("encoding of the data set", f"{stated} VR", f"{found} VR", "from the first element")
 
 
-def _read(reader: _Reader, *, implicit: bool, little: bool, stop: Callable[[int], bool]) -> tuple[Dataset, bool]:
-    """The data set up to `stop`, and whether it is plain (see `scan`)."""
+def _read(reader: _Reader, *, implicit: bool, little: bool, stop: Callable[[int], bool]) -> Elements:
+    """The data set up to `stop`."""
     start = reader.tell()
-    ds = scan(reader, implicit=implicit, stop=stop) if little else None
-    if ds is not None:
-        return ds, True
+    table = scan(reader, implicit=implicit, stop=stop) if little else None
+    if table is not None:
+        return table
     reader.seek(start)
     reader.short = False
-    return read_dataset(cast(BinaryIO, reader), implicit, little, stop_when=lambda tag, vr, length: stop(tag)), False
+    return read_dataset(cast(BinaryIO, reader), implicit, little, stop_when=lambda tag, vr, length: stop(tag))
 
 
 def _looks_like_an_element(data: Buffer) -> bool:
@@ -240,11 +252,11 @@ def _looks_like_an_element(data: Buffer) -> bool:
     return little in (0x0002, 0x0008) and struct.unpack("<I", head[4:])[0] <= len(data) - 8
 
 
-def _transfer_syntax(meta: Dataset, reader: _Reader) -> UID:
+def _transfer_syntax(meta: Elements, reader: _Reader) -> UID:
     stated = plain_value(meta, "TransferSyntaxUID")
     if stated in TRANSFER_SYNTAXES:
         return TRANSFER_SYNTAXES[stated]
-    stated = meta.get("TransferSyntaxUID")
+    stated = dataset_of(meta).get("TransferSyntaxUID")
     if stated:
         if not isinstance(stated, UID) or not stated.is_valid:
             raise DicomError(ErrorCode.INVALID_HEADER, "TransferSyntaxUID is not a UID")
@@ -269,18 +281,19 @@ def _inflate(reader: _Reader) -> bytes:
     return data
 
 
-def _pixel_element(reader: _Reader, dataset: Dataset) -> PixelElement | None:
+def _pixel_element(reader: _Reader, elements: Elements) -> PixelElement | None:
     """The element that stopped the reading, if one did. It is read anew: pydicom rewinds to its start."""
     start = reader.tell()
     head = reader.data[start : start + 12]
     if len(head) < 8:
         return None
-    order = "<" if dataset.original_encoding[1] else ">"
+    implicit, little = encoding_of(elements)
+    order = "<" if little else ">"
     group, element = struct.unpack(f"{order}HH", head[:4])
     tag = group << 16 | element
     if tag not in PIXEL_TAGS:
         return None
-    long_form = not dataset.original_encoding[0] and head[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
+    long_form = not implicit and head[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
     at = 8 if long_form else 4
     if len(head) < at + 4:
         raise _truncated()

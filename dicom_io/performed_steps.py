@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from radserve.dicom_io import attributes
-from radserve.dicom_io.plain import PlainElements
+from radserve.dicom_io.plain import Elements
 from radserve.errors import RadserveError
 
 REQUESTS = "RequestAttributesSequence"
@@ -26,7 +26,7 @@ class PerformedStep:
     requested_procedure_id: str = ""
 
 
-def steps_of(ds: Dataset | PlainElements) -> tuple[PerformedStep, ...]:
+def steps_of(ds: Elements) -> tuple[PerformedStep, ...]:
     """One step for each request that an instance names (PS3.3 10.6), each once; none where nothing is said of it."""
     start = (_text(ds, "PerformedProcedureStepStartDate"), _text(ds, "PerformedProcedureStepStartTime"))
     requests = [[_text(item, key) for key in REQUEST_KEYS] for item in _requests(ds)[:MOST_REQUESTS]]
@@ -34,12 +34,12 @@ def steps_of(ds: Dataset | PlainElements) -> tuple[PerformedStep, ...]:
     return tuple(step for step in found if step != PerformedStep())
 
 
-def _requests(ds: Dataset | PlainElements) -> list[Dataset]:
+def _requests(ds: Elements) -> list[Dataset]:
     try:
         return attributes.items(ds, REQUESTS)
     except RadserveError:  # no reason to refuse an image
         return []
 
 
-def _text(ds: Dataset | PlainElements, keyword: str) -> str:
+def _text(ds: Elements, keyword: str) -> str:
     return attributes.text(ds, keyword)[:MOST_CHARACTERS]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
 
 from radserve._checks import invalid
 from radserve.dicom_io import attributes
+from radserve.dicom_io.plain import Elements
 from radserve.errors import DicomError, ErrorCode
 
 GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
@@ -71,7 +71,7 @@ class PixelLayout:
     floating: bool = False
 
     @classmethod
-    def of(cls, ds: Dataset, pixel_tag: int = PIXEL_DATA) -> PixelLayout:
+    def of(cls, ds: Elements, pixel_tag: int = PIXEL_DATA) -> PixelLayout:
         """Read and check the layout of the pixel element `pixel_tag`.
 
         Raises DicomError INVALID_HEADER or UNSUPPORTED_PIXELS.
@@ -164,7 +164,7 @@ def extend_sign(values: npt.NDArray[np.generic], bits: int) -> npt.NDArray[np.ge
     return np.right_shift(shifted, unused, out=shifted)
 
 
-def _integer_bits(ds: Dataset) -> tuple[int, int]:
+def _integer_bits(ds: Elements) -> tuple[int, int]:
     """Bits Allocated and Bits Stored."""
     allocated = attributes.integer(ds, "BitsAllocated", least=1)
     stored = attributes.integer(ds, "BitsStored", default=allocated, least=1)
@@ -178,7 +178,7 @@ def _integer_bits(ds: Dataset) -> tuple[int, int]:
     return allocated, stored
 
 
-def _float_bits(ds: Dataset, pixel_tag: int) -> tuple[int, int]:
+def _float_bits(ds: Elements, pixel_tag: int) -> tuple[int, int]:
     expected = FLOAT_BITS[pixel_tag]
     allocated = attributes.integer(ds, "BitsAllocated", default=expected)
     if allocated != expected:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pydicom.dataset import Dataset
-
 from radserve.dicom_io import attributes
 from radserve.dicom_io.lookup import functional_groups
+from radserve.dicom_io.plain import Elements
 from radserve.image import PlanePosition
 
 
-def pixel_spacing(ds: Dataset, frames: int) -> tuple[float, float] | None:
+def pixel_spacing(ds: Elements, frames: int) -> tuple[float, float] | None:
     """(row, column) in mm: Pixel Spacing, else Imager Pixel Spacing; None where frames have different ones."""
     shared, per_frame = functional_groups(ds, "PixelMeasuresSequence", frames)
     own = {attributes.numbers(item, "PixelSpacing", 2) for item in per_frame if item is not None}
@@ -23,7 +22,7 @@ def pixel_spacing(ds: Dataset, frames: int) -> tuple[float, float] | None:
     return None
 
 
-def planes(ds: Dataset, frames: int) -> tuple[PlanePosition, ...]:
+def planes(ds: Elements, frames: int) -> tuple[PlanePosition, ...]:
     """The place of each frame; nothing unless all are known."""
     shared_orientation, orientations = functional_groups(ds, "PlaneOrientationSequence", frames)
     shared_position, positions = functional_groups(ds, "PlanePositionSequence", frames)

@@ -12,10 +12,9 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from pydicom.charset import python_encoding
-from pydicom.dataset import Dataset
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from radserve.dicom_io.index_entry import IndexEntry, PatientAndStudy, patient_and_study_of
@@ -45,7 +44,7 @@ ENCAPSULATED = frozenset(syntax for syntax in TRANSFER_SYNTAXES if UID(syntax).i
 PIXEL_VRS = ("OB", "OW", "OF", "OD")
 TEXT_VRS = ("LO", "SH", "PN", "CS", "AE")
 WANTED = {
-    int(known(keyword)[0]): (keyword, known(keyword)[1])
+    known(keyword)[0]: (keyword, known(keyword)[1])
     for keyword in (
         *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
         *("Modality", "BodyPartExamined", "ViewPosition", "ImageLaterality", "Laterality", "PatientSex", "PatientAge"),
@@ -109,7 +108,7 @@ def _read(data: Buffer) -> QuickHeader:
         raise OddError
     codec = _codec(raw)
     items = [PlainElements(_values(item, codec, WANTED_OF_REQUEST)) for item in requests]
-    elements = cast(Dataset, PlainElements(_values(raw, codec, WANTED) | {REQUESTS: items}))  # which readers take
+    elements = PlainElements(_values(raw, codec, WANTED) | {REQUESTS: items})
     file = DicomFile(elements, elements, syntax, b"", pixels)
     about = header_of(file), patient_and_study_of(elements), signed
     return QuickHeader(*about, pixels.offset, end, steps_of(elements))

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
+
+from radserve.dicom_io.element_table import ElementTable
+from radserve.dicom_io.plain import Elements, dataset_of, raw_value
 
 SHOWN_KEYWORDS = 3
 SPECIFIC_CHARACTER_SET = 0x00080005
@@ -31,18 +33,19 @@ class Repair:
         return f"repair: {self.what}: {self.before} -> {self.after}{reason}"
 
 
-def header_repairs(ds: Dataset) -> tuple[Repair, ...]:
+def header_repairs(elements: Elements) -> tuple[Repair, ...]:
     """The repairs that pydicom makes while it converts the elements of a data set that was just read."""
-    return (*_unknown_vrs(ds.values()), *_character_set(ds))
+    return (*_unknown_vrs(elements), *_character_set(elements))
 
 
-def _unknown_vrs(elements: Iterable[object]) -> Iterable[Repair]:
+def _unknown_vrs(elements: Elements) -> Iterable[Repair]:
     """PS3.5 6.2.2 note 2: an attribute sent as UN is read with the VR of the data dictionary."""
-    known = [
-        element.tag
-        for element in elements
-        if isinstance(element, RawDataElement) and element.VR == "UN" and dictionary_has_tag(element.tag)
-    ]
+    if isinstance(elements, ElementTable):
+        unknown = [tag for tag, (vr, _, _) in elements.places.items() if vr == "UN"]
+    else:
+        values = dataset_of(elements).values()
+        unknown = [each.tag for each in values if isinstance(each, RawDataElement) and each.VR == "UN"]
+    known = [tag for tag in unknown if dictionary_has_tag(tag)]
     if not known:
         return
     named = ", ".join(f"{keyword_for_tag(tag)} {dictionary_VR(tag)}" for tag in known[:SHOWN_KEYWORDS])
@@ -50,13 +53,9 @@ def _unknown_vrs(elements: Iterable[object]) -> Iterable[Repair]:
     yield Repair("VR", "UN", f"{named}{more}", "data dictionary, PS3.6")
 
 
-def _character_set(ds: Dataset) -> Iterable[Repair]:
+def _character_set(elements: Elements) -> Iterable[Repair]:
     """pydicom reads text of a character set that it does not know as if it were plain ASCII or Latin-1."""
-    try:
-        stated = ds.get_item(SPECIFIC_CHARACTER_SET)
-    except KeyError:
-        return
-    value = stated.value if stated is not None else None
+    value = raw_value(elements, SPECIFIC_CHARACTER_SET)
     terms = value.decode("latin-1").split("\\") if isinstance(value, bytes) else []
     unknown = sum(term.strip(" \0") not in python_encoding for term in terms)
     if unknown:

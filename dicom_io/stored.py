@@ -5,6 +5,7 @@ Run it in a worker (radserve.workers): decoders of hostile files crash, hang and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,13 @@ class StoredPixels:
     def __post_init__(self) -> None:
         object.__setattr__(self, "array", read_only(self.array))
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256, hex, of dtype, shape and values: equal for equal pixels in any transfer syntax."""
+        digest = hashlib.sha256(f"{self.array.dtype.str} {self.array.shape} ".encode())
+        digest.update(np.ascontiguousarray(self.array).data)
+        return digest.hexdigest()
+
 
 def decode_stored(path: Path, limits: DecodeLimits | None = None) -> StoredPixels:
     """Decode the stored values of any object with pixels, whatever its SOP class and UIDs.
@@ -50,7 +58,7 @@ def decode_stored(path: Path, limits: DecodeLimits | None = None) -> StoredPixel
     """
     file = open_dicom(path)
     with quiet():
-        layout = PixelLayout.of(file.dataset, pixel_element(file).tag)
+        layout = PixelLayout.of(file.elements, pixel_element(file).tag)
         (limits or DecodeLimits()).check(layout, layout.samples * layout.dtype.itemsize)
         array = np.empty((layout.frames, *layout.shape_of_frame()), layout.dtype)
         photometric = layout.photometric
@@ -68,7 +76,7 @@ def stored_frames(file: DicomFile, layout: PixelLayout) -> Iterator[DecodedFrame
         return
     if layout.floating:
         raise DicomError(ErrorCode.UNSUPPORTED_PIXELS, "compressed floating point pixel data is not supported")
-    for data in frame_codestreams(file.data, pixels, file.dataset, layout.frames):
+    for data in frame_codestreams(file.data, pixels, file.elements, layout.frames):
         yield decode_frame(data, file.transfer_syntax_uid, layout)
 
 

@@ -7,7 +7,6 @@ differ by, or 1 % of the step where that is more. Slices closer than 0.01 mm lie
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -254,11 +253,8 @@ def _common_properties(images: Sequence[Image]) -> tuple[PixelProperties, tuple[
 
 
 def _provenance(images: Sequence[Image], slices: int, warnings: tuple[str, ...]) -> Provenance:
-    """The hash is over those of the images, in an order that does not depend on that of their arrival."""
-    hashes = sorted(image.provenance.pixel_sha256 for image in images)
     return Provenance(
         transfer_syntax_uid=images[0].provenance.transfer_syntax_uid,
-        pixel_sha256=hashlib.sha256("".join(hashes).encode()).hexdigest(),
         steps=(*images[0].provenance.steps, f"stacked {slices} slices along the normal"),
         warnings=tuple(dict.fromkeys((*(text for image in images for text in image.provenance.warnings), *warnings))),
     )

@@ -100,7 +100,7 @@ class Scorer:
         return asyncio.run(self._score([tensor for tensor, _ in tensors]))
 
     async def _score(self, tensors: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
-        there = [PreparedInput(each, SpatialTransform.identity(each.shape[1:]), Provenance("", "")) for each in tensors]
+        there = [PreparedInput(each, SpatialTransform.identity(each.shape[1:]), Provenance("")) for each in tensors]
         frames = encode_frames(self.pack, self.runner, NOWHERE, list(range(len(there))), there, Deadline())
         return np.array([score_label(self.label, self.direction, frame.outputs).probability async for frame in frames])
 

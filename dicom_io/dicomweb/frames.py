@@ -79,7 +79,7 @@ def stored_pieces(path: Path, numbers: Sequence[int]) -> list[Piece]:
         _check(numbers, layout)
         if not UID(file.transfer_syntax_uid).is_encapsulated:
             return [_native(file, layout, number) for number in numbers]
-        spans = frame_spans(file.data, pixel_element(file), file.dataset, layout.frames)
+        spans = frame_spans(file.data, pixel_element(file), file.elements, layout.frames)
         return [Piece(tuple(spans[number - 1])) for number in numbers]
 
 
@@ -104,7 +104,7 @@ def decoded_pieces(path: Path, number: int) -> list[Piece]:
 def frame_of(file: DicomFile, layout: PixelLayout, number: int) -> DecodedFrame:
     """Decode one frame, and no other where they are compressed. Raises as `stored_frames`."""
     if UID(file.transfer_syntax_uid).is_encapsulated and not layout.floating:
-        spans = frame_spans(file.data, pixel_element(file), file.dataset, layout.frames)[number - 1]
+        spans = frame_spans(file.data, pixel_element(file), file.elements, layout.frames)[number - 1]
         data = b"".join(file.data[start:stop] for start, stop in spans)
         return decode_frame(data, file.transfer_syntax_uid, layout)
     return next(islice(stored_frames(file, layout), number - 1, None))
@@ -148,7 +148,7 @@ def _opened(path: Path) -> tuple[DicomFile, PixelLayout]:
     file = open_dicom(path)
     if file.pixels is None:
         raise NoSuchPartError("the instance has no frames")
-    return file, PixelLayout.of(file.dataset, pixel_element(file).tag)
+    return file, PixelLayout.of(file.elements, pixel_element(file).tag)
 
 
 def _check(numbers: Sequence[int], layout: PixelLayout) -> None:
@@ -174,8 +174,8 @@ def _native(file: DicomFile, layout: PixelLayout, number: int) -> Piece:
 def _pixel_pieces(file: DicomFile) -> list[Piece]:
     pixels = pixel_element(file)
     if UID(file.transfer_syntax_uid).is_encapsulated:
-        layout = PixelLayout.of(file.dataset, pixels.tag)
-        return [Piece(tuple(spans)) for spans in frame_spans(file.data, pixels, file.dataset, layout.frames)]
+        layout = PixelLayout.of(file.elements, pixels.tag)
+        return [Piece(tuple(spans)) for spans in frame_spans(file.data, pixels, file.elements, layout.frames)]
     if pixels.length is None or pixels.offset + pixels.length > len(file.data):
         raise DicomError(ErrorCode.TRUNCATED, "the file ends inside the pixel data")
     span = pixels.offset, pixels.offset + pixels.length

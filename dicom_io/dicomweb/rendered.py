@@ -93,7 +93,7 @@ def render(path: Path, number: int, how: Rendering) -> bytes:
     with quiet():
         if file.pixels is None:
             raise NoSuchPartError("the instance has no frames")
-        layout = PixelLayout.of(file.dataset, pixel_element(file).tag)
+        layout = PixelLayout.of(file.elements, pixel_element(file).tag)
         if not 1 <= number <= layout.frames:
             raise NoSuchPartError(f"there is no frame {number}: the instance has {layout.frames}")
         DecodeLimits().check(layout, 4)

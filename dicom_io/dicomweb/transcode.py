@@ -61,7 +61,7 @@ def _write_native(file: DicomFile, pixels: PixelElement, out: BinaryIO) -> None:
 
 
 def _write_decoded(file: DicomFile, pixels: PixelElement, out: BinaryIO) -> None:
-    layout = PixelLayout.of(file.dataset, pixels.tag)
+    layout = PixelLayout.of(file.elements, pixels.tag)
     DecodeLimits().check(layout, layout.samples * layout.dtype.itemsize)
     size = -(-layout.frames * layout.pixels * layout.samples * layout.bits_allocated // 8)
     if layout.bits_allocated == 1 and layout.pixels % 8 and layout.frames > 1:

@@ -67,7 +67,6 @@ class Provenance:
     """Where an array came from and what was done to it, in order. Plain words without patient data."""
 
     transfer_syntax_uid: str
-    pixel_sha256: str
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

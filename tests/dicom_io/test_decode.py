@@ -26,8 +26,9 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from radserve.dicom_io.decode import DecodeLimits, decode_image, pixel_sha256
+from radserve.dicom_io.decode import DecodeLimits, decode_image
 from radserve.dicom_io.parse import source_context
+from radserve.dicom_io.stored import decode_stored
 from radserve.errors import DicomError, ErrorCode
 from radserve.image import Image
 from radserve.voi import VoiFunction, VoiLut, VoiWindow
@@ -132,8 +133,9 @@ def test_palette_files_are_the_luminance_of_pydicoms_colours() -> None:
 
 @pytest.mark.parametrize("pair", [("RG1_UNCR", "RG1_J2KR"), ("RG1_UNCI", "RG1_J2KI"), ("RG3_UNCR", "RG3_J2KR")])
 def test_equal_pixels_have_equal_hashes_in_any_syntax(pair: tuple[str, str]) -> None:
-    first, second = (decode_image(Path(get_testdata_files(f"**/{name}.dcm")[0])) for name in pair)
-    assert first.provenance.pixel_sha256 == second.provenance.pixel_sha256
+    paths = [Path(get_testdata_files(f"**/{name}.dcm")[0]) for name in pair]
+    first, second = map(decode_image, paths)
+    assert len({decode_stored(path).sha256 for path in paths}) == 1
     assert first.properties == second.properties
     assert first.properties.photometric_interpretation == "MONOCHROME1"
 
@@ -157,10 +159,11 @@ def test_equal_pixels_have_equal_hashes_in_any_syntax(pair: tuple[str, str]) -> 
 )
 def test_lossless_syntaxes_give_back_the_stored_values(tmp_path: Path, syntax: str, array: np.ndarray) -> None:
     ds = (us if array.ndim == 3 else cr)(array)
-    image = decode_image(save(ds, tmp_path / "a", syntax))
+    path = save(ds, tmp_path / "a", syntax)
+    image = decode_image(path)
     assert image.array.dtype == array.dtype
     assert np.array_equal(image.array, array.reshape(-1, *array.shape[-2:]))
-    assert image.provenance.pixel_sha256 == pixel_sha256(array.reshape(-1, *array.shape[-2:]))
+    assert decode_stored(path).sha256 == decode_stored(save(ds, tmp_path / "raw")).sha256
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS_SYNTAXES, ids=lambda uid: uid.name)
@@ -367,7 +370,7 @@ def test_the_image_carries_context_source_and_provenance(tmp_path: Path) -> None
     assert image.instance.sop_class_uid == "1.2.840.10008.5.1.4.1.1.1"
     assert "JPEG Lossless" in image.provenance.steps[0]
     expected = hashlib.sha256(b"<u2 (1, 8, 8) " + array.astype("<u2").tobytes()).hexdigest()
-    assert image.provenance.pixel_sha256 == expected
+    assert decode_stored(path).sha256 == expected
     assert not image.array.flags.writeable
 
 

@@ -97,7 +97,6 @@ def test_the_order_of_the_images_changes_nothing(tmp_path: Path) -> None:
     first, second = assemble_volume(images), assemble_volume(images[::-1])
     assert np.array_equal(first.array, second.array)
     assert np.array_equal(first.geometry.affine_lps, second.geometry.affine_lps)
-    assert first.provenance.pixel_sha256 == second.provenance.pixel_sha256
 
 
 def test_instance_numbers_that_run_the_other_way_do_not_matter(tmp_path: Path) -> None:

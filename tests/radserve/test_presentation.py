@@ -24,7 +24,7 @@ def image(array: np.ndarray, **properties: Any) -> Image:
     return Image(
         np.atleast_3d(array).reshape(-1, *array.shape[-2:]),
         pixels,
-        Provenance("1.2", ""),
+        Provenance("1.2"),
         AcquisitionContext("CR"),
         source,
     )

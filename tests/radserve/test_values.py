@@ -33,7 +33,7 @@ INSTANCE = InstanceRef("1.2.1", "1.2.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.1")
 SOURCE = SourceContext(INSTANCE, b"Doe^Jane")
 CONTEXT = AcquisitionContext("CR")
 PROPERTIES = PixelProperties("MONOCHROME2", 12, (0.0, 4095.0))
-PROVENANCE = Provenance("1.2.840.10008.1.2.1", "00")
+PROVENANCE = Provenance("1.2.840.10008.1.2.1")
 CODE = CodedConcept("1", "SCT", "meaning")
 SQUARE = np.array([[0, 0], [0, 4], [4, 4], [4, 0], [0, 0]])
 

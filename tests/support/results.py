@@ -59,7 +59,7 @@ def sample_image(ds: Dataset, **properties: Any) -> Image:
     return Image(
         array=array,
         properties=PixelProperties(**given),
-        provenance=Provenance(transfer_syntax_uid=str(ExplicitVRLittleEndian), pixel_sha256="0" * 64),
+        provenance=Provenance(transfer_syntax_uid=str(ExplicitVRLittleEndian)),
         context=AcquisitionContext(modality=ds.Modality, body_part=ds.get("BodyPartExamined", "")),
         source=sample_source(ds),
     )

@@ -15,7 +15,7 @@ from radserve.references import AcquisitionContext, InstanceRef, SourceContext
 from radserve.voi import VoiTransform, VoiWindow
 
 SOURCE = SourceContext(InstanceRef("1.2.3", "1.2.3.4", "1.2.3.4.5", "1.2.840.10008.5.1.4.1.1.1"), b"header")
-PROVENANCE = Provenance("1.2.840.10008.1.2.1", "0" * 64, ("rescale",))
+PROVENANCE = Provenance("1.2.840.10008.1.2.1", ("rescale",))
 TWELVE_BITS = VoiWindow(2048.0, 4096.0)
 
 

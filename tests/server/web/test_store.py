@@ -158,7 +158,9 @@ def test_a_part_that_is_cut_off_in_its_pixels_is_refused_and_the_others_are_stor
     whole, cut = radiograph("stow-15"), radiograph("stow-16")[:-100]
     answer = web.store_instances(cut, whole)
     assert (answer.status_code, reasons(answer.json())) == (202, [0xC000])
-    assert sops(answer.json()["00081198"]["Value"]) == [str(dcmread(io.BytesIO(cut), stop_before_pixels=True).SOPInstanceUID)]
+    assert sops(answer.json()["00081198"]["Value"]) == [
+        str(dcmread(io.BytesIO(cut), stop_before_pixels=True).SOPInstanceUID)
+    ]
     answer = web.store_instances(cut)
     assert (answer.status_code, reasons(answer.json())) == (409, [0xC000])
     assert whole in stored_bytes(web)

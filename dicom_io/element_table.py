@@ -1,0 +1,65 @@
+"""The elements of a little-endian data set as they stand in its bytes: read when they are asked for, one by one.
+
+Of the hundred elements of a slice two dozen are looked at. Making pydicom's objects of all takes longer than decoding
+the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+
+from radserve.dicom_io.nested import Buffer
+
+SPECIFIC_CHARACTER_SET = 0x00080005
+Place = tuple[str | None, int, int]  # VR (None where implicit), where the value begins, its length
+
+
+class ElementTable:
+    """The elements of `data`: `places` says where each is, by tag, in the order of the tags."""
+
+    def __init__(self, data: Buffer, places: Mapping[int, Place], implicit: bool) -> None:
+        self.data = data
+        self.places = places
+        self.implicit = implicit
+        self._dataset: Dataset | None = None
+
+    def __contains__(self, keyword: str) -> bool:
+        return tag_for_keyword(keyword) in self.places
+
+    def get(self, keyword: str) -> object:
+        """As Dataset.get."""
+        return self.dataset.get(keyword)
+
+    def raw(self, tag: int) -> tuple[str | None, bytes] | None:
+        """VR and value as it stands there; None where absent."""
+        place = self.places.get(tag)
+        if place is None:
+            return None
+        vr, at, length = place
+        return vr, self.data[at : at + length]
+
+    @property
+    def dataset(self) -> Dataset:
+        """All elements, the same object each time."""
+        if self._dataset is None:
+            self._dataset = Dataset({BaseTag(tag): self._element(tag) for tag in self.places})
+            self._dataset.set_original_encoding(self.implicit, True, self.encoding())
+        return self._dataset
+
+    def encoding(self) -> str | list[str]:
+        """The character sets of its texts, by their names in Python."""
+        if SPECIFIC_CHARACTER_SET not in self.places:
+            return default_encoding
+        stated = convert_raw_data_element(self._element(SPECIFIC_CHARACTER_SET))
+        return list(convert_encodings(stated.value))
+
+    def _element(self, tag: int) -> RawDataElement:
+        vr, at, length = self.places[tag]
+        value = self.data[at : at + length] if length else empty_value_for_VR(vr, raw=True)
+        return RawDataElement(BaseTag(tag), vr, length, value, at, self.implicit, True)  # type: ignore[arg-type]
