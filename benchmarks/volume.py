@@ -4,9 +4,9 @@
 
 The slices are 693_UNCI of pydicom-data (extra `demo`), 512 x 512, shifted from slice to slice and written anew, raw
 and as HTJ2K. MONAI reads the folder with LoadImage by its PydicomReader. radserve runs `decode_volume` in this process,
-the same in a sandboxed worker, and `decode_images` in batches on two workers with `assemble_volume` here. radserve's
-result carries geometry, hashes and the header of each slice; MONAI's the affine. The ways are run in turns; times are
-medians. All volumes are compared before a time is printed.
+and `read_volume`, as its store does, with one sandboxed worker and with two. Both give float32 values; radserve's
+result carries geometry and the header of each slice, MONAI's the affine. The ways are run in turns; times are medians.
+All volumes are compared before a time is printed, and at the end of each measured run one value of each slice is read.
 """
 
 from __future__ import annotations
@@ -32,14 +32,12 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, HTJ2KLossless, generate_uid
 
-from radserve.dicom_io.decode import decode_images
-from radserve.dicom_io.volume import assemble_volume, decode_volume
-from radserve.errors import RadserveError
+from radserve.dicom_io.volume import decode_volume
+from radserve.dicom_io.volume_reading import read_volume
 from radserve.workers import WorkerLimits, WorkerPool
 
 MONAI = "MONAI LoadImage"
 LIMITS = WorkerLimits(memory_bytes=2 * 2**30, cpu_seconds=120, wall_seconds=120)
-BATCH = 32
 Way = Callable[[list[Path]], Awaitable[np.ndarray]]
 
 
@@ -93,20 +91,9 @@ async def in_process(paths: list[Path]) -> np.ndarray:
     return decode_volume(paths).array
 
 
-def in_one_worker(pool: WorkerPool) -> Way:
+def in_workers(pool: WorkerPool) -> Way:
     async def run(paths: list[Path]) -> np.ndarray:
-        return (await pool.run(decode_volume, paths)).array
-
-    return run
-
-
-def in_two_workers(pool: WorkerPool) -> Way:
-    async def run(paths: list[Path]) -> np.ndarray:
-        batches = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
-        found = [
-            one for batch in await asyncio.gather(*(pool.run(decode_images, each) for each in batches)) for one in batch
-        ]
-        return assemble_volume([one for one in found if not isinstance(one, RadserveError)]).array
+        return (await read_volume(pool, paths)).array
 
     return run
 
@@ -126,7 +113,7 @@ async def measure(syntax: str, paths: list[Path], ways: dict[str, Way], runs: in
     for _ in range(runs):
         for name, way in ways.items():
             started_cpu, started = cpu_seconds(), time.perf_counter()
-            await way(paths)
+            (await way(paths))[:, -1, -1].sum()
             times[name].append(((cpu_seconds() - started_cpu) * 1e3, (time.perf_counter() - started) * 1e3))
     medians = {
         name: tuple(statistics.median(values) for values in zip(*each, strict=True)) for name, each in times.items()
@@ -146,8 +133,8 @@ async def run(runs: int, slices: int) -> list[Row]:
             ways: dict[str, Way] = {
                 MONAI: monai_way,
                 "decode_volume, in process": in_process,
-                "decode_volume, one worker": in_one_worker(one),
-                "decode_images, two workers": in_two_workers(two),
+                "read_volume, one worker": in_workers(one),
+                "read_volume, two workers": in_workers(two),
             }
             for syntax, htj2k in (("raw", False), ("HTJ2K", True)):
                 rows += await measure(syntax, write_series(Path(folder, syntax), slices, htj2k=htj2k), ways, runs)

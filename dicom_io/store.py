@@ -231,14 +231,14 @@ class StudyStore:
             raise RequestError(ErrorCode.INVALID_ARGUMENT, text)
 
     async def read_volume(self, instances: Sequence[InstanceRef]) -> Volume:
-        """Decode instances of one series and stack them, in one task. Raises as `read_image`, and GeometryError."""
+        """Decode instances of one series and stack them. Raises as `read_image`, and GeometryError."""
         for instance in instances:
             self._require(instance)
         from radserve.dicom_io.decode import DecodeLimits
-        from radserve.dicom_io.volume import decode_volume
+        from radserve.dicom_io.volume_reading import read_volume
 
         paths = [place_of(self._root, instance) for instance in instances]
-        return await self._workers.run(decode_volume, paths, self._limits.decode or DecodeLimits())
+        return await read_volume(self._workers, paths, self._limits.decode or DecodeLimits())
 
     def path(self, instance: InstanceRef) -> Path:
         """Where the file of an instance is, for tasks of the workers."""

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radserve.dicom_io.decode import decode_image, decode_images
+from radserve.dicom_io.decode import decode_images
 from radserve.dicom_io.lookup import same_voi
 from radserve.dicom_io.pixel_layout import DecodeLimits
+from radserve.dicom_io.slices import decode_slices, images_of, stack_of
 from radserve.errors import DicomError, ErrorCode, GeometryError, RadserveError
 from radserve.geometry import FloatArray, VolumeGeometry
 from radserve.image import Image, PixelProperties, PlanePosition, Provenance, Volume
@@ -41,43 +42,24 @@ class _Slice:
 
 
 def decode_volume(paths: Sequence[Path], limits: DecodeLimits | None = None) -> Volume:
-    """Decode the instances of one series and stack them, in one task of a worker: one array crosses, not one a slice.
+    """Decode the instances of one series and stack them. radserve.dicom_io.volume_reading does so in several workers.
 
     Slices that come in the order of their positions, or the other way round, are decoded straight into the volume.
-    Half of `limits.max_total_bytes` is for the slices, half for the volume. Raises the error of the first instance that
+    Half of `limits.max_total_bytes` is for the slices, half for the volume. Raises the error of the first slice that
     cannot be decoded (see `decode_image`), else GeometryError and DicomError as `assemble_volume`.
     """
+    left = half_of(limits)
+    if stack := stack_of(paths, left):
+        block = np.empty(stack.shape, np.float32)
+        if slices := decode_slices(stack.turned(paths), block, left):
+            return assemble_volume(stack.turned(images_of(slices, block)), block)
+    return assemble_volume(_only_images(decode_images(paths, left)))
+
+
+def half_of(limits: DecodeLimits | None) -> DecodeLimits:
+    """The limits of the slices of a volume: it takes as much again to stack them."""
     whole = limits or DecodeLimits()
-    left = replace(whole, max_total_bytes=max(whole.max_total_bytes // 2, 1))
-    ends = [decode_image(path, left) for path in (*paths[:1], *paths[-1:])]
-    if len(paths) <= len(ends) or not _is_regular(ends):
-        return assemble_volume(_only_images(decode_images(paths, left)))
-    left.check_total(len(paths) * ends[0].array.nbytes, f"{len(paths)} slices")
-    block = np.empty((len(paths), *ends[0].array.shape[1:]), np.float32)
-    first, last = (_projection_mm(end) for end in ends)
-    step = 1 if first <= last else -1
-    images = [
-        decode_image(path, left, out=block[at : at + 1])
-        for path, at in zip(paths, range(len(paths))[::step], strict=True)
-    ]
-    return assemble_volume(images)
-
-
-def _is_regular(ends: Sequence[Image]) -> bool:
-    """Whether the first and the last image are single slices with a place, of one size and of float32."""
-    return all(
-        image.frames == 1
-        and image.planes
-        and image.array.dtype == np.float32
-        and image.array.shape == ends[0].array.shape
-        for image in ends
-    )
-
-
-def _projection_mm(image: Image) -> float:
-    plane = image.planes[0]
-    row, column = np.array(plane.image_orientation).reshape(2, 3)
-    return float(np.array(plane.image_position_mm) @ np.cross(row, column))
+    return replace(whole, max_total_bytes=max(whole.max_total_bytes // 2, 1))
 
 
 def _only_images(found: Sequence[Image | RadserveError]) -> list[Image]:
@@ -89,8 +71,10 @@ def _only_images(found: Sequence[Image | RadserveError]) -> list[Image]:
     return images
 
 
-def assemble_volume(images: Sequence[Image]) -> Volume:
+def assemble_volume(images: Sequence[Image], block: npt.NDArray[np.float32] | None = None) -> Volume:
     """Stack the frames of the images of one series, in any order, along the normal of their planes.
+
+    Where they lie in `block` in the order of the volume already, that is the array; else it is a new one.
 
     The volume's slices follow the normal (row cosine x column cosine), so its affine is right-handed in the order
     (column, row, slice). Values are float32.
@@ -105,7 +89,7 @@ def assemble_volume(images: Sequence[Image]) -> Volume:
     step = _step(slices)
     first = slices[0]
     rows, columns = first.pixels.shape
-    array = _stacked([part.pixels for part in slices])
+    array = _stacked([part.pixels for part in slices], block)
     properties, warnings = _common_properties(images)
     geometry = VolumeGeometry(
         affine_lps=_affine(first, step, spacing),
@@ -123,22 +107,17 @@ def assemble_volume(images: Sequence[Image]) -> Volume:
     )
 
 
-def _stacked(frames: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-    """The frames as one float32 array; that in which they lie already, if they do, in this order and side by side."""
-    whole = frames[0].base
-    starts = [frame.__array_interface__["data"][0] for frame in frames]
-    expected = range(starts[0], starts[0] + len(frames) * frames[0].nbytes, frames[0].nbytes)
-    if (
-        isinstance(whole, np.ndarray)
-        and (whole.shape, whole.dtype) == ((len(frames), *frames[0].shape), np.float32)
-        and whole.flags.c_contiguous
-        and starts == list(expected)
-    ):
-        return whole
+def _stacked(frames: Sequence[npt.NDArray[Any]], block: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+    if block is not None and list(map(_address, frames)) == list(map(_address, block)):
+        return block
     array = np.empty((len(frames), *frames[0].shape), np.float32)
     for place, frame in zip(array, frames, strict=True):
         place[...] = frame
     return array
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _refuse(code: ErrorCode, problem: str) -> GeometryError:

@@ -2,7 +2,7 @@
 
 It imports little, so that a worker starts fast and the number of threads is set before numpy is loaded.
 A message is a pickle (protocol 5) followed by its buffers, so that arrays cross without being copied into the pickle;
-large ones by shared memory.
+large ones by shared memory. Arrays that the parent made in shared memory are lent to the worker, which writes to them.
 The limits guard against input that exhausts or crashes a decoder. They are no barrier against code that a worker was
 made to execute: the parent unpickles what a worker answers.
 """
@@ -12,9 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
-import itertools
 import math
-import mmap
 import os
 import pickle
 import signal
@@ -22,9 +20,10 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from radserve import _shared_memory as shared
 from radserve.errors import RadserveError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -33,9 +32,7 @@ MAX_PARTS = 1 << 20
 
 READY, VALUE, ERROR, MEMORY, INTERNAL = "ready", "value", "error", "memory", "internal"
 LARGE_BYTES = 1 << 20
-ALIGNMENT = 64
-# Of memory that is passed on: neither its size nor its content changes any more.
-SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE <linux/fcntl.h>
+PART = struct.Struct("!Qq?")  # of each part: its size, where it lies in shared memory or -1, whether it is writable
 Buffer = bytearray | memoryview
 Parts = list[memoryview]
 
@@ -56,38 +53,76 @@ def decode(parts: Sequence[Buffer]) -> Any:
     return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - see the module's docstring
 
 
-def send(channel: socket.socket, parts: Parts) -> None:
-    """Send one message; the socket's timeout holds."""
-    channel.sendall(struct.pack(f"!I{len(parts)}Q", len(parts), *(part.nbytes for part in parts)))
-    large = [part for part in parts if _is_shared(part.nbytes)]
-    for part in parts:
-        if not _is_shared(part.nbytes):
+def send(channel: socket.socket, parts: Parts, *, share: bool = False) -> None:
+    """Send one message; the socket's timeout holds. With `share`, parts in a SharedMemory are given, not copied."""
+    places = [shared.within(part) if share else None for part in parts]
+    heads = [
+        PART.pack(part.nbytes, -1 if place is None else place[1], not part.readonly)
+        for part, place in zip(parts, places, strict=True)
+    ]
+    channel.sendall(struct.pack("!I", len(parts)) + b"".join(heads))
+    copied = [part for part, place in zip(parts, places, strict=True) if place is None]
+    for part in copied:
+        if not _is_large(part.nbytes):
             channel.sendall(part)
-    if large:
-        number = _shared(large)
+    if large := [part for part in copied if _is_large(part.nbytes)]:
+        number = shared.sealed_copy(large)
         try:
             socket.send_fds(channel, [b"\0"], [number])
         finally:
             os.close(number)
+    for place in places:
+        if place is not None:
+            socket.send_fds(channel, [b"\0"], [place[0].number])
 
 
-def receive(channel: socket.socket, deadline: float | None = None, max_bytes: int | None = None) -> list[Buffer]:
+def receive(
+    channel: socket.socket, deadline: float | None = None, max_bytes: int | None = None, *, share: bool = False
+) -> list[Buffer]:
     """Receive the parts of one message until `deadline` (time.monotonic).
 
-    Raises EOFError when the other side is gone, TimeoutError, and ProtocolError for a message above `max_bytes`.
+    Raises EOFError when the other side is gone, TimeoutError, and ProtocolError for a message above `max_bytes`, and
+    for memory that could shrink, or (without `share`) still change.
     """
     (count,) = struct.unpack("!I", _exactly(channel, 4, deadline))
     if not 0 < count <= MAX_PARTS:
         raise ProtocolError
-    sizes = struct.unpack(f"!{count}Q", _exactly(channel, 8 * count, deadline))
-    if max_bytes is not None and sum(sizes) > max_bytes:
+    heads = list(PART.iter_unpack(_exactly(channel, PART.size * count, deadline)))
+    if max_bytes is not None and sum(size for size, _, _ in heads) > max_bytes:
         raise ProtocolError
-    parts = [memoryview(b"") if _is_shared(size) else _exactly(channel, size, deadline) for size in sizes]
-    if any(map(_is_shared, sizes)):
-        places = [at for at, size in enumerate(sizes) if _is_shared(size)]
-        for at, part in zip(places, _mapped(channel, [sizes[at] for at in places], deadline), strict=True):
+    if not share and any(offset >= 0 for _, offset, _ in heads):
+        raise ProtocolError
+    parts: list[Buffer] = [
+        _exactly(channel, 0 if offset >= 0 or _is_large(size) else size, deadline) for size, offset, _ in heads
+    ]
+    copied = [at for at, (size, offset, _) in enumerate(heads) if offset < 0 and _is_large(size)]
+    if copied:
+        with _descriptor(channel, deadline) as number:
+            found = shared.mapped_copy(number, [heads[at][0] for at in copied])
+        for at, part in zip(copied, found, strict=True):
             parts[at] = part
+    for at, (size, offset, writable) in enumerate(heads):
+        if offset >= 0:
+            with _descriptor(channel, deadline) as number:
+                parts[at] = shared.opened(number, offset, size, writable=writable)
     return parts
+
+
+@contextlib.contextmanager
+def _descriptor(channel: socket.socket, deadline: float | None) -> Iterator[int]:
+    """The next descriptor that comes, while it is looked at."""
+    _set_timeout(channel, deadline)
+    data, numbers, _, _ = socket.recv_fds(channel, 1, 1)
+    if not data:
+        raise EOFError
+    if len(numbers) != 1:
+        raise ProtocolError
+    try:
+        yield numbers[0]
+    except (OSError, shared.UnsafeError):
+        raise ProtocolError from None
+    finally:
+        os.close(numbers[0])
 
 
 def _exactly(channel: socket.socket, size: int, deadline: float | None) -> Buffer:
@@ -102,58 +137,9 @@ def _exactly(channel: socket.socket, size: int, deadline: float | None) -> Buffe
     return data
 
 
-def _is_shared(size: int) -> bool:
+def _is_large(size: int) -> bool:
     """Whether a part of `size` bytes goes by shared memory: a socket copies it twice, and both sides wait for it."""
-    return size >= LARGE_BYTES and hasattr(os, "memfd_create")  # Linux
-
-
-def _padded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def _shared(parts: Parts) -> int:
-    """The descriptor of memory with the parts one after the other, that nobody can change any more."""
-    import fcntl  # not on Windows
-
-    number = os.memfd_create("radserve-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        for part in parts:
-            rest = part
-            while rest:
-                rest = rest[os.write(number, rest) :]
-            os.lseek(number, _padded(part.nbytes) - part.nbytes, os.SEEK_CUR)
-        os.ftruncate(number, sum(_padded(part.nbytes) for part in parts))
-        fcntl.fcntl(number, fcntl.F_ADD_SEALS, SEALS)
-    except BaseException:
-        os.close(number)
-        raise
-    return number
-
-
-def _mapped(channel: socket.socket, sizes: Sequence[int], deadline: float | None) -> list[memoryview]:
-    """Parts of `sizes` from shared memory: private to this process, as long as anything refers to one of them.
-
-    Memory that could still shrink would kill its reader: it is refused (ProtocolError).
-    """
-    import fcntl  # not on Windows
-
-    _set_timeout(channel, deadline)
-    data, numbers, _, _ = socket.recv_fds(channel, 1, 1)
-    if not data:
-        raise EOFError
-    if len(numbers) != 1:
-        raise ProtocolError
-    try:
-        total = sum(map(_padded, sizes))
-        if fcntl.fcntl(numbers[0], fcntl.F_GET_SEALS) & SEALS != SEALS or os.fstat(numbers[0]).st_size != total:
-            raise ProtocolError
-        whole = memoryview(mmap.mmap(numbers[0], total, access=mmap.ACCESS_COPY))
-    except OSError:
-        raise ProtocolError from None
-    finally:
-        os.close(numbers[0])
-    ends = list(itertools.accumulate(map(_padded, sizes)))
-    return [whole[end - _padded(size) :][:size] for size, end in zip(sizes, ends, strict=True)]
+    return size >= LARGE_BYTES and shared.AVAILABLE
 
 
 def _set_timeout(channel: socket.socket, deadline: float | None) -> None:
@@ -172,7 +158,7 @@ def serve(descriptor: int, parent_pid: int) -> None:
         memory_bytes, cpu_seconds, preload = decode(receive(channel))
         send(channel, _prepare(memory_bytes, preload))
         while True:
-            send(channel, _run(receive(channel), cpu_seconds))
+            send(channel, _run(receive(channel, share=True), cpu_seconds))
 
 
 def _prepare(memory_bytes: int | None, preload: Sequence[str]) -> Parts:

@@ -249,7 +249,7 @@ class _Worker:
         deadline = time.monotonic() + seconds
         try:
             self._channel.settimeout(seconds)
-            wire.send(self._channel, message)
+            wire.send(self._channel, message, share=True)
             kind, value = wire.decode(wire.receive(self._channel, deadline, max_bytes))
         except (EOFError, ConnectionError, wire.ProtocolError):
             raise _WorkerGoneError from None

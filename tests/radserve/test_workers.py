@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import gc
 import os
 import signal
@@ -21,6 +22,7 @@ import pytest
 
 from radserve import _worker_process as wire
 from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
+from radserve.shared_arrays import shared_zeros
 from radserve.workers import WorkerLimits, WorkerPool
 
 GIB = 2**30
@@ -276,7 +278,7 @@ async def test_large_messages_leave_no_descriptor_behind(pool):
 def test_shared_memory_that_could_still_change_is_refused():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        theirs.sendall(struct.pack("!IQ", 1, 2 << 20))
+        theirs.sendall(struct.pack("!I", 1) + wire.PART.pack(2 << 20, -1, False))
         number = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
         os.ftruncate(number, 2 << 20)
         socket.send_fds(theirs, [b"\0"], [number])
@@ -289,11 +291,88 @@ def test_shared_memory_of_another_size_than_said_is_refused():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         wire.send(theirs, [memoryview(bytes(2 << 20))])
-        said = struct.pack("!IQ", 1, 3 << 20)
-        received = ours.recv(len(said))
-        assert len(received) == len(said)
+        received = ours.recv(4 + wire.PART.size)
+        assert received == struct.pack("!I", 1) + wire.PART.pack(2 << 20, -1, False)
+        data, (number,), _, _ = socket.recv_fds(ours, 1, 1)
+        assert data
+        theirs.sendall(struct.pack("!I", 1) + wire.PART.pack(3 << 20, -1, False))
+        socket.send_fds(theirs, [b"\0"], [number])
+        os.close(number)
         with pytest.raises(wire.ProtocolError):
-            wire._mapped(ours, [3 << 20], None)
+            wire.receive(ours)
+
+
+def add(array: np.ndarray, number: int) -> int:
+    array += number
+    return process_id()
+
+
+def is_writeable(array: np.ndarray) -> bool:
+    return bool(array.flags.writeable)
+
+
+async def test_a_shared_array_is_written_in_place_by_tasks_that_have_its_parts(pool):
+    array = shared_zeros((6, 5, 1000), np.float32)
+    assert array is not None
+    workers = [await pool.run(add, array[at : at + 2], at + 1) for at in (0, 2, 4)]
+    assert os.getpid() not in workers
+    assert array.mean(axis=(1, 2)).tolist() == [1, 1, 3, 3, 5, 5]
+    await pool.run(add, array[3, 2:4, :], 10)
+    assert np.argwhere(array == 13)[:, :2].min(axis=0).tolist() == [3, 2]
+    assert (array == 13).sum() == 2000
+    assert await pool.run(is_writeable, array)
+    array[0] = 9
+    np.testing.assert_array_equal(await pool.run(echo, array), array)  # what comes back is a copy
+
+
+async def test_a_shared_array_that_is_read_only_is_so_in_a_task(pool):
+    array = shared_zeros((1 << 20,), np.uint8)
+    array.flags.writeable = False
+    assert not await pool.run(is_writeable, array)
+    assert (await failure(pool.run(add, array, 1))).code == ErrorCode.INTERNAL
+    assert not array.any()
+
+
+async def test_a_view_of_a_shared_array_that_is_not_contiguous_goes_as_a_copy(pool):
+    array = shared_zeros((1000, 1000), np.float32)
+    await pool.run(add, array[:, ::2], 1)
+    assert not array.any()
+
+
+async def test_shared_arrays_leave_no_descriptor_behind(pool):
+    before = sum("radserve-shared" in each for each in descriptors())
+    for _ in range(20):
+        await pool.run(add, shared_zeros((2 << 20,), np.uint8), 1)
+    gc.collect()
+    assert sum("radserve-shared" in each for each in descriptors()) <= before
+    assert await pool.run(_shared_descriptors) == 0
+
+
+def _shared_descriptors() -> int:
+    return sum("radserve-shared" in each for each in descriptors())
+
+
+@pytest.mark.parametrize(("size", "offset", "seals"), [(4096, 4096, 6), (8192, 0, 6), (4096, 0, 0), (4096, -2, 6)])
+def test_a_part_that_is_not_in_its_memory_or_may_shrink_is_refused(size, offset, seals):
+    ours, theirs = socket.socketpair()
+    number = os.memfd_create("crafted", os.MFD_ALLOW_SEALING)
+    os.ftruncate(number, 4096 if size > 4096 else 6000)
+    fcntl.fcntl(number, fcntl.F_ADD_SEALS, seals)
+    with ours, theirs:
+        theirs.sendall(struct.pack("!I", 1) + wire.PART.pack(size, offset, True))
+        socket.send_fds(theirs, [b"\0"], [number])
+        theirs.shutdown(socket.SHUT_WR)
+        os.close(number)
+        with pytest.raises((wire.ProtocolError, EOFError)):
+            wire.receive(ours, share=True)
+
+
+def test_what_comes_from_a_worker_may_not_be_memory_that_it_can_still_change():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(struct.pack("!I", 1) + wire.PART.pack(4096, 0, True))
+        with pytest.raises(wire.ProtocolError):
+            wire.receive(ours)
 
 
 async def test_the_event_loop_turns_while_a_large_array_crosses(pool):
@@ -376,6 +455,7 @@ async def test_closing_ends_the_workers_and_fails_what_runs_or_waits(tmp_path):
 
 PARENT = """
 import asyncio, os, sys
+from radserve.shared_arrays import shared_zeros
 from radserve.workers import WorkerLimits, WorkerPool
 from tests.radserve.test_workers import process_id, sleep
 
