@@ -10,6 +10,7 @@ import itertools
 import mmap
 import os
 from collections.abc import Sequence
+from typing import Any
 
 F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE = 0x1, 0x2, 0x4, 0x8  # <linux/fcntl.h>
 FIXED_SIZE = F_SEAL_SHRINK | F_SEAL_GROW
@@ -57,7 +58,8 @@ class SharedMemory(mmap.mmap):
 
 def within(part: memoryview) -> tuple[SharedMemory, int] | None:
     """The shared memory in which an array lies, and where; None for what lies elsewhere."""
-    owner = array = part.obj
+    array: Any = part.obj
+    owner = array
     while owner is not None and not isinstance(owner, SharedMemory):
         owner = getattr(owner, "base", getattr(owner, "obj", None))
     interface = getattr(array, "__array_interface__", None)

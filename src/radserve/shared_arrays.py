@@ -25,10 +25,10 @@ def shared_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[An
 
 def is_shared(array: npt.NDArray[Any]) -> bool:
     """Whether a contiguous array is (a part of) a shared one, and writeable."""
-    return array.flags.writeable and within(memoryview(array)) is not None
+    return array.flags.writeable and within(array.data) is not None
 
 
 def put(place: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
     """`place[...] = values`, where both are contiguous and of one dtype; for new shared memory the quickest way."""
-    if not write(memoryview(place), memoryview(values)):
+    if not write(place.data, values.data):
         place[...] = values
