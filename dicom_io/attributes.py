@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from radserve._checks import check_uid
-from radserve.dicom_io.plain import ODD, Elements, plain_value
+from radserve.dicom_io.plain import ODD, Elements, PlainElements, plain_value
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.references import AcquisitionContext
 

@@ -54,7 +54,7 @@ WANTED = {
         *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
     )
 }
-WANTED_OF_REQUEST = {int(known(keyword)[0]): (keyword, known(keyword)[1]) for keyword in REQUEST_KEYS}
+WANTED_OF_REQUEST = {known(keyword)[0]: (keyword, known(keyword)[1]) for keyword in REQUEST_KEYS}
 REQUESTS_TAG = int(known(REQUESTS)[0])
 Raw = dict[int, tuple[str | None, bytes]]  # by tag: the VR, None where implicit, and the value
 # Character sets of one or more bytes without escape sequences (PS3.3 C.12.1.1.2).
