@@ -220,6 +220,8 @@ class EmbeddedTriton:
             if error := ready.exception():
                 raise _unavailable(str(getattr(error, "client_message", error)), log) from error
         except BaseException:
+            with suppress(ProcessLookupError):  # while it loads it looks at no other signal, and nobody was served yet
+                process.kill()
             await self._end(process)
             self._process = None
             raise
