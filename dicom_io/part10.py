@@ -31,11 +31,11 @@ from pydicom.valuerep import VR
 from radserve.dicom_io.element_table import ElementTable
 from radserve.dicom_io.nested import UNDEFINED_LENGTH, Buffer
 from radserve.dicom_io.plain import Elements, dataset_of, encoding_of, plain_value
+from radserve.dicom_io.preamble import PREAMBLE_LENGTH
 from radserve.dicom_io.repairs import Repair, header_repairs
 from radserve.dicom_io.scan import scan
 from radserve.errors import DicomError, ErrorCode
 
-PREAMBLE_LENGTH = 128  # PS3.10 section 7.1
 INFLATED_LIMIT_BYTES = 512 * 2**20
 DELIMITER = b"\xfe\xff\xdd\xe0"
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float, and Pixel Data
@@ -77,23 +77,6 @@ class DicomFile:
     def meta(self) -> Dataset:
         """The File Meta Information as pydicom's."""
         return dataset_of(self.meta_elements)
-
-
-def zero_preamble(file: BinaryIO) -> bytes:
-    """Overwrite the preamble of a Part 10 file open for reading and writing; return what it held, b"" if nothing.
-
-    A preamble may make the file a program or a TIFF image as well (CVE-2019-11687); PS3.10 section 7.1 wants zeros
-    where nothing uses it. The position in the file is kept.
-    """
-    at = file.tell()
-    file.seek(0)
-    head = file.read(PREAMBLE_LENGTH + 4)
-    is_used = head[PREAMBLE_LENGTH:] == b"DICM" and any(head[:PREAMBLE_LENGTH])
-    if is_used:
-        file.seek(0)
-        file.write(bytes(PREAMBLE_LENGTH))
-    file.seek(at)
-    return head[:PREAMBLE_LENGTH] if is_used else b""
 
 
 def open_dicom(path: Path) -> DicomFile:

@@ -29,9 +29,10 @@ from radserve.dicom_io.nested import (
     end_of_items,
 )
 from radserve.dicom_io.parse import TRANSFER_SYNTAXES, InstanceHeader, header_of
-from radserve.dicom_io.part10 import DELIMITER, PIXEL_TAGS, PREAMBLE_LENGTH, DicomFile, PixelElement
+from radserve.dicom_io.part10 import DELIMITER, PIXEL_TAGS, DicomFile, PixelElement
 from radserve.dicom_io.performed_steps import MOST_REQUESTS, REQUEST_KEYS, REQUESTS, PerformedStep, steps_of
 from radserve.dicom_io.plain import ODD, PlainElements, known, plain_from
+from radserve.dicom_io.preamble import PREAMBLE_LENGTH
 from radserve.errors import RadserveError
 
 MAX_ELEMENTS = 4096

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.nested import Buffer
-from radserve.dicom_io.part10 import zero_preamble
+from radserve.dicom_io.preamble import zero_preamble
 
 EACH_BYTES = 4 << 20
 ALL_BYTES = 128 << 20
@@ -67,7 +67,7 @@ class Spool:
             raise storage_error(error) from None
 
     def zero_preamble(self) -> bytes:
-        """As part10.zero_preamble."""
+        """As preamble.zero_preamble."""
         with _as_storage_error():
             replaced = zero_preamble(self._file)
         if replaced:

@@ -74,6 +74,20 @@ class Identity:
         return SERIES[self.kind][1]
 
 
+def origin_of(identity: Identity, pack: PackRef) -> dict[str, Any]:
+    """The identity and the equipment of an object, as highdicom's classes take them."""
+    return {
+        "series_instance_uid": identity.series_instance_uid,
+        "series_number": identity.series_number,
+        "sop_instance_uid": identity.sop_instance_uid,
+        "instance_number": identity.instance_number,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": pack.name[:LONG_STRING],
+        "software_versions": pack.version[:LONG_STRING],
+        "device_serial_number": pack.digest[:LONG_STRING],
+    }
+
+
 def identify(result: StudyResult, kind: OutputKind, number: int = 1, *, of_series: str = "") -> Identity:
     """The identity of the `number`th object of a kind: of the study, the pack's digest, the sources and the revision.
 

@@ -24,6 +24,7 @@ from radserve.dicom_io.write_base import (
     identify,
     image_of,
     join_study,
+    origin_of,
     positives,
     sources_of,
     to_bytes,
@@ -38,7 +39,7 @@ from radserve.dicom_io.write_planes import (
     require_planes,
     settle_frames,
 )
-from radserve.dicom_io.write_sr import MANUFACTURER, NO_UNITS, texts_of
+from radserve.dicom_io.write_sr import NO_UNITS, texts_of
 from radserve.findings import Finding, StudyResult
 from radserve.image import Image
 
@@ -100,14 +101,7 @@ def _map(
     document = hd.pm.ParametricMap(
         source_images=[plane],
         pixel_array=values[None],
-        series_instance_uid=identity.series_instance_uid,
-        series_number=identity.series_number,
-        sop_instance_uid=identity.sop_instance_uid,
-        instance_number=identity.instance_number,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=result.pack.name[:LONG_STRING],
-        software_versions=result.pack.version[:LONG_STRING],
-        device_serial_number=result.pack.digest[:LONG_STRING],
+        **origin_of(identity, result.pack),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[
             hd.pm.RealWorldValueMapping(

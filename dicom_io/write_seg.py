@@ -34,6 +34,7 @@ from radserve.dicom_io.write_base import (
     identify,
     image_of,
     join_study,
+    origin_of,
     positives,
     sources_of,
     to_bytes,
@@ -48,7 +49,7 @@ from radserve.dicom_io.write_planes import (
     require_planes,
     settle_frames,
 )
-from radserve.dicom_io.write_sr import ARTIFICIAL_INTELLIGENCE, MANUFACTURER, texts_of
+from radserve.dicom_io.write_sr import ARTIFICIAL_INTELLIGENCE, texts_of
 from radserve.findings import Finding, PackRef, StudyResult
 from radserve.image import Image, PlanePosition
 
@@ -173,14 +174,7 @@ def _segmentation(result: StudyResult, findings: Sequence[Finding], frames: _Fra
         pixel_array=_pixels(frames, findings, keys),
         segmentation_type=seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(at, each, result.pack) for at, each in enumerate(findings, start=1)],
-        series_instance_uid=identity.series_instance_uid,
-        series_number=identity.series_number,
-        sop_instance_uid=identity.sop_instance_uid,
-        instance_number=identity.instance_number,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=result.pack.name[:LONG_STRING],
-        software_versions=result.pack.version[:LONG_STRING],
-        device_serial_number=result.pack.digest[:LONG_STRING],
+        **origin_of(identity, result.pack),
         content_label=CONTENT_LABEL,
         content_description=DRAFT,
         specific_character_set=None,

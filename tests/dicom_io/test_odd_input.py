@@ -11,7 +11,7 @@ import pytest
 
 from radserve.dicom_io.decode import decode_image
 from radserve.dicom_io.parse import parse_header
-from radserve.dicom_io.part10 import zero_preamble
+from radserve.dicom_io.preamble import zero_preamble
 from radserve.errors import RadserveError
 from tests.support.bad_dicoms import CASES, WORDS
 from tests.support.dicoms import cr, part10
