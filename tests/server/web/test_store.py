@@ -155,7 +155,7 @@ def test_all_refused_is_a_conflict(web: LiveWeb) -> None:
 
 
 def test_a_part_that_is_cut_off_in_its_pixels_is_refused_and_the_others_are_stored(web: LiveWeb) -> None:
-    whole, cut = radiograph("stow-15"), radiograph("stow-16")[:-100]
+    whole, cut = radiograph("stow-whole"), radiograph("stow-cut")[:-100]
     answer = web.store_instances(cut, whole)
     assert (answer.status_code, reasons(answer.json())) == (202, [0xC000])
     assert sops(answer.json()["00081198"]["Value"]) == [
