@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from typer.testing import CliRunner
 
 from radserve.models.catalogue import PackCatalogue
+from radserve.server.cli import app
 from radserve.tensors import InferenceRequest, InferenceResponse
-from radserve.v1 import common_pb2, inference_pb2, model_pb2, study_pb2
+from radserve.v1 import common_pb2, inference_pb2, model_pb2, review_pb2, review_pb2_grpc, study_pb2
 from tests.support.dicoms import cr, ct, part10, us
 from tests.support.server import CALL_SECONDS, LiveServer, reason_of
 
@@ -105,6 +109,31 @@ def test_report_text_streams_and_ends_with_the_draft(server: LiveServer) -> None
     assert report.status == "draft"
     assert "".join(pieces).startswith("Findings:")
     assert [section.name for section in report.sections][:3] == ["Indication", "Technique", "Comparison"]
+
+
+def test_a_readers_edit_of_a_served_draft_becomes_a_preference_pair(server: LiveServer, tmp_path: Path) -> None:
+    study = stored(server, "reviewed", PatientName="Berg^Ilse")
+    result = list(server.report(study))[-1].result
+    drafted = {section.name: section.text for section in result.report.sections}
+    signed = {"Findings": "The left lung is opaque at its base.", "Impression": "Opacity at the left base."}
+    request = review_pb2.RecordReviewRequest(
+        result=result,
+        decision=review_pb2.DECISION_EDITED,
+        final=[common_pb2.ReportSection(name=name, text=text) for name, text in signed.items()],
+    )
+    stub = review_pb2_grpc.ReviewServiceStub(server.channel)
+    kept = stub.RecordReview(request, timeout=CALL_SECONDS).review_id
+    out = tmp_path / "pairs.jsonl"
+    done = CliRunner().invoke(
+        app, ["preferences", "export", "--out", str(out), "--data-dir", str(server.settings.data_dir)]
+    )
+    assert done.exit_code == 0, done.output
+    (pair,) = map(json.loads, out.read_text().splitlines())
+    assert pair["id"] == kept
+    assert pair["chosen"][0]["content"] == "\n".join(f"{name}: {text}" for name, text in signed.items())
+    assert pair["rejected"][0]["content"].startswith("Findings: ")
+    assert pair["rejected"][0]["content"].split("Findings: ")[1].split("\n")[0] in drafted["Findings"]
+    assert not [each for each in ("Berg", "Ilse", study) if each in out.read_text()]
 
 
 def test_inline_instances_give_the_same_findings_and_are_not_kept(server: LiveServer) -> None:
