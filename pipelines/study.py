@@ -57,7 +57,7 @@ from radserve.pipelines.remote_report import RemoteAuthor
 from radserve.pipelines.report import check_language, languages
 from radserve.pipelines.stopwatch import Stopwatch
 from radserve.pipelines.template_report import TemplateAuthor
-from radserve.pipelines.volumes import find_in_volume
+from radserve.pipelines.volumes import cut_warnings, find_in_volume
 from radserve.pipelines.wording import ENGLISH, WORDINGS, Wording, wording_of
 from radserve.ports import InstanceSource, ModelRunner, Preprocessor
 from radserve.references import AcquisitionContext, InstanceRef, SourceContext, StudyRef
@@ -299,8 +299,9 @@ class StudyAnalyser:
             directions = self.prompts.directions
             found = await find_in_volume(self.pack, use, directions, self.runner, volume, prepared, deadline)
         images = await self._images(found, watch)
-        warnings = tuple(ResultWarning(WarningCode.PIXELS, text) for text in volume.provenance.warnings)
-        return _SeriesOutcome(plan, found, None, images, volume.sources, warnings)
+        warnings = [ResultWarning(WarningCode.PIXELS, text) for text in volume.provenance.warnings]
+        warnings += cut_warnings(volume.geometry, prepared.transform)
+        return _SeriesOutcome(plan, found, None, images, volume.sources, tuple(warnings))
 
     async def _find_in_images(
         self, plan: _SeriesPlan, use: PackInput, watch: Stopwatch, deadline: Deadline

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
 from radserve.errors import ErrorCode, GeometryError
-from radserve.findings import Finding, Region
+from radserve.findings import Finding, Region, ResultWarning, WarningCode
+from radserve.geometry import SpatialTransform, VolumeGeometry
 from radserve.image import Volume
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import MaskScoring, PackInput, PackLabel
@@ -57,6 +59,28 @@ def slices_of(volume: Volume) -> tuple[tuple[InstanceRef, int], ...]:
     if len(volume.slices) != len(volume.array):
         raise GeometryError(ErrorCode.GEOMETRY_MISSING, "the volume does not say which frames its slices came from")
     return volume.slices
+
+
+def cut_warnings(geometry: VolumeGeometry, transform: SpatialTransform) -> list[ResultWarning]:
+    """A warning with the lengths where more of a volume than one prepared voxel lies outside what was prepared of it.
+
+    Of a turned volume the box around what was prepared counts.
+    """
+    shape = np.array(transform.source_shape)
+    prepared = np.array(transform.prepared_shape)
+    corners = np.array(list(product(*((-0.5, size - 0.5) for size in prepared))))
+    reached = corners @ transform.matrix[:-1, :-1].T + transform.matrix[:-1, -1]
+    first, last = np.maximum(reached.min(axis=0), -0.5), np.minimum(reached.max(axis=0), shape - 0.5)
+    voxel = np.abs(transform.matrix[:-1, :-1]).sum(axis=1)
+    if not (shape - (last - first) > voxel).any():
+        return []
+    spacing_mm = np.array(geometry.spacing_mm)
+    whole, read = (" x ".join(f"{each:.0f}" for each in size * spacing_mm) for size in (shape, last - first))
+    message = (
+        f"Of the {whole} mm of a volume (slices, rows, columns) the model reads {read} mm; what lies outside was not "
+        "analysed."
+    )
+    return [ResultWarning(WarningCode.VOLUME_CUT, message)]
 
 
 def _find(

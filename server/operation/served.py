@@ -128,10 +128,10 @@ class ServedPacks:
             return self._status(pack)
 
     async def unload(self, reference: str) -> VersionStatus:
-        """Unload a version when its last request has ended. Raises PackError; the active version is not unloaded."""
+        """Unload a version when its last request has ended. Raises PackError; what has to answer is not unloaded."""
         async with self._operating:
             pack = await self._found(reference)
-            if self._is_active(pack):
+            if self._is_active(pack) and not self._versions.waits(pack.name, self._state(pack.name)):
                 message = f"pack {pack.name!r}: version {pack.version} is active; promote another or roll back first"
                 raise PackError(ErrorCode.PACK_NOT_LOADED, message)
             self._decide("unload", pack, self._state(pack.name).without(version_of(pack)))

@@ -52,6 +52,10 @@ class Versions:
         found = [pack for pack in self.catalogue.versions(name) if default_name != name or is_chosen(pack, chosen)]
         return found[0] if found else None
 
+    def waits(self, name: str, state: PackState) -> bool:
+        """Whether nothing of a pack is served unless an operator loads it."""
+        return name in self.waiting and state.active is None
+
     def find(self, name: str, version: PackVersion) -> ModelPack | None:
         """The version as it was decided upon, with the same content."""
         return next((pack for pack in self.catalogue.versions(name) if version_of(pack) == version), None)
@@ -63,9 +67,9 @@ class Versions:
         """
         found: dict[str, ModelPack] = {}
         for name in dict.fromkeys((*self.catalogue.names(), *states)):
-            if name in self.waiting and name not in states:
-                continue
             state = states.get(name, PackState())
+            if self.waits(name, state) and not state.kept:
+                continue
             packs = [self.active(name, state)]
             for version in sorted(state.kept):
                 pack = self.find(name, version)

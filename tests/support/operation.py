@@ -72,7 +72,13 @@ class Operated:
     """Packs in service over `folder`/packs, remembered in `folder`."""
 
     def __init__(
-        self, folder: Path, *, default_pack: str = "tiny", beside: tuple[str, ...] = (), **records: Any
+        self,
+        folder: Path,
+        *,
+        default_pack: str = "tiny",
+        beside: tuple[str, ...] = (),
+        waiting: frozenset[str] = frozenset(),
+        **records: Any,
     ) -> None:
         self.folder = folder
         self.host = DiaryHost()
@@ -81,7 +87,7 @@ class Operated:
         self.shadows = Shadows(ShadowStore(folder / "shadow"))
         registry = Registry(folder / "models.json")
         kept = OperationRecords(registry, AuditLog(folder / "audit.jsonl"), **records)
-        versions = Versions(self.catalogue, default_pack, beside)
+        versions = Versions(self.catalogue, default_pack, beside, waiting)
         self.packs = ServedPacks(versions, kept, self.host, self._make, self.shadows)
         self.at_start = versions.at_start(registry.read())
         self.packs.adopt(self.at_start)

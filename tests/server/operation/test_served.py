@@ -154,6 +154,21 @@ async def test_the_active_version_is_not_unloaded(operated: Operated) -> None:
         await operated.packs.unload("tiny@1.0.0")
 
 
+async def test_a_pack_that_waits_for_an_operator_is_loaded_and_unloaded_again(tmp_path: Path) -> None:
+    make_versions(tmp_path / "packs", "1.0.0")
+    make_tiny_pack(tmp_path / "packs" / "volumes", "volumes")
+    operated = Operated(tmp_path, waiting=frozenset(("volumes",)))
+    await operated.packs.load("volumes@1.0.0")
+    assert await operated.version("volumes") == "1.0.0"
+    again = Operated(tmp_path, waiting=frozenset(("volumes",)))
+    assert [pack.name for pack in again.at_start] == ["tiny", "volumes"]  # what was loaded is loaded after a restart
+    assert (await operated.packs.unload("volumes@1.0.0")).state == "available"
+    with pytest.raises(PackError, match="is not loaded"):
+        await operated.version("volumes")
+    again = Operated(tmp_path, waiting=frozenset(("volumes",)))
+    assert [pack.name for pack in again.at_start] == ["tiny"]
+
+
 async def test_operations_name_a_version(operated: Operated) -> None:
     with pytest.raises(RadserveError, match="expected NAME@VERSION"):
         await operated.packs.load("tiny")
