@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ def int8_dynamic(graph: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         source, target = _prepared(graph, Path(folder))
         quantize_dynamic(source, target, weight_type=QuantType.QUInt8)
-        return target.read_bytes()
+        return _numbered(target)
 
 
 def int8_static(graph: bytes, pixels: FloatArray) -> bytes:
@@ -60,7 +61,7 @@ def int8_static(graph: bytes, pixels: FloatArray) -> bytes:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        return target.read_bytes()
+        return _numbered(target)
 
 
 def fp16(graph: bytes) -> bytes:
@@ -92,6 +93,27 @@ def stripped(graph: bytes) -> bytes:
         part.ClearField("doc_string")
     model.graph.ClearField("metadata_props")
     model.ClearField("metadata_props")
+    return bytes(model.SerializeToString())
+
+
+def _numbered(path: Path) -> bytes:
+    """The graph with numbers for the names of its inner values, which in a quantised one are some 5 % of the bytes."""
+    model = onnx.load(path)
+    graph = model.graph
+    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
+        return path.read_bytes()  # graphs inside know the names of those around them
+    graph.ClearField("value_info")
+    kept = {each.name for each in (*graph.input, *graph.output)} | {""}
+    made = [name for node in graph.node for name in node.output] + [each.name for each in graph.initializer]
+    inner = [name for name in dict.fromkeys(made) if name not in kept]
+    free = (f"{number:x}" for number in itertools.count() if f"{number:x}" not in kept)
+    short = dict(zip(inner, free, strict=False))
+    for node in graph.node:
+        node.ClearField("name")
+        for names in (node.input, node.output):
+            names[:] = [short.get(name, name) for name in names]
+    for tensor in graph.initializer:
+        tensor.name = short.get(tensor.name, tensor.name)
     return bytes(model.SerializeToString())
 
 
