@@ -62,9 +62,11 @@ async def test_in_the_worker_the_same_bytes_come_out_and_errors_are_named() -> N
 
 
 EVERY_TRANSFORM = chain(
-    "VoiWindow", "GaussianSmooth", "AdjustContrast", "ShiftIntensity", "ThresholdIntensity", "ScaleIntensity",
+    "VoiWindow", "MapIntensity",
+    "GaussianSmooth", "AdjustContrast", "ShiftIntensity", "ThresholdIntensity", "ScaleIntensity",
     "ScaleIntensityRange", "ScaleIntensityRangePercentiles", "NormalizeIntensity", "Spacing", "Resize", "CropToSquare",
     "Rotate90", "Flip", "SpatialPad", "CenterSpatialCrop", "ResizeWithPadOrCrop", "ResizeAntialias", "RepeatChannel",
+    MapIntensity={"source": [0, 0.5, 1], "target": [0, 0.4, 1]},
     GaussianSmooth={"sigma": 1.5}, AdjustContrast={"gamma": 0.7}, ShiftIntensity={"offset": 0.1},
     ThresholdIntensity={"threshold": 0.2}, ScaleIntensityRange={"a_min": 0, "a_max": 1},
     ScaleIntensityRangePercentiles={"lower": 1, "upper": 99, "b_min": 0, "b_max": 1},
