@@ -3,7 +3,7 @@
     python benchmarks/decode.py [--runs 11] [--json FILE]
 
 The pixels are those of RG1_UNCR of pydicom-data (extra `demo`), 1955 x 1841 of 15 bits, coded anew without loss. Both
-start from the file: pydicom gives the stored values, radserve an Image (modality values, SHA-256 of the pixels, header
+start from the file: pydicom gives the stored values, radserve an Image (modality values, header
 for derived objects). The ways are run in turns, so that a busy machine is busy for both, in one thread of this process.
 pydicom takes the first of its plugins that is installed; the table names it. Where python-gdcm is installed, pydicom
 takes GDCM for the JPEG family; radserve never uses it. Every array is compared before a time is printed.
