@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydicom.charset import python_encoding
+from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
 from radserve.dicom_io import write_not_analysable, write_request, write_sr
@@ -47,6 +48,7 @@ CONCEPTS = (
     ("the request: sex (CID 7455)", write_request.SEX),
     ("the request: prior studies", write_request.PRIOR),
     ("the request: the prior study", write_request.PRIOR_STUDY),
+    ("a warning of the result, in words and by its code", codes.DCM.Comment),
     ("no result", write_not_analysable.SUMMARY_OF_ANALYSES),
     ("no result: could not be analysed", write_not_analysable.FAILED),
     ("no result: not for this model", write_not_analysable.NOT_ATTEMPTED),
@@ -217,8 +219,9 @@ def _created() -> list[str]:
         *bullets(
             """Encoding: Explicit VR Little Endian. Study Instance UID, patient and study attributes are those of the
             source; each kind has a series of its own.""",
-            """UIDs are derived from the study, its images, the digest of the model pack and what the requester said:
-            the same input gives the same UIDs and the same bytes. Content Date and Time are those of the study.""",
+            """UIDs are derived from the study, its images, the digest of the model pack and what the requester said,
+            those of the SR from its warnings, too: the same input gives the same UIDs and the same bytes. Content Date
+            and Time are those of the study.""",
             """Every object says in words that it is an AI draft; SR is PRELIMINARY and UNVERIFIED, PARTIAL where series
             were left out; PDF is UNVERIFIED; a Parametric Map has Content Qualification RESEARCH.""",
             """A negative result is an object, too: SR with Absent, a key object note, a presentation state, a picture
@@ -238,12 +241,12 @@ def _content() -> list[str]:
     intro = """Comprehensive SR, template TID 1500 (root 126000, DCM, Imaging Measurement Report): a TID 1410 group for
         each finding with a POLYLINE in the source image (frame numbers for multi-frame sources), algorithm
         identification (TID 4019) with threshold, model version and pipeline digest; device observer (TID 1004). What
-        the requester said stands before them in containers of CID 7001, a TEXT for each line (TID 1500 is
-        extensible). A study without a result has one TID 1501 group with the summary of analyses and a comment
-        (121106, DCM)."""
+        the requester said stands before them in containers of CID 7001, a TEXT for each line, and comments with the
+        warnings of the result (TID 1500 is extensible). A study without a result has one TID 1501 group with the
+        summary of analyses and a comment (121106, DCM)."""
     finding = ("finding", "the pack's own code of each label, e.g. (233604007, SCT, Pneumonia)")
-    codes = ((what, f"({each.value}, {each.scheme_designator}, {each.meaning})") for what, each in CONCEPTS)
-    return ["## 6. Content of the SR", "", *paragraph(intro), "", *table(("what", "code"), (finding, *codes))]
+    others = ((what, f"({each.value}, {each.scheme_designator}, {each.meaning})") for what, each in CONCEPTS)
+    return ["## 6. Content of the SR", "", *paragraph(intro), "", *table(("what", "code"), (finding, *others))]
 
 
 def _character_sets() -> list[str]:

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from types import MappingProxyType
 
 from highdicom import sr
-from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from radserve.findings import HISTORY_LINES, ClinicalContext, LaboratoryValue
@@ -36,18 +35,13 @@ NOT_TEXT = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 CONTAINS = sr.RelationshipTypeValues.CONTAINS
 
 
-def add_request(root: Dataset, context: ClinicalContext) -> None:
-    """Put what the requester said into the root of a report, before its first content; nothing where nothing was said.
-
-    `root` is changed: its content is that of an SR that is being made.
-    """
-    content = root.ContentSequence
-    at = next((n for n, item in enumerate(content) if item.RelationshipType == CONTAINS.value), len(content))
-    for heading, items in ((PRIOR, list(_prior(context))), (CLINICAL_INFORMATION, list(_information(context)))):
+def request_items(context: ClinicalContext) -> Iterator[sr.ContentItem]:
+    """What the requester said, as content of the root of a report; nothing where nothing was said."""
+    for heading, items in ((CLINICAL_INFORMATION, list(_information(context))), (PRIOR, list(_prior(context)))):
         if items:
             container = sr.ContainerContentItem(name=heading, relationship_type=CONTAINS)
             container.ContentSequence = sr.ContentSequence(items)
-            content.insert(at, container)
+            yield container
 
 
 def request_texts(context: ClinicalContext) -> list[str]:
@@ -58,13 +52,13 @@ def request_texts(context: ClinicalContext) -> list[str]:
 
 def _information(context: ClinicalContext) -> Iterator[sr.ContentItem]:
     for line in filter(str.strip, context.indication.splitlines()):
-        yield _text(HISTORY if line.startswith(HISTORY_LINES) else INDICATION, line)
+        yield text_item(HISTORY if line.startswith(HISTORY_LINES) else INDICATION, line)
     if context.age_years is not None:
         yield sr.NumContentItem(AGE, float(context.age_years), YEARS, relationship_type=CONTAINS)
     if context.sex:
         yield sr.CodeContentItem(SEX, SEXES[context.sex], relationship_type=CONTAINS)
     for each in context.laboratory_values:
-        yield _text(LABORATORY, _laboratory(each))
+        yield text_item(LABORATORY, _laboratory(each))
 
 
 def _prior(context: ClinicalContext) -> Iterator[sr.ContentItem]:
@@ -72,7 +66,8 @@ def _prior(context: ClinicalContext) -> Iterator[sr.ContentItem]:
         yield sr.UIDRefContentItem(PRIOR_STUDY, context.prior_study_instance_uid, relationship_type=CONTAINS)
 
 
-def _text(name: Code, text: str) -> sr.TextContentItem:
+def text_item(name: Code, text: str) -> sr.TextContentItem:
+    """A text in one line, of characters that VR UT takes."""
     return sr.TextContentItem(name, _plain(text), relationship_type=CONTAINS)
 
 

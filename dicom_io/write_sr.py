@@ -5,11 +5,11 @@ uncalibrated score; Presence of property (121052, DCM) is Present or Absent (CID
 findings too. Threshold, model version and pipeline digest are parameters of the algorithm identification (TID 4019).
 
 TID 1500 has no place for the sections of a narrative report: the text goes out in report.txt and result.json. What the
-requester said stands before the measurements (write_request).
+requester said (write_request) and what the result warns of, as comments (121106, DCM), stand before the measurements.
 
-Same result, same bytes: UIDs are derived from the study, its sources, the pipeline digest and the request; Content
-Date and Time are those of the study (of 1 January 1970 where it has none), not of the run; other times of the run (type
-3) are left out.
+Same result, same bytes: UIDs are derived from the study, its sources, the pipeline digest, the request and the
+warnings; Content Date and Time are those of the study (of 1 January 1970 where it has none), not of the run; other
+times of the run (type 3) are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydicom.uid import UltrasoundImageStorage
 
 from radserve._checks import invalid
 from radserve.dicom_io.derived import COPIED, source_dataset
-from radserve.dicom_io.write_request import add_request, request_texts
+from radserve.dicom_io.write_request import request_items, request_texts, text_item
 from radserve.findings import CodedConcept, Finding, PackRef, StudyResult, WarningCode
 from radserve.references import InstanceRef
 from radserve.uids import derive_uid
@@ -85,7 +85,7 @@ def _document(result: StudyResult) -> Dataset:
         content=_report(result, sources),
         series_instance_uid=derive_uid("sr series", *names),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=derive_uid("sr", *names, *result.uid_parts),
+        sop_instance_uid=derive_uid("sr", *names, *result.uid_parts, *_remarks(result)),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=result.pack.name,
@@ -99,7 +99,7 @@ def _document(result: StudyResult) -> Dataset:
         previous_versions=previous_versions(result.predecessor),
         specific_character_set=None,  # highdicom refuses sets with an empty first value, which Japanese sources have
     )
-    if kept := character_set(first, [*texts_of(result), *request_texts(result.context)]):
+    if kept := character_set(first, [*texts_of(result), *request_texts(result.context), *_remarks(result)]):
         document.SpecificCharacterSet = kept
     del document.InstanceCreationDate, document.InstanceCreationTime
     return document
@@ -166,8 +166,18 @@ def _report(result: StudyResult, sources: dict[str, Dataset]) -> sr.MeasurementR
         imaging_measurements=[_group(finding, result, sources) for finding in result.findings],
         referenced_images=[sources[uid] for uid in sorted(shown) if _describable(sources[uid])] or None,
     )
-    add_request(report[0], result.context)
+    # TID 1500 is extensible; what a reader is to know first stands before its own content.
+    content = report[0].ContentSequence
+    at = next(n for n, item in enumerate(content) if item.RelationshipType == sr.RelationshipTypeValues.CONTAINS.value)
+    first = [*request_items(result.context), *(text_item(codes.DCM.Comment, text) for text in _remarks(result))]
+    for place, item in enumerate(first, start=at):
+        content.insert(place, item)
     return report
+
+
+def _remarks(result: StudyResult) -> list[str]:
+    """What the result warns of."""
+    return [f"{warning.message} ({warning.code})" for warning in result.warnings]
 
 
 def _group(finding: Finding, result: StudyResult, sources: dict[str, Dataset]) -> Any:

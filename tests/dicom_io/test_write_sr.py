@@ -137,6 +137,21 @@ def test_algorithm_and_device_name_the_pack_its_digest_and_the_threshold() -> No
     assert ("Device Observer Model Name", "sample-pack") in texts
 
 
+def test_what_the_result_warns_of_stands_before_the_findings(tmp_path: Path) -> None:
+    foreign = ResultWarning(WarningCode.OUT_OF_DISTRIBUTION, "An image is unlike those this model learned from.")
+    image = sample_image(cr(SMALL))
+    data = write_sr(sample_result(image, warnings=(foreign,)))
+    assert_valid(data, tmp_path)
+    document = read(data)
+    content = list(document.content[0].ContentSequence)
+    (comment,) = [item for item in content if item.name == codes.DCM.Comment]
+    assert comment.value == "An image is unlike those this model learned from. (OUT_OF_DISTRIBUTION)"
+    assert content.index(comment) < [item.name for item in content].index(codes.DCM.ImagingMeasurements)
+    without = read(write_sr(sample_result(image, warnings=())))
+    assert codes.DCM.Comment not in [item.name for item in without.content[0].ContentSequence]
+    assert without.SOPInstanceUID != document.SOPInstanceUID
+
+
 def test_a_draft_is_preliminary_and_unverified() -> None:
     document = read(write_sr(sample_result(sample_image(cr(SMALL)))))
     flags = document.CompletionFlag, document.PreliminaryFlag, document.VerificationFlag

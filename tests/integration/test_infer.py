@@ -203,6 +203,19 @@ def test_each_bad_file_is_refused_with_its_code_and_the_rest_goes_on(server: Liv
         assert name in run.printed.replace("\n", "")
 
 
+def test_a_repair_stands_in_the_result_and_the_file_is_kept_as_it_came(server: LiveServer, tmp_path: Path) -> None:
+    data = radiograph(study="repaired", SpecificCharacterSet="ISO_IR 999")
+    (tmp_path / "odd.dcm").write_bytes(data)
+    run = infer(tmp_path / "out", tmp_path / "odd.dcm", server=server)
+    assert run.code == 0, run.printed
+    (result,) = run.results
+    (repair,) = [each["message"] for each in result["warnings"] if each["message"].startswith("repair: ")]
+    before, after = repair.removeprefix("repair: ").split(" -> ")
+    assert before.startswith("SpecificCharacterSet: ") and after
+    kept = list((server.settings.data_dir / "studies" / result["study_instance_uid"]).rglob("*.dcm"))
+    assert [path.read_bytes() for path in kept] == [data]
+
+
 def test_zips_and_single_files_are_taken_as_well(server: LiveServer, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
         archive.writestr("inner/one.dcm", radiograph(study="zipped"))

@@ -91,6 +91,14 @@ def test_what_is_no_image_is_refused_one_by_one_and_the_rest_is_stored(web: Live
     assert [item["00081197"]["Value"] for item in document["0008119A"]["Value"]] == [[0xC000], [0xC000]]
 
 
+def test_an_object_that_is_no_image_is_a_conflict_that_names_its_class(web: LiveWeb) -> None:
+    answer = web.store_instances(Path(str(get_testdata_file("test-SR.dcm"))).read_bytes())
+    assert answer.status_code == 409  # PS3.18 table 10.5.3-1: 415 is for the media type of the request
+    (failed,) = answer.json()["00081198"]["Value"]
+    assert failed["00081150"]["Value"] == [dcmread(get_testdata_file("test-SR.dcm")).SOPClassUID]
+    assert failed["00081197"]["Value"] == [0x0122]
+
+
 def test_one_of_three_new_instances_that_fails_is_named_and_the_others_are_stored(web: LiveWeb) -> None:
     first, second, third = ct_series(np.zeros((3, 32, 32), np.int16), study="stow-13")
     whole = [part10(each) for each in (first, third)]
