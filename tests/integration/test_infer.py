@@ -203,6 +203,7 @@ def test_each_bad_file_is_refused_with_its_code_and_the_rest_goes_on(server: Liv
         assert name in run.printed.replace("\n", "")
 
 
+@pytest.mark.filterwarnings("ignore:Unknown encoding:UserWarning")
 def test_a_repair_stands_in_the_result_and_the_file_is_kept_as_it_came(server: LiveServer, tmp_path: Path) -> None:
     data = radiograph(study="repaired", SpecificCharacterSet="ISO_IR 999")
     (tmp_path / "odd.dcm").write_bytes(data)
