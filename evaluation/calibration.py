@@ -56,11 +56,16 @@ class BrierParts:
 
 @dataclass(frozen=True)
 class CalibrationErrors:
-    """Weighted mean (`l1`, the ECE), root weighted mean square (`l2`) and largest (`max`) gap of the bins."""
+    """Weighted mean (`l1`, the ECE), root weighted mean square (`l2`) and largest (`max`) gap of the bins.
+
+    With few rows all three are above 0 for perfect probabilities too. `l2_debiased` is `l2` without what chance adds to
+    the squares (Ferro and Fricker 2012; Kumar et al. 2019), 0 where that is more than all of them.
+    """
 
     l1: float
     l2: float
     max: float
+    l2_debiased: float
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,24 @@ def calibration_errors(bins: Sequence[Bin]) -> CalibrationErrors:
         l1=float(np.average(gaps, weights=weights)),
         l2=float(np.sqrt(np.average(gaps**2, weights=weights))),
         max=float(gaps.max()),
+        l2_debiased=float(np.sqrt(max(0.0, debiased_square(bins)))),
     )
+
+
+def debiased_square(bins: Sequence[Bin]) -> float:
+    """Return the weighted mean of the squared gaps of the bins less their variance by chance.
+
+    Its expectation is the mean square of the true gaps where no bin has a single row (Kumar et al., "Verified
+    uncertainty calibration", NeurIPS 2019, section 4), hence it may be negative. Nothing can be said of one row: a bin
+    with no other counts as 0, as in that paper's program.
+    """
+    squares = [
+        (each.mean_probability - each.observed) ** 2 - each.observed * (1 - each.observed) / (each.n - 1)
+        if each.n > 1
+        else 0.0
+        for each in bins
+    ]
+    return float(np.average(squares, weights=[each.n for each in bins]))
 
 
 def assess_calibration(

@@ -5,8 +5,9 @@ The input has one row per case: a label and one or more probabilities (or logits
 - `n`, `n_positive`, `bins`, `binning`, `ci_level`: the request
 - `scores`: {COL: {`auroc`, `calibration`, `sites`, `calibrated`}}; `calibration`: `bins` (the reliability curve with
   Wilson intervals), `brier` (`score` = `reliability` - `resolution` + `uncertainty` + `within_bin`), `errors` (`l1`,
-  the ECE; `l2`; `max`), `observed_to_expected`, `slope`, `intercept`; `sites`: the same for each value of --site;
-  `calibrated`: {METHOD: {`parameters`, `auroc`, `calibration`, `sites`}} for each --fit
+  the ECE; `l2`; `max`; `l2_debiased`: `l2` less what chance adds), `observed_to_expected`, `slope`, `intercept`;
+  `sites`: the same for each value of --site; `calibrated`: {METHOD: {`parameters`, `auroc`, `calibration`, `sites`}}
+  for each --fit
 - `fitted_on`: `rows` and `positives` that the calibrators were fitted on, null without --fit
 - `warnings`: why a value is null, and what to be careful about
 """

@@ -56,7 +56,8 @@ class LabelEvaluation:
     `risk_coverage` has the share of wrong decisions among the images farthest from the operating point, for each
     share of images that are answered. `ece` has 15 bins of equal width, and the percentile interval of 2,000 resamples;
     `ece_if_calibrated` is its mean where the labels are drawn from the probabilities themselves: no calibration can be
-    expected to fall below it with so few images.
+    expected to fall below it with so few images. `error_debiased` is the root mean square gap of the same bins without
+    what chance adds to it (Kumar et al., NeurIPS 2019).
     """
 
     images: int
@@ -74,6 +75,7 @@ class LabelEvaluation:
     ece_low: float
     ece_high: float
     ece_if_calibrated: float
+    error_debiased: float
     brier: float
     cannot_assess_share: float
     accuracy_when_assessed: float
@@ -127,6 +129,7 @@ def _figures(
         ece_low=low_error,
         ece_high=high_error,
         ece_if_calibrated=floor,
+        error_debiased=calibrated.errors.l2_debiased,
         brier=calibrated.brier.score,
         cannot_assess_share=float(1 - assessed.mean()),
         accuracy_when_assessed=float(right[assessed].mean()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -19,6 +21,7 @@ from radserve.evaluation.calibration import (
     brier_parts,
     brier_score,
     calibration_errors,
+    debiased_square,
     reliability_curve,
 )
 
@@ -61,6 +64,28 @@ def test_errors_equal_the_definition_by_loop_with_ones_in_their_own_bucket(n_bin
     probabilities[9:30] = np.round(probabilities[9:30], 1)  # on the edges of bins
     errors = calibration_errors(reliability_curve(labels, probabilities, n_bins=n_bins))
     assert (errors.l1, errors.l2, errors.max) == pytest.approx(errors_by_loop(labels, probabilities, n_bins), abs=1e-13)
+
+
+def test_the_debiased_square_is_the_true_one_on_average_over_every_possible_outcome() -> None:
+    """All 2^9 outcomes of nine rows in three bins, each weighted by its probability."""
+    stated, true, n_bins = np.repeat([0.2, 0.5, 0.8], [2, 3, 4]), np.repeat([0.3, 0.2, 0.9], [2, 3, 4]), 3
+    debiased = plain = 0.0
+    for outcome in product([False, True], repeat=9):
+        labels = np.array(outcome)
+        weight = float(np.prod(np.where(labels, true, 1 - true)))
+        bins = reliability_curve(labels, stated, n_bins=n_bins)
+        debiased += weight * debiased_square(bins)
+        plain += weight * calibration_errors(bins).l2 ** 2
+    expected = float(np.mean((stated - true) ** 2))
+    assert debiased == pytest.approx(expected, abs=1e-12)
+    assert plain > expected + 0.02
+
+
+def test_what_chance_alone_explains_is_no_error_and_a_single_row_says_nothing() -> None:
+    fair = reliability_curve(np.array([True, False, True, False]), np.full(4, 0.5), n_bins=5)
+    assert debiased_square(fair) == pytest.approx(-1 / 12) and calibration_errors(fair).l2_debiased == 0
+    alone = reliability_curve(np.array([True, False]), np.array([0.1, 0.9]), n_bins=5)
+    assert debiased_square(alone) == 0 and calibration_errors(alone).l2 == pytest.approx(0.9)
 
 
 def test_bins_of_equal_width_are_those_of_torch_bucketize() -> None:
