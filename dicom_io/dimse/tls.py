@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 from radserve.errors import ErrorCode, RadserveError
+
+logger = logging.getLogger(__name__)
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"  # those of TLS 1.3 are all of this kind
 
@@ -34,6 +37,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     _prepare(context, files)
     if files.trusted:
         context.verify_mode = ssl.CERT_REQUIRED
+    context.sslobject_class = _Connection
     return context
 
 
@@ -50,6 +54,22 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
 def certificate_sha256(certificate: bytes | None) -> str:
     """The fingerprint (hex) of a certificate in DER, as in PeerPolicy.certificates; empty for None."""
     return hashlib.sha256(certificate).hexdigest() if certificate else ""
+
+
+class _Connection(ssl.SSLObject):
+    """A connection whose handshake says in the log why it failed: asyncio drops such a connection without a word."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLCertVerificationError as error:
+            logger.warning("DIMSE: a TLS handshake failed: the client's certificate: %s", error.verify_message)
+            raise
+        except ssl.SSLError as error:
+            logger.warning("DIMSE: a TLS handshake failed: %s", error.reason)
+            raise
 
 
 def _prepare(context: ssl.SSLContext, files: TlsFiles) -> None:

@@ -148,14 +148,19 @@ def slice_files(folder: Path, count: int, **attributes: Any) -> list[Path]:
 
 
 def pynet_associate(
-    port: int, contexts: Sequence[tuple[str, Sequence[str]]], *, calling: str = "MODALITY", called: str = "RADSERVE"
+    port: int,
+    contexts: Sequence[tuple[str, Sequence[str]]],
+    *,
+    calling: str = "MODALITY",
+    called: str = "RADSERVE",
+    **options: Any,
 ) -> PynetAssociation:
-    """An association of pynetdicom's; it blocks."""
+    """An association of pynetdicom's; it blocks. `options` are those of AE.associate."""
     ae = AE(ae_title=calling)
     for abstract, syntaxes in contexts:
         ae.add_requested_context(abstract, list(syntaxes))
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = PATIENCE
-    return ae.associate("127.0.0.1", port, ae_title=called)
+    return ae.associate("127.0.0.1", port, ae_title=called, **options)
 
 
 def dcmtk(tool: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:

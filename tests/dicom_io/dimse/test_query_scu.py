@@ -34,8 +34,17 @@ STUDY = str(SLICES[0].StudyInstanceUID)
 class Archive:
     """What pynetdicom is bound to; `asked` are the identifiers it was given."""
 
-    def __init__(self, destination: tuple[str, int] | None = None, *, find_status: int = 0, matches: int = 2) -> None:
+    def __init__(
+        self,
+        destination: tuple[str, int] | None = None,
+        *,
+        find_status: int = 0,
+        matches: int = 2,
+        takes_roles: bool = True,
+    ) -> None:
         self.asked: list[Dataset] = []
+        self.roles: list[dict[str, tuple[bool, bool]]] = []  # of each association: what was asked for
+        self.takes_roles = takes_roles
         self.destination = destination
         self.find_status = find_status
         self.matches = matches
@@ -72,6 +81,10 @@ class Archive:
         for each in SLICES:
             yield 0xFF00, each
 
+    def note_roles(self, event: Any) -> None:
+        items = event.assoc.requestor.role_selection
+        self.roles.append({str(uid): (bool(item.scu_role), bool(item.scp_role)) for uid, item in items.items()})
+
     @contextmanager
     def running(self) -> Iterator[Peer]:
         ae = AE(ae_title="PACS")
@@ -81,9 +94,13 @@ class Archive:
             StudyRootQueryRetrieveInformationModelGet,
         ):
             ae.add_supported_context(uid)
-        ae.add_supported_context(CTImageStorage, [EXPLICIT, JPEGLSLossless], scu_role=True, scp_role=True)
+        roles = {"scu_role": True, "scp_role": True} if self.takes_roles else {}
+        ae.add_supported_context(CTImageStorage, [EXPLICIT, JPEGLSLossless], **roles)
         ae.add_requested_context(CTImageStorage, [EXPLICIT])
-        handlers = [(evt.EVT_C_FIND, self.find), (evt.EVT_C_MOVE, self.move), (evt.EVT_C_GET, self.get)]
+        handlers = [
+            *((evt.EVT_C_FIND, self.find), (evt.EVT_C_MOVE, self.move), (evt.EVT_C_GET, self.get)),
+            (evt.EVT_REQUESTED, self.note_roles),
+        ]
         server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         assert server is not None
         try:
@@ -155,6 +172,25 @@ async def test_c_get_stores_what_comes_and_answers_each_instance(tmp_path: Path)
         assert archive.asked[0].QueryRetrieveLevel == "SERIES"
         for path in running.instances():
             assert dcmread(path) in SLICES
+
+
+async def test_c_get_asks_to_be_scp_of_storage_and_of_nothing_else(tmp_path: Path) -> None:
+    async with running_scp(tmp_path) as running:
+        archive = Archive()
+        with archive.running() as peer:
+            assert (await QueryScu(peer).get(receiver_of(running), ORIGIN, STUDY)).is_complete
+    (roles,) = archive.roles
+    assert roles[str(CTImageStorage)] == (False, True)
+    assert set(roles.values()) == {(False, True)}
+    assert str(StudyRootQueryRetrieveInformationModelGet) not in roles
+
+
+async def test_c_get_from_an_archive_that_takes_no_roles_is_incomplete_and_stores_nothing(tmp_path: Path) -> None:
+    async with running_scp(tmp_path) as running:
+        with Archive(takes_roles=False).running() as peer:
+            found = await QueryScu(peer).get(receiver_of(running), ORIGIN, STUDY)
+        assert not found.is_complete and found.completed == 0
+        assert running.files() == []
 
 
 async def test_c_get_tells_the_archive_what_we_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless
 from pynetdicom import build_role
-from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
+from pynetdicom.sop_class import MRImageStorage, StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from radserve.dicom_io.dimse import negotiation, statuses
 from radserve.dicom_io.dimse.access import AccessPolicy, PeerPolicy
@@ -236,6 +236,32 @@ async def test_an_operation_that_is_not_offered_is_answered_as_such(tmp_path: Pa
         await asyncio.to_thread(peer.send_value, 1, 2, b"12")
         assert await asyncio.to_thread(answered, peer) == statuses.UNRECOGNIZED_OPERATION
         peer.close()
+
+
+async def test_what_is_not_known_is_refused_context_by_context_and_the_rest_is_served(tmp_path: Path) -> None:
+    """As pynetdicom sees it: the reasons of PS3.8 table 9-18, and no role of an SCP for who sends."""
+    unknown, mr = "1.2.826.0.1.3680043.8.498.1", str(MRImageStorage)
+    contexts = [(unknown, [IMPLICIT]), (mr, [unknown]), (CT, [unknown, EXPLICIT]), (VERIFICATION, [IMPLICIT])]
+
+    def talk(port: int) -> tuple[list[tuple[str, int]], list[tuple[str, bool, bool]], list[int]]:
+        roles = [build_role(CT, scu_role=True, scp_role=True)]
+        association = pynet_associate(port, contexts, ext_neg=roles)
+        assert association.is_established
+        refused = [(str(each.abstract_syntax), int(each.result)) for each in association.rejected_contexts]
+        taken = [(str(each.abstract_syntax), each.as_scu, each.as_scp) for each in association.accepted_contexts]
+        answers = [
+            association.send_c_echo().Status,
+            association.send_c_store(dcmread(io.BytesIO(slice_bytes(1)))).Status,
+        ]
+        association.release()
+        return refused, taken, answers
+
+    async with running_scp(tmp_path) as running:
+        refused, taken, answers = await asyncio.to_thread(talk, running.port)
+        assert sorted(refused) == sorted([(unknown, 3), (mr, 4)])  # abstract syntax, transfer syntaxes
+        assert sorted(taken) == sorted([(CT, True, False), (VERIFICATION, True, False)])
+        assert answers == [0, 0]
+        assert len(running.instances()) == 1
 
 
 # Access

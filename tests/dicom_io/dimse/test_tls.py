@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
 from radserve.dicom_io.dimse.access import AccessPolicy, PeerPolicy
 from radserve.dicom_io.dimse.pdu import WireLimits
@@ -17,7 +18,7 @@ from radserve.dicom_io.dimse.store_scu import StoreScu
 from radserve.dicom_io.dimse.tls import TlsFiles, client_context, server_context
 from radserve.errors import ErrorCode, RadserveError
 from tests.dicom_io.dimse.certificates import Authority, Pem
-from tests.dicom_io.dimse.support import ANYBODY, running_scp, slice_files
+from tests.dicom_io.dimse.support import ANYBODY, CT, EXPLICIT, pynet_associate, running_scp, slice_files
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,24 @@ async def test_a_client_that_cannot_prove_itself_is_kept_out(
             await echo(running.peer(tls=contexts[case](), response_seconds=5))
         assert caught.value.code is ErrorCode.SERVER_UNREACHABLE
         assert running.seen.released == running.seen.ended == []
+
+
+async def test_an_expired_certificate_is_named_in_the_log_and_costs_no_other_association(
+    tmp_path: Path, authority: Authority, server_pem: Pem, client_pem: Pem, caplog: pytest.LogCaptureFixture
+) -> None:
+    part10 = dcmread(slice_files(tmp_path / "out", 1)[0])
+    async with running_scp(tmp_path / "store", tls=listener(server_pem, authority)) as running:
+        peer = running.peer(tls=client(authority, authority.issue("outdated", days=-1)), response_seconds=60)
+        tls = client(authority, client_pem), "127.0.0.1"
+        association = await asyncio.to_thread(lambda: pynet_associate(running.port, [(CT, [EXPLICIT])], tls_args=tls))
+        assert association.is_established
+        with pytest.raises(DimseError) as caught:
+            await echo(peer)
+        assert caught.value.code is ErrorCode.SERVER_UNREACHABLE
+        assert (await asyncio.to_thread(association.send_c_store, part10)).Status == 0
+        await asyncio.to_thread(association.release)
+        assert len(running.instances()) == 1
+    assert "a TLS handshake failed: the client's certificate: certificate has expired" in caplog.text
 
 
 @pytest.mark.parametrize("case", ["another authority", "expired", "another name"])
