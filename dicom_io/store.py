@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 COMMITS_AT_ONCE = 32
-FEW_COMMITS = 2  # so few at once have threads besides
+FEW_COMMITS = 8  # so few at once have threads besides
 
 
 async def _no_results(result_uid: str) -> None:
