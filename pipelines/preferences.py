@@ -9,6 +9,7 @@ tell of a person is left out (pipelines/personal.py). Source of the two forms: t
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from radserve.pipelines.remote_report import INSTRUCTION, LANGUAGES, SECTIONS
 from radserve.pipelines.wording import WITHHELD
 
 MOST_CHARACTERS = 16_000
+_LANGUAGE = re.compile(r"[a-z]{2}")
 
 
 class Decision(StrEnum):
@@ -75,6 +77,8 @@ class Review:
 
     def __post_init__(self) -> None:
         check_uid("study_instance_uid", self.study_instance_uid)
+        if not _LANGUAGE.fullmatch(self.language):
+            raise invalid("language", self.language[:8], "two small letters (ISO 639-1)")
         if not self.draft:
             raise invalid("draft", "no text", f"one with the sections {', '.join(SECTIONS)}")
         if max(len(self.draft), len(self.final)) > MOST_CHARACTERS:
@@ -94,8 +98,12 @@ def review_of(
     draft: Mapping[str, str],
     decision: Decision,
     final: Mapping[str, str],
+    language: str = "",
 ) -> Review:
-    """The review of a draft by its sections; what other sections hold is not kept. Raises INVALID_ARGUMENT."""
+    """The review of a draft by its sections; what other sections hold is not kept. Raises INVALID_ARGUMENT.
+
+    `language` (ISO 639-1) is that of the draft; where nobody says, Chinese characters tell Chinese from English.
+    """
     given = {name: text for name, text in final.items() if text.strip()}
     if unknown := sorted(set(given) - set(SECTIONS)):
         raise invalid("sections of the final text", unknown, f"{', '.join(SECTIONS)} only")
@@ -105,7 +113,7 @@ def review_of(
     return Review(
         study_instance_uid=study_instance_uid,
         decision=decision,
-        language="zh" if any(map(is_ideograph, text)) else "en",
+        language=language or ("zh" if any(map(is_ideograph, text)) else "en"),
         pack=pack,
         material=json.dumps(_material(findings), ensure_ascii=False),
         words=tuple(dict.fromkeys(word for each in findings for word in each.words)),
@@ -139,7 +147,7 @@ def export(reviews: Iterable[tuple[Review, Sequence[str]]], form: Form) -> Expor
 
 def _records(review: Review, form: Form) -> list[Mapping[str, Any]]:
     prompt = [
-        {"role": "system", "content": INSTRUCTION.format(language=LANGUAGES[review.language])},
+        {"role": "system", "content": INSTRUCTION.format(language=LANGUAGES.get(review.language, review.language))},
         {"role": "user", "content": review.material},
     ]
     about = {"decision": review.decision.value, "language": review.language, "pack": review.pack}

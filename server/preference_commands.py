@@ -86,6 +86,7 @@ def review_of_result(result: Mapping[str, Any], decision: Decision, final: Mappi
             {section["name"]: section["text"] for section in (result["report"] or {"sections": ()})["sections"]},
             decision,
             final,
+            (result["generation"] or {"language": ""})["language"],
         )
     except (KeyError, TypeError):
         raise invalid("result", "another JSON", "a result.json of radserve infer") from None

@@ -47,6 +47,7 @@ def review_from_message(request: review_pb2.RecordReviewRequest) -> Review:
         {section.name: section.text for section in result.report.sections},
         DECISIONS[request.decision],
         {section.name: section.text for section in request.final},
+        result.generation.language,
     )
 
 

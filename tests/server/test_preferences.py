@@ -136,6 +136,17 @@ def test_an_edit_through_the_api_becomes_a_pair_that_fits_the_schema_and_names_n
     assert [each for each in told_of_the_patient() if each in text] == []
 
 
+def test_the_prompt_asks_for_the_language_of_the_draft(tmp_path: Path) -> None:
+    made = result().generation
+    assert made is not None
+    generations = [replace(made, language="zh"), replace(made, language="de"), None]
+    send(tmp_path, *(request("EDITED", SIGNED, generation=each) for each in generations))
+    pairs, _ = exported(tmp_path)
+    asked = {each["language"]: each["prompt"][0]["content"] for each in pairs}
+    names = {"zh": "Simplified Chinese", "de": "de", "en": "English"}
+    assert asked == {code: INSTRUCTION.format(language=name) for code, name in names.items()}
+
+
 @pytest.mark.parametrize(
     "text",
     ["Discussed with Weber.", "As told by MRS. DOE.", "Compared with 1 March 2024.", "See ACC-9.", "See 1.2.840.1.5."],
