@@ -26,9 +26,10 @@ from statistics import median
 
 import psutil
 
+from radserve.clinical_context import ClinicalContext
 from radserve.dicom_io.files import FoundFile, discover
-from radserve.findings import Artifact, ClinicalContext
 from radserve.models.train.ct.data import read_chest_ct
+from radserve.results import Artifact
 from radserve.server.client import RadserveClient
 from radserve.v1 import common_pb2
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 
 from radserve.dicom_io.found import DiscoveryLimits, FoundFile, refusal
 from radserve.errors import DicomError, ErrorCode
-from radserve.findings import StudyFailure
+from radserve.results import StudyFailure
 
 # Not LZMA and not bzip2: an LZMA header alone can ask for gigabytes of memory.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

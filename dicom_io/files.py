@@ -16,7 +16,7 @@ from radserve.dicom_io.archives import discover_archive, is_hidden
 from radserve.dicom_io.dicomdir import is_dicomdir, referenced_files
 from radserve.dicom_io.found import DiscoveryLimits, FoundFile, refusal
 from radserve.errors import DicomError, ErrorCode
-from radserve.findings import StudyFailure
+from radserve.results import StudyFailure
 
 __all__ = ["DiscoveryLimits", "FoundFile", "discover"]
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from radserve._checks import invalid
 from radserve.errors import ErrorCode
-from radserve.findings import StudyFailure
+from radserve.results import StudyFailure
 
 
 @dataclass(frozen=True, slots=True)

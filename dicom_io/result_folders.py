@@ -16,7 +16,7 @@ from typing import Any
 from radserve._checks import check_uid, invalid
 from radserve.dicom_io.durable import ASIDE, fsync_folder, storage_error
 from radserve.errors import ErrorCode, StorageError
-from radserve.findings import Artifact
+from radserve.results import Artifact
 from radserve.work import ResultObject, ResultRecord
 
 MANIFEST = "manifest.json"

@@ -11,9 +11,9 @@ from radserve._checks import invalid
 from radserve.dicom_io.write_base import OutputKind
 from radserve.dicom_io.write_not_analysable import write_not_analysable
 from radserve.dicom_io.write_outputs import MEDIA_TYPE, applicable, write_outputs
-from radserve.findings import Artifact, PackRef, StudyFailure, StudyResult
 from radserve.image import Image
 from radserve.references import InstanceRef, SourceContext
+from radserve.results import Artifact, PackRef, StudyFailure, StudyResult
 from radserve.work import ResultObject
 
 

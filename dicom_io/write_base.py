@@ -20,9 +20,10 @@ from radserve._checks import invalid
 from radserve.dicom_io.derived import COPIED, source_dataset
 from radserve.dicom_io.write_sr import FALLBACK_DATE, FALLBACK_TIME, MANUFACTURER, character_set
 from radserve.errors import DicomError, ErrorCode
-from radserve.findings import Finding, PackRef, StudyResult
+from radserve.findings import Finding
 from radserve.image import Image
 from radserve.references import SourceContext
+from radserve.results import PackRef, StudyResult
 from radserve.uids import derive_uid
 
 DRAFT = "AI draft, not verified"

@@ -42,9 +42,10 @@ from radserve.dicom_io.write_base import (
     to_bytes,
 )
 from radserve.dicom_io.write_sr import texts_of
-from radserve.findings import Finding, StudyResult
+from radserve.findings import Finding
 from radserve.image import Image
 from radserve.presentation import default_window
+from radserve.results import StudyResult
 from radserve.voi import VoiLut
 
 LAYER = "AI"

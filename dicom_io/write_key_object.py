@@ -27,8 +27,9 @@ from radserve.dicom_io.write_base import (
     to_bytes,
 )
 from radserve.dicom_io.write_sr import device_observer, texts_of
-from radserve.findings import Finding, StudyResult
+from radserve.findings import Finding
 from radserve.image import Image
+from radserve.results import StudyResult
 
 
 def write_key_object(result: StudyResult, images: Sequence[Image]) -> tuple[bytes, ...]:

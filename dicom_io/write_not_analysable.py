@@ -31,8 +31,8 @@ from radserve.dicom_io.write_sr import (
     previous_versions,
 )
 from radserve.errors import ErrorCode
-from radserve.findings import PackRef, StudyFailure
 from radserve.references import SourceContext
+from radserve.results import PackRef, StudyFailure
 from radserve.uids import derive_uid
 
 SUMMARY_OF_ANALYSES = Code("111065", "DCM", "Summary of Analyses")

@@ -31,8 +31,9 @@ from radserve.dicom_io.write_planes import PLANE_MODALITIES, has_place
 from radserve.dicom_io.write_secondary_capture import write_secondary_capture
 from radserve.dicom_io.write_seg import has_segment, write_seg
 from radserve.dicom_io.write_sr import write_sr
-from radserve.findings import Artifact, Finding, StudyResult
+from radserve.findings import Finding
 from radserve.image import Image
+from radserve.results import Artifact, StudyResult
 
 Writer = Callable[[StudyResult, Sequence[Image]], tuple[bytes, ...]]
 MEDIA_TYPE = "application/dicom"

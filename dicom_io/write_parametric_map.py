@@ -40,8 +40,9 @@ from radserve.dicom_io.write_planes import (
     settle_frames,
 )
 from radserve.dicom_io.write_sr import NO_UNITS, texts_of
-from radserve.findings import Finding, StudyResult
+from radserve.findings import Finding
 from radserve.image import Image
+from radserve.results import StudyResult
 
 LUT_LABEL = 16  # characters of VR SH
 WIDEST = float(np.finfo(np.float32).max)

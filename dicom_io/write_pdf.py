@@ -29,9 +29,10 @@ from radserve.dicom_io.write_base import (
     to_bytes,
 )
 from radserve.dicom_io.write_sr import texts_of
-from radserve.findings import Finding, StudyResult
+from radserve.findings import Finding
 from radserve.image import Image
 from radserve.references import InstanceRef
+from radserve.results import StudyResult
 
 DOCUMENT_TITLE = Code("18748-4", "LN", "Diagnostic imaging study")
 HEADING = "RADIOLOGY REPORT - AI DRAFT, NOT VERIFIED"

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from highdicom import sr
 from pydicom.sr.coding import Code
 
-from radserve.findings import HISTORY_LINES, ClinicalContext, LaboratoryValue
+from radserve.clinical_context import HISTORY_LINES, ClinicalContext, LaboratoryValue
 
 CLINICAL_INFORMATION = Code("55752-0", "LN", "Clinical Information")
 INDICATION = Code("18785-6", "LN", "Indications for Procedure")

@@ -44,9 +44,10 @@ from radserve.dicom_io.write_base import (
     to_bytes,
 )
 from radserve.dicom_io.write_sr import texts_of
-from radserve.findings import Finding, StudyResult
+from radserve.findings import Finding
 from radserve.image import Image
 from radserve.presentation import present_frame
+from radserve.results import StudyResult
 
 
 def write_secondary_capture(result: StudyResult, images: Sequence[Image]) -> tuple[bytes, ...]:

@@ -50,8 +50,9 @@ from radserve.dicom_io.write_planes import (
     settle_frames,
 )
 from radserve.dicom_io.write_sr import ARTIFICIAL_INTELLIGENCE, texts_of
-from radserve.findings import Finding, PackRef, StudyResult
+from radserve.findings import Finding
 from radserve.image import Image, PlanePosition
+from radserve.results import PackRef, StudyResult
 
 SEGMENT_RGB = (0, 220, 255)
 MOST_STACKED = 64 << 20  # pixels of all segments of an object in which segments may overlap

@@ -30,8 +30,9 @@ from pydicom.uid import UltrasoundImageStorage
 from radserve._checks import invalid
 from radserve.dicom_io.derived import COPIED, source_dataset
 from radserve.dicom_io.write_request import request_items, request_texts, text_item
-from radserve.findings import CodedConcept, Finding, PackRef, StudyResult, WarningCode
+from radserve.findings import CodedConcept, Finding
 from radserve.references import InstanceRef
+from radserve.results import PackRef, StudyResult, WarningCode
 from radserve.uids import derive_uid
 
 MANUFACTURER = "radserve"

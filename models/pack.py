@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from radserve.errors import ErrorCode, PackError
-from radserve.findings import PackRef, ProvenanceRecord
 from radserve.models.exemplars import ExemplarIndex, exemplars_of
 from radserve.models.gate import Gate, read_gate
 from radserve.models.learned_prompts import LearnedPrompts, learned_prompts_of
@@ -37,6 +36,7 @@ from radserve.models.pack_types import (
     migrated,
 )
 from radserve.plugins import PluginRef
+from radserve.results import PackRef, ProvenanceRecord
 from radserve.tensors import ModelRef, TensorSpec
 
 __all__ = ["DECODER_STEP", "GRAPH_NAMES", "IMAGE_ENCODER", "TEXT_ENCODER", "GraphSpec", "ModelPack", "load_pack"]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve.decoding import DecodeJob, DecodingOptions
-from radserve.findings import Finding, GenerationRecord, ResultWarning, WarningCode
+from radserve.findings import Finding
 from radserve.models.pack import ModelPack
 from radserve.models.tokenizer import PackTokenizer
 from radserve.pipelines.check import DraftCheck, DraftChecker, Verdict
@@ -20,6 +20,8 @@ from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.decoders import ReportDecoder
 from radserve.pipelines.report import WrittenText, decoder_of, split_sections, text_rules
 from radserve.pipelines.wording import Wording, wording_of
+from radserve.reports import GenerationRecord
+from radserve.results import ResultWarning, WarningCode
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from radserve.findings import Finding, ResultWarning, WarningCode
+from radserve.findings import Finding
 from radserve.models.ontology import Ontology, built_in_ontology
+from radserve.results import ResultWarning, WarningCode
 
 
 def consistency_warnings(findings: Sequence[Finding], ontology: Ontology | None = None) -> list[ResultWarning]:

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from radserve.findings import (
-    ClinicalContext,
-    Evidence,
-    EvidenceKind,
-    Finding,
-    PackRef,
-    Report,
-    ReportSection,
-    ReportSentence,
-)
+from radserve.clinical_context import ClinicalContext
+from radserve.findings import Finding
 from radserve.models.ontology import Ontology, built_in_ontology
 from radserve.pipelines import evidence
 from radserve.pipelines.evidence import Grounds, LabelReader
 from radserve.pipelines.wording import ENGLISH, Wording
 from radserve.references import AcquisitionContext
+from radserve.reports import Evidence, EvidenceKind, Report, ReportSection, ReportSentence
+from radserve.results import PackRef
 
 WITHHELD, UNSURE = ENGLISH.withheld, ENGLISH.unsure
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
-from radserve.findings import Evidence, EvidenceKind, Finding, ReportSentence
+from radserve.findings import Finding
 from radserve.models.decoding.constraint import normalised
 from radserve.models.ontology import Ontology
 from radserve.pipelines.wording import WITHHELD, Wording
 from radserve.references import AcquisitionContext
+from radserve.reports import Evidence, EvidenceKind, ReportSentence
 
 LabelReader = Callable[[str, Sequence[Finding]], Sequence[str]]
 """The labels of findings that a sentence speaks of."""

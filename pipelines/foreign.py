@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from radserve.errors import ErrorCode, RequestError
-from radserve.findings import Finding, ResultWarning, WarningCode
+from radserve.findings import Finding
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.scoring import EncodedFrame
+from radserve.results import ResultWarning, WarningCode
 
 _FOREIGN = "An image is unlike those this model learned from, so what it says of it may mean nothing"
 

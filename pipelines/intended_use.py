@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from radserve.clinical_context import ClinicalContext
 from radserve.errors import ErrorCode, RequestError
-from radserve.findings import ClinicalContext, ResultWarning, WarningCode
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput
 from radserve.references import AcquisitionContext
+from radserve.results import ResultWarning, WarningCode
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve._checks import read_only
-from radserve.findings import LabelPromptRecord, PromptRecord, TaskAnswer
 from radserve.models.ontology import built_in_ontology
 from radserve.models.pack import TEXT_ENCODER, ModelPack
 from radserve.models.prompt_cache import PromptCache
@@ -20,6 +19,7 @@ from radserve.models.prompts.prompt_set import PromptSetFile, prompt_set_of_pack
 from radserve.models.prompts.rendering import RenderedPrompts, render
 from radserve.models.tokenizer import PackTokenizer
 from radserve.ports import ModelRunner
+from radserve.results import LabelPromptRecord, PromptRecord, TaskAnswer
 from radserve.tensors import InferenceRequest
 
 FloatArray = npt.NDArray[np.float64]

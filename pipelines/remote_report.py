@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from radserve.errors import ErrorCode, ModelError
-from radserve.findings import Finding, GenerationRecord
+from radserve.findings import Finding
 from radserve.models.pack import ModelPack
 from radserve.pipelines.authoring import (
     FoundSeries,
@@ -29,6 +29,7 @@ from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.report import split_sections
 from radserve.pipelines.wording import wording_of
 from radserve.ports import TextGenerator
+from radserve.reports import GenerationRecord
 
 BACKEND = "text_service"
 SECTIONS = ("Findings", "Impression")

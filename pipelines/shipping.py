@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from radserve.errors import ErrorCode, PeerError, RadserveError, RequestError
-from radserve.findings import Artifact
 from radserve.pipelines.timing import Clock, RetryPolicy
 from radserve.ports import ArrivalProbe, ArtifactSender, OutboxLedger, ResultStore
+from radserve.results import Artifact
 from radserve.uids import derive_uid
 from radserve.work import Delivery, QuarantineEntry, QuarantineKind
 

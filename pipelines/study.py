@@ -9,6 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
+from radserve.clinical_context import ClinicalContext
 from radserve.errors import (
     DicomError,
     DraftError,
@@ -19,18 +20,7 @@ from radserve.errors import (
     RequestError,
     WorkerError,
 )
-from radserve.findings import (
-    ClinicalContext,
-    Finding,
-    GenerationRecord,
-    ProvenanceRecord,
-    Report,
-    ResultWarning,
-    SeriesSummary,
-    StudyResult,
-    TaskAnswer,
-    WarningCode,
-)
+from radserve.findings import Finding
 from radserve.image import Image
 from radserve.models.ontology import built_in_ontology
 from radserve.models.pack import ModelPack
@@ -61,6 +51,8 @@ from radserve.pipelines.volumes import cut_warnings, find_in_volume
 from radserve.pipelines.wording import ENGLISH, WORDINGS, Wording, wording_of
 from radserve.ports import InstanceSource, ModelRunner, Preprocessor
 from radserve.references import AcquisitionContext, InstanceRef, SourceContext, StudyRef
+from radserve.reports import GenerationRecord, Report
+from radserve.results import ProvenanceRecord, ResultWarning, SeriesSummary, StudyResult, TaskAnswer, WarningCode
 
 NOT_OF_THE_INPUT = (ErrorCode.CANCELLED, ErrorCode.INTERNAL)  # errors that say nothing against an image
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from radserve.errors import RadserveError
-from radserve.findings import CodedConcept, Finding, GenerationRecord
+from radserve.findings import CodedConcept, Finding
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import Assertions
 from radserve.pipelines.authoring import FoundSeries, ReportOptions, ReportText, ReviewedText, generation_record, review
@@ -23,6 +23,7 @@ from radserve.pipelines.claims import NeverAllowed
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.wording import ENGLISH, WORDINGS
 from radserve.plugins import PluginRef, Point
+from radserve.reports import GenerationRecord
 
 BACKEND = "template"
 TEMPLATE_SECONDS = 10.0

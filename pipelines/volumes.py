@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve.errors import ErrorCode, GeometryError
-from radserve.findings import Finding, Region, ResultWarning, WarningCode
+from radserve.findings import Finding, Region
 from radserve.geometry import SpatialTransform, VolumeGeometry
 from radserve.image import Volume
 from radserve.models.pack import ModelPack
@@ -21,6 +21,7 @@ from radserve.pipelines.scoring import Outputs, mask_probabilities, score_label
 from radserve.pipelines.segment import outline_of, segment_volume, volume_of
 from radserve.ports import ModelRunner
 from radserve.references import InstanceRef
+from radserve.results import ResultWarning, WarningCode
 from radserve.tensors import PreparedInput
 from radserve.uids import derive_uid
 

@@ -9,8 +9,8 @@ from radserve.dicom_io.overlay import render_overlay
 from radserve.dicom_io.result_objects import check_outputs
 from radserve.dicom_io.write_base import OutputKind
 from radserve.dicom_io.write_outputs import applicable, write_outputs
-from radserve.findings import Artifact, StudyResult
 from radserve.image import Image
+from radserve.results import Artifact, StudyResult
 from radserve.server.result_json import result_to_json, to_bytes
 from radserve.workers import WorkerPool
 

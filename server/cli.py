@@ -11,9 +11,9 @@ import typer
 from rich.logging import RichHandler
 from rich.table import Table
 
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.decoding import DecodingOptions, DecodingStrategy
 from radserve.errors import RadserveError
-from radserve.findings import ClinicalContext, LaboratoryValue
 from radserve.pipelines.authoring import ReportOptions
 from radserve.server.adapt_commands import register as register_adapt
 from radserve.server.annotation_commands import annotations_app

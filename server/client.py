@@ -10,10 +10,11 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from radserve.clinical_context import ClinicalContext
 from radserve.dicom_io.files import FoundFile
 from radserve.errors import ErrorCode, RadserveError
-from radserve.findings import Artifact, ClinicalContext
 from radserve.pipelines.authoring import ReportOptions
+from radserve.results import Artifact
 from radserve.server.rpc.convert import context_to_message, report_options_to_message
 from radserve.server.rpc.errors import radserve_error
 from radserve.v1 import (

@@ -18,8 +18,8 @@ from radserve.dicom_io.identity import instance_of
 from radserve.dicom_io.store_outcome import StoreOutcome, StoreState
 from radserve.dicom_io.web_peer import qido, stow
 from radserve.errors import ErrorCode, PeerError, RadserveError
-from radserve.findings import Artifact
 from radserve.ports import Begin, Outcome
+from radserve.results import Artifact
 from radserve.server.peers import SitePeers
 from radserve.uids import derive_uid
 

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from radserve.clinical_context import ClinicalContext
 from radserve.dicom_io.files import FoundFile, discover
 from radserve.errors import ErrorCode, RadserveError
-from radserve.findings import Artifact, ClinicalContext, StudyFailure
 from radserve.pipelines.authoring import ReportOptions
 from radserve.references import StudyRef
+from radserve.results import Artifact, StudyFailure
 from radserve.server.client import RadserveClient, TextPiece
 from radserve.server.result_json import failure_to_json, to_bytes
 from radserve.v1 import common_pb2

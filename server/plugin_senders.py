@@ -12,9 +12,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from radserve.errors import PeerError, RadserveError
-from radserve.findings import Artifact
 from radserve.plugins import Plugin, Point, load
 from radserve.ports import Begin, Outcome
+from radserve.results import Artifact
 from radserve.server.peers import DIMSE_SCHEMES, WEB_SCHEMES
 from radserve.server.senders import SchemeSender
 

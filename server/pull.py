@@ -23,8 +23,8 @@ from radserve.dicom_io.store import StoreLimits, StudyStore
 from radserve.dicom_io.study_query import StudyQuery
 from radserve.dicom_io.web_peer.archive import WebArchive
 from radserve.errors import RadserveError, RequestError
-from radserve.findings import StudyFailure
 from radserve.references import StudyRef
+from radserve.results import StudyFailure
 from radserve.server.client import RadserveClient
 from radserve.server.dimse import dimse_listener
 from radserve.server.infer import OURS

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from radserve._checks import check_uid, invalid
 from radserve.dicom_io.durable import storage_error
 from radserve.errors import RadserveError
-from radserve.findings import StudyResult
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
 from radserve.pipelines.timing import Clock
 from radserve.references import StudyRef
+from radserve.results import StudyResult
 from radserve.server.background import running
 from radserve.server.operation.served import ServedPacks
 from radserve.server.result_json import to_bytes

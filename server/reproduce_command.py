@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.decoding import DecodingOptions, DecodingStrategy
 from radserve.errors import ErrorCode, RadserveError
-from radserve.findings import ClinicalContext, LaboratoryValue
 from radserve.pipelines.authoring import ReportOptions
 from radserve.server.console import PackDirs, settings_of, stdout
 from radserve.server.embedded import infer_with

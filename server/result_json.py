@@ -6,16 +6,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from radserve.findings import (
-    Finding,
-    GenerationRecord,
-    HeatMap,
-    ProvenanceRecord,
-    Region,
-    Report,
-    StudyFailure,
-    StudyResult,
-)
+from radserve.findings import Finding, HeatMap, Region
+from radserve.reports import GenerationRecord, Report
+from radserve.results import ProvenanceRecord, StudyFailure, StudyResult
 
 SCHEMA_VERSION = "1.1"
 

@@ -16,8 +16,8 @@ from radserve._checks import invalid
 from radserve.dicom_io.durable import fsync_folder, storage_error
 from radserve.dicom_io.web_peer.peer import shown
 from radserve.errors import RadserveError
-from radserve.findings import Artifact
 from radserve.ports import Begin, Outcome
+from radserve.results import Artifact
 
 
 @runtime_checkable

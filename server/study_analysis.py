@@ -12,7 +12,6 @@ from radserve.dicom_io.result_objects import failure_objects, instance_of, resul
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.write_base import OutputKind
 from radserve.errors import DicomError, ErrorCode, GeometryError, ModelError, PackError, RadserveError, RequestError
-from radserve.findings import PackRef, StudyFailure
 from radserve.image import Image, Volume
 from radserve.models.catalogue import split_reference
 from radserve.pipelines.deadline import Deadline
@@ -21,6 +20,7 @@ from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
 from radserve.pipelines.workflow import AnalysisJob
 from radserve.ports import InstanceSource, ResultStore, WorkLedger
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
+from radserve.results import PackRef, StudyFailure
 from radserve.server.operation.served import ServedPacks
 from radserve.server.study_facts import series_facts
 from radserve.work import ResultObject

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from radserve.findings import ALLERGY, DIAGNOSIS, ClinicalContext, LaboratoryValue
+from radserve.clinical_context import ALLERGY, DIAGNOSIS, ClinicalContext, LaboratoryValue
 from radserve.server.context.clinical import completed_years, joined
 from radserve.server.context.hl7_message import MAX_BYTES, context_error
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 
-from radserve.findings import ALLERGY, DIAGNOSIS, ClinicalContext, LaboratoryValue
+from radserve.clinical_context import ALLERGY, DIAGNOSIS, ClinicalContext, LaboratoryValue
 from radserve.server.context.clinical import completed_years, joined
 from radserve.server.context.hl7_message import Message, Segment, context_error, read_message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from radserve.findings import ClinicalContext
+from radserve.clinical_context import ClinicalContext
 from radserve.server.context.clinical import joined
 from radserve.server.context.fhir_context import read_fhir
 from radserve.server.context.hl7_context import read_hl7

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from radserve.errors import ErrorCode, PackError, RadserveError
-from radserve.findings import ResultWarning, WarningCode
 from radserve.models.catalogue import is_chosen, split_reference
 from radserve.models.pack import ModelPack
 from radserve.pipelines.intended_use import input_for
 from radserve.pipelines.study import Analysis, AnalysisObserver, AnalysisRequest, StudyAnalyser
 from radserve.ports import InstanceSource
 from radserve.references import AcquisitionContext
+from radserve.results import ResultWarning, WarningCode
 from radserve.server.operation.audit import AuditLog
 from radserve.server.operation.hosts import PackHost
 from radserve.server.operation.leases import LoadedPack, MakeAnalyser

@@ -17,8 +17,9 @@ from typing import Any
 from radserve._checks import check_uid
 from radserve.dicom_io.durable import storage_error
 from radserve.errors import ErrorCode
-from radserve.findings import Finding, StudyResult
+from radserve.findings import Finding
 from radserve.models.pack import ModelPack
+from radserve.results import StudyResult
 from radserve.server.result_json import result_to_json, to_bytes
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from radserve.errors import ErrorCode, RadserveError, RequestError
-from radserve.findings import StudyResult
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisRequest
 from radserve.ports import InstanceSource
+from radserve.results import StudyResult
 from radserve.server.operation.leases import LoadedPack, MakeAnalyser
 from radserve.server.operation.shadow_store import ShadowStore
 

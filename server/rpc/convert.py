@@ -6,27 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from radserve._checks import invalid
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.decoding import DecodingOptions, DecodingStrategy
-from radserve.findings import (
-    ClinicalContext,
-    CodedConcept,
-    Finding,
-    GenerationRecord,
-    HeatMap,
-    LaboratoryValue,
-    PackRef,
-    PromptRecord,
-    ProvenanceRecord,
-    Region,
-    Report,
-    SeriesSummary,
-    StudyResult,
-    TaskAnswer,
-)
+from radserve.findings import CodedConcept, Finding, HeatMap, Region
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput
 from radserve.pipelines.authoring import ReportOptions
 from radserve.references import AcquisitionContext, InstanceRef
+from radserve.reports import GenerationRecord, Report
+from radserve.results import PackRef, PromptRecord, ProvenanceRecord, SeriesSummary, StudyResult, TaskAnswer
 from radserve.server.operation.shadow_store import ShadowSummary
 from radserve.server.operation.versions import VersionStatus
 from radserve.v1 import common_pb2, inference_pb2, model_pb2, study_pb2

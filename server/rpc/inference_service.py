@@ -9,15 +9,16 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from radserve.clinical_context import ClinicalContext
 from radserve.dicom_io.result_objects import check_outputs
 from radserve.dicom_io.store import StudyStore
 from radserve.errors import ErrorCode, RequestError
-from radserve.findings import Artifact, ClinicalContext, ResultWarning, WarningCode
 from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisRequest
 from radserve.ports import ReportWriter
 from radserve.references import StudyRef
+from radserve.results import Artifact, ResultWarning, WarningCode
 from radserve.server.context.read import combined, read_context
 from radserve.server.operation.served import ServedPacks
 from radserve.server.prompt_library import PromptLibrary

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from radserve.decoding import GeneratedText
 from radserve.errors import RadserveError
-from radserve.findings import Artifact, StudyResult
 from radserve.image import Image, Volume
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
+from radserve.results import Artifact, StudyResult
 from radserve.tensors import InferenceRequest, InferenceResponse, ModelRef, PreparedInput
 from radserve.work import (
     Delivery,

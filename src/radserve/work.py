@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from radserve._checks import check_uid, invalid
 from radserve.errors import ErrorCode
-from radserve.findings import Artifact
+from radserve.results import Artifact
 from radserve.uids import derive_uid
 
 

@@ -16,7 +16,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from radserve.dicom_io.files import DiscoveryLimits, FoundFile, discover
 from radserve.errors import DicomError, ErrorCode
-from radserve.findings import StudyFailure
+from radserve.results import StudyFailure
 
 
 def search(*paths: Path, **limits: float) -> tuple[list[FoundFile], list[StudyFailure]]:

@@ -10,7 +10,7 @@ from pydicom import dcmread
 
 from radserve.dicom_io.result_objects import failure_objects, result_objects
 from radserve.errors import ErrorCode, RadserveError
-from radserve.findings import StudyFailure
+from radserve.results import StudyFailure
 from tests.support.dicoms import cr
 from tests.support.results import PACK, sample_image, sample_result, sample_source
 

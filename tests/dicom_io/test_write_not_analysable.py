@@ -14,9 +14,9 @@ from radserve.dicom_io.parse import IMAGE_STORAGE
 from radserve.dicom_io.result_objects import instance_of
 from radserve.dicom_io.write_not_analysable import FAILED, NOT_ATTEMPTED, SUMMARY_OF_ANALYSES, write_not_analysable
 from radserve.errors import DicomError, ErrorCode, RadserveError
-from radserve.findings import StudyFailure
 from radserve.image import Image
 from radserve.references import SourceContext
+from radserve.results import StudyFailure
 from tests.support.results import PACK
 from tests.support.written import IMAGES, assert_valid, cr_images, ct_images, us_images
 

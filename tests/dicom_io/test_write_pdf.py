@@ -12,7 +12,7 @@ import pytest
 
 from radserve.dicom_io.derived import source_dataset
 from radserve.dicom_io.write_pdf import COLUMNS, MISSING_NOTE, render_pdf, report_lines, write_pdf
-from radserve.findings import Report, ReportSection
+from radserve.reports import Report, ReportSection
 from tests.support.results import PACK, sample_result
 from tests.support.written import cr_images, read, result_of
 

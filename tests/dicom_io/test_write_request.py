@@ -13,9 +13,9 @@ import pydicom
 import pytest
 from highdicom.sr import ComprehensiveSR
 
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.dicom_io.write_outputs import OutputKind, write_outputs
 from radserve.dicom_io.write_sr import write_sr
-from radserve.findings import ClinicalContext, LaboratoryValue
 from radserve.server.context.read import read_context
 from tests.dicom_io.test_write_sr import assert_valid
 from tests.support.dicoms import cr

@@ -22,8 +22,8 @@ from radserve.dicom_io.parse import IMAGE_STORAGE
 from radserve.dicom_io.result_objects import instance_of
 from radserve.dicom_io.write_sr import PRESENCE, write_sr
 from radserve.errors import DicomError, ErrorCode, RadserveError
-from radserve.findings import ResultWarning, WarningCode
 from radserve.references import SourceContext
+from radserve.results import ResultWarning, WarningCode
 from tests.support.dicoms import cr, ct, us
 from tests.support.results import PACK, sample_finding, sample_image, sample_result
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
-from radserve.findings import Artifact
+from radserve.results import Artifact
 from radserve.server.destinations import site_senders
 from radserve.server.senders import Destinations
 from radserve.server.settings import Settings

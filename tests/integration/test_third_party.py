@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.evaluation.cli import evaluate_app
-from radserve.findings import Artifact
 from radserve.models.importing.run import import_model
+from radserve.results import Artifact
 from radserve.server.cli import app
 from radserve.server.destinations import site_senders
 from radserve.server.doctor import plugin_checks

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import pytest
 
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.errors import RadserveError
-from radserve.findings import ClinicalContext, LaboratoryValue, PackRef, Report
 from radserve.pipelines.draft import WITHHELD, SeriesDraft, compose_draft, template_sections
 from radserve.pipelines.wording import CHINESE, WORDINGS, Wording, wording_of
 from radserve.references import AcquisitionContext
+from radserve.reports import Report
+from radserve.results import PackRef
 from tests.pipelines.test_check import CHECKER, finding
 
 PACK = PackRef("cxr-bus-mini", "1.0.0", 1, "ab" * 32)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from radserve.clinical_context import ClinicalContext
 from radserve.errors import ErrorCode, RadserveError
-from radserve.findings import ClinicalContext, EvidenceKind, PackRef, Report, ReportSentence
 from radserve.models.catalogue import built_in_folder
 from radserve.models.ontology import built_in_ontology
 from radserve.models.pack import load_pack
@@ -19,6 +19,8 @@ from radserve.pipelines.draft import SeriesDraft, compose_draft, template_sectio
 from radserve.pipelines.evidence import Grounds, sentences_of, unborne
 from radserve.pipelines.wording import CHINESE, ENGLISH, WORDINGS, Wording
 from radserve.references import AcquisitionContext
+from radserve.reports import EvidenceKind, Report, ReportSentence
+from radserve.results import PackRef
 from tests.pipelines.test_check import CHECKER, finding
 
 PACK = PackRef("cxr-bus-mini", "1.0.0", 1, "ab" * 32)

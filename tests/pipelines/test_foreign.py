@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from radserve.errors import ErrorCode, RequestError
-from radserve.findings import StudyResult, WarningCode
 from radserve.models.gate import Gate
 from radserve.models.pack_types import InputGate
 from radserve.pipelines.draft import UNSURE
 from radserve.pipelines.study import StudyAnalyser
+from radserve.results import StudyResult, WarningCode
 from tests.pipelines.test_study import analyse, study_of
 from tests.support.packs import CHANNELS
 from tests.support.pipeline import images_of, make_analyser

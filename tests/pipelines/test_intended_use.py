@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from radserve.clinical_context import ClinicalContext
 from radserve.errors import ErrorCode, RequestError
-from radserve.findings import ClinicalContext, WarningCode
 from radserve.models.pack_types import IntendedUse, PackInput, TransformSpec
 from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use
 from radserve.references import AcquisitionContext
+from radserve.results import WarningCode
 
 CHEST = PackInput(
     name="chest",

@@ -9,9 +9,9 @@ from typing import Any
 
 from radserve.dicom_io import index_schema as schema
 from radserve.errors import ErrorCode, PeerError
-from radserve.findings import Artifact
 from radserve.pipelines.rules import Rule, RuleSet
 from radserve.ports import Begin, Outcome
+from radserve.results import Artifact
 from tests.support.dicoms import uid
 from tests.support.workflow import Site, instance, running_site, until
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radserve.findings import ClinicalContext, CodedConcept, WarningCode
+from radserve.clinical_context import ClinicalContext
+from radserve.findings import CodedConcept
 from radserve.models.prompts.prompt_set import LabelTemplates, PromptSetFile, Task
 from radserve.models.tokenizer import pack_tokenizer
 from radserve.pipelines.consistency import consistency_warnings
@@ -16,6 +17,7 @@ from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.prompts import embed_prompts
 from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
 from radserve.references import StudyRef
+from radserve.results import WarningCode
 from radserve.tensors import InferenceRequest
 from tests.pipelines.test_check import finding
 from tests.support.pipeline import RecordingRunner, images_of, make_analyser

@@ -11,22 +11,16 @@ from typing import Any
 
 import pytest
 
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.errors import ErrorCode, RequestError
-from radserve.findings import (
-    ClinicalContext,
-    CodedConcept,
-    Finding,
-    LaboratoryValue,
-    Measurement,
-    StudyResult,
-    WarningCode,
-)
+from radserve.findings import CodedConcept, Finding, Measurement
 from radserve.models.text_service import ChatService
 from radserve.pipelines.authoring import FoundSeries, ReportOptions, ReportText
 from radserve.pipelines.claims import built_in_claims
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.remote_report import RemoteAuthor
 from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
+from radserve.results import StudyResult, WarningCode
 from tests.pipelines.test_study import NO_DEADLINE, analyse, study_of
 from tests.support.pipeline import images_of, make_analyser
 from tests.support.text_service import Answer, event, streamed, text_service

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from radserve.clinical_context import ClinicalContext
 from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
-from radserve.findings import ClinicalContext, StudyResult, WarningCode
 from radserve.image import Image
 from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisLimits, AnalysisRequest, StudyAnalyser
 from radserve.references import InstanceRef, StudyRef
+from radserve.results import StudyResult, WarningCode
 from tests.support.pipeline import MemorySource, images_of, make_analyser
 
 NO_DEADLINE = Deadline()

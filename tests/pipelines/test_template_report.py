@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from radserve.errors import ErrorCode, RadserveError
-from radserve.findings import StudyResult, WarningCode
 from radserve.pipelines import template_report
 from radserve.pipelines.authoring import ReportOptions
 from radserve.pipelines.claims import built_in_claims
 from radserve.pipelines.study import AnalysisRequest, StudyAnalyser
 from radserve.pipelines.template_report import TemplateAuthor
+from radserve.results import StudyResult, WarningCode
 from radserve.server.templates import site_templates
 from tests.pipelines.test_study import analyse, study_of
 from tests.support.pipeline import images_of, make_analyser

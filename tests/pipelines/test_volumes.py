@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from radserve.findings import WarningCode
 from radserve.geometry import SpatialTransform, VolumeGeometry
 from radserve.models.catalogue import PackCatalogue
 from radserve.pipelines.preprocess.adapter import prepare_volume_now
 from radserve.pipelines.preprocess.chain import chain_of
 from radserve.pipelines.volumes import cut_warnings
+from radserve.results import WarningCode
 from tests.pipelines.preprocess.builders import volume_of
 
 

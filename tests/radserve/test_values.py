@@ -12,21 +12,14 @@ import numpy as np
 import pytest
 
 from radserve import errors, findings, image, references, tensors
+from radserve.clinical_context import ClinicalContext
 from radserve.errors import DicomError, ErrorCode, RadserveError
-from radserve.findings import (
-    ClinicalContext,
-    CodedConcept,
-    Finding,
-    HeatMap,
-    PackRef,
-    Region,
-    Report,
-    ReportSection,
-    StudyResult,
-)
+from radserve.findings import CodedConcept, Finding, HeatMap, Region
 from radserve.geometry import SpatialTransform, VolumeGeometry
 from radserve.image import Image, PixelProperties, PlanePosition, Provenance, Volume
 from radserve.references import AcquisitionContext, InstanceRef, SeriesRef, SourceContext, StudyRef
+from radserve.reports import Report, ReportSection
+from radserve.results import PackRef, StudyResult
 from radserve.tensors import InferenceRequest, InferenceResponse, ModelRef, PreparedInput, TensorSpec
 
 INSTANCE = InstanceRef("1.2.1", "1.2.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.1")

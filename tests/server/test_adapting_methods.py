@@ -14,7 +14,6 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from radserve.errors import ErrorCode, PackError, RadserveError
-from radserve.findings import StudyResult
 from radserve.models.adapt.adapter_file import Adapter, read_adapter
 from radserve.models.adapt.dataset import read_images
 from radserve.models.adapt.manifest import read_manifest
@@ -25,6 +24,7 @@ from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.embedding import embed_images
 from radserve.pipelines.study import Analysis, AnalysisRequest
 from radserve.references import StudyRef
+from radserve.results import StudyResult
 from radserve.server.adapting import Adapted, adapt, apply
 from radserve.server.cli import app
 from tests.support.operation import Operated

@@ -22,7 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.dicom_io.dimse.tls import TlsFiles, server_context
 from radserve.errors import ErrorCode, PeerError, RadserveError
-from radserve.findings import Artifact
+from radserve.results import Artifact
 from radserve.server.destinations import site_senders
 from radserve.server.dicom_senders import Commitment, DicomSender
 from radserve.server.peers import SitePeers

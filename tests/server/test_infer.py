@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from radserve.errors import ErrorCode, PackError
-from radserve.findings import StudyFailure
+from radserve.results import StudyFailure
 from radserve.server.cli import app
 from radserve.server.infer import InferOutcome
 from tests.support.packs import make_tiny_pack

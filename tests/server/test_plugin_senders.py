@@ -8,7 +8,7 @@ import pytest
 
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.errors import ErrorCode, PeerError, RadserveError
-from radserve.findings import Artifact
+from radserve.results import Artifact
 from radserve.server.destinations import site_senders
 from radserve.server.doctor import plugin_checks
 from radserve.server.senders import Destinations

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from radserve.dicom_io.store import StudyStore
 from radserve.errors import ErrorCode, RadserveError
-from radserve.findings import Report, ReportSection, StudyResult
 from radserve.pipelines.remote_report import INSTRUCTION
+from radserve.reports import Report, ReportSection
+from radserve.results import StudyResult
 from radserve.server.cli import app
 from radserve.server.records import opened_records
 from radserve.server.result_json import result_to_json, to_bytes

@@ -206,7 +206,7 @@ def test_rules_that_name_what_does_not_exist_are_refused(tmp_path: Path, old: st
 
 
 async def test_a_folder_destination_has_each_object_once(tmp_path: Path) -> None:
-    from radserve.findings import Artifact
+    from radserve.results import Artifact
 
     destinations = Destinations({"archive": f"file://{tmp_path}/with%20space"}, {"file": FolderSender()})
     for data in (b"one", b"one", b"two"):

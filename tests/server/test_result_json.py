@@ -12,19 +12,12 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from radserve.clinical_context import ClinicalContext
 from radserve.errors import ErrorCode
-from radserve.findings import (
-    ClinicalContext,
-    Evidence,
-    EvidenceKind,
-    Exemplar,
-    Measurement,
-    Region,
-    ReportSentence,
-    StudyFailure,
-    WarningCode,
-)
+from radserve.findings import Exemplar, Measurement, Region
 from radserve.pipelines.segment import MILLILITRE, VOLUME
+from radserve.reports import Evidence, EvidenceKind, ReportSentence
+from radserve.results import StudyFailure, WarningCode
 from radserve.server.result_json import failure_to_json, result_to_json, to_bytes
 from tests.support.dicoms import cr
 from tests.support.results import sample_image, sample_result

@@ -22,8 +22,8 @@ from radserve.dicom_io.web_peer.event_channel import open_channel
 from radserve.dicom_io.web_peer.peer import WebPeer
 from radserve.dicom_io.web_peer.ups import Worklist
 from radserve.errors import DicomError, ErrorCode, PeerError, RadserveError
-from radserve.findings import Artifact
 from radserve.pipelines.rules import Is, Rule, RuleSet
+from radserve.results import Artifact
 from radserve.server.settings import Settings
 from radserve.server.ups import performing
 from radserve.server.ups_claims import ClaimFolder

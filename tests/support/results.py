@@ -16,30 +16,24 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from radserve.findings import (
-    ClinicalContext,
-    CodedConcept,
-    Finding,
-    GenerationRecord,
-    HeatMap,
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
+from radserve.findings import CodedConcept, Finding, HeatMap, Region
+from radserve.geometry import SpatialTransform
+from radserve.image import Image, PixelProperties, Provenance
+from radserve.plugins import PluginRef
+from radserve.references import AcquisitionContext, InstanceRef, SourceContext
+from radserve.reports import GenerationRecord, Report, ReportSection
+from radserve.results import (
     LabelPromptRecord,
-    LaboratoryValue,
     PackRef,
     PromptRecord,
     ProvenanceRecord,
-    Region,
-    Report,
-    ReportSection,
     ResultWarning,
     SeriesSummary,
     StudyResult,
     TaskAnswer,
     WarningCode,
 )
-from radserve.geometry import SpatialTransform
-from radserve.image import Image, PixelProperties, Provenance
-from radserve.plugins import PluginRef
-from radserve.references import AcquisitionContext, InstanceRef, SourceContext
 
 PACK = PackRef(name="sample-pack", version="1.2.0", model_version=3, digest="0123456789abcdef" * 4)
 PNEUMONIA = CodedConcept("233604007", "SCT", "Pneumonia")

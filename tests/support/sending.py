@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from radserve.errors import RadserveError
-from radserve.findings import Artifact
 from radserve.ports import Begin, Outcome
+from radserve.results import Artifact
 
 
 class Sender(Protocol):

@@ -26,7 +26,6 @@ from radserve.dicom_io.result_folders import ResultFolders
 from radserve.dicom_io.store import IndexedOptions, StoredInstance, StudyStore
 from radserve.dicom_io.work_ledger import SqlWorkLedger
 from radserve.errors import RadserveError
-from radserve.findings import Artifact
 from radserve.pipelines.outbox import Outbox
 from radserve.pipelines.rules import Rule, RuleSet, SeriesFacts, StudyFacts
 from radserve.pipelines.shipping import Shipper
@@ -34,6 +33,7 @@ from radserve.pipelines.timing import CompletionPolicy, RetryPolicy
 from radserve.pipelines.workflow import AnalysisJob, StudyWorkflow, WorkflowOptions
 from radserve.ports import Begin, Outcome, Step, WorkStatus
 from radserve.references import InstanceRef, StudyRef
+from radserve.results import Artifact
 from radserve.uids import derive_uid
 from radserve.work import ResultObject
 from tests.support.dicoms import cr, part10

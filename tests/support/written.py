@@ -20,8 +20,8 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import EnhancedCTImageStorage
 
-from radserve.findings import StudyResult
 from radserve.image import Image, PlanePosition
+from radserve.results import StudyResult
 from radserve.voi import VoiWindow
 from tests.support.dicoms import cr, ct_series, mr, us
 from tests.support.results import sample_image, sample_result

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.errors import ErrorCode, RequestError
-from radserve.findings import ClinicalContext, LaboratoryValue
 from radserve.server.context.read import combined, read_context, read_context_file
 from tests.server.context.test_hl7_message import HEADER, message
 

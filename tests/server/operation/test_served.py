@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from radserve.errors import ErrorCode, ModelError, PackError, RadserveError
-from radserve.findings import WarningCode
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisRequest
 from radserve.references import StudyRef
+from radserve.results import WarningCode
 from radserve.server.operation.audit import verify
 from radserve.server.operation.promotion import Evidence
 from tests.support.operation import Operated, evaluation_record, make_versions

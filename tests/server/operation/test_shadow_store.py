@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from radserve.errors import ErrorCode
-from radserve.findings import StudyResult
 from radserve.models.pack import ModelPack, load_pack
+from radserve.results import StudyResult
 from radserve.server.operation.shadow_store import ShadowStore
 from tests.support.dicoms import cr
 from tests.support.packs import make_tiny_pack

@@ -10,8 +10,8 @@ from pydicom.filebase import DicomBytesIO
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.result_objects import result_objects
-from radserve.findings import PackRef
 from radserve.references import StudyRef
+from radserve.results import PackRef
 from radserve.uids import derive_uid
 from radserve.work import ResultObject, ResultRecord, Revision
 from tests.support.dicoms import cr, part10
