@@ -13,7 +13,7 @@ from pathlib import Path
 
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.index import Received, StudyIndex
-from radserve.dicom_io.index_entry import IndexEntry, read_entries
+from radserve.dicom_io.index_entry import IndexEntry, read_entries, read_received
 from radserve.dicom_io.parse import InstanceHeader
 from radserve.dicom_io.part10 import open_dicom, quiet
 from radserve.dicom_io.performed_steps import PerformedStep, steps_of
@@ -100,17 +100,31 @@ class Recovery:
         return [found for path in paths for found in await self._steps([path])]
 
     async def acknowledged(self, left: Sequence[Path], index: StudyIndex) -> list[tuple[Path, Path]]:
-        """Those of the files left aside that the index has a row for, byte for byte, with their places.
+        """Those of the files left aside that may have been acknowledged, with their places.
 
-        Raises StorageError.
+        These are the ones that the index has a row for, byte for byte. An index without rows was lost, or is new: then
+        they are the ones that are whole. Raises StorageError.
         """
         if not left:
             return []
         by_digest = await asyncio.to_thread(_by_digest, left)
         known = await index.instances_of(by_digest)
-        if known:
-            logger.warning("%d acknowledged instances lay aside: they are put in their places", len(known))
-        return [(by_digest[digest], place_of(self.root, instance)) for digest, instance in known.items()]
+        moves = [(by_digest[digest], place_of(self.root, instance)) for digest, instance in known.items()]
+        if not moves and not await index.headers():
+            moves = await self._whole(by_digest.values())
+        if moves:
+            logger.warning("%d instances lay aside: they are put in their places", len(moves))
+        return moves
+
+    async def _whole(self, paths: Iterable[Path]) -> list[tuple[Path, Path]]:
+        found = []
+        for path in paths:
+            try:
+                entry = await self.workers.run(read_received, path)
+            except RadserveError:
+                continue
+            found.append((path, place_of(self.root, entry.header.instance)))
+        return found
 
     async def read_all(self) -> list[Received]:
         """Everything on disk that can be read, for rebuilding the index. Raises StorageError."""

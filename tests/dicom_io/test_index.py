@@ -178,6 +178,22 @@ async def test_a_name_that_was_lost_is_given_again_to_what_was_acknowledged_alon
     await again.close()
 
 
+async def test_where_the_index_is_lost_too_what_lies_aside_whole_is_kept(tmp_path: Path) -> None:
+    first = await Site(tmp_path, sqlite_url(tmp_path / "first.db")).open()
+    header = (await put(first.store, instance(1))).header
+    place, aside = first.store.path(header.instance), tmp_path / "studies" / ASIDE
+    await first.close()
+    place.rename(aside / "acknowledged.part")
+    (aside / "cut.part").write_bytes(instance(2)[:-2])
+    (aside / "junk.part").write_bytes(b"junk")
+
+    again = await Site(tmp_path, sqlite_url(tmp_path / "second.db")).open()
+    assert place.read_bytes() == instance(1)
+    assert set(await again.index.headers()) == {header.instance.sop_instance_uid}
+    assert not list(aside.iterdir())
+    await again.close()
+
+
 async def test_instances_at_once_share_transactions_and_all_have_rows(site: Site) -> None:
     data = [instance(number, study=f"s{number % 5}") for number in range(40)]
     await asyncio.gather(*(put(site.store, each) for each in data))
