@@ -21,12 +21,17 @@ Place = tuple[str | None, int, int]  # VR (None where implicit), where the value
 
 
 class ElementTable:
-    """The elements of `data`: `places` says where each is, by tag, in the order of the tags."""
+    """The elements of `data`: `places` says where each is, by tag, in the order of the tags.
+
+    `encoding` are the character sets of its texts, by their names in Python. What pydicom raises for ones that are no
+    names at all is raised on construction, as by its own reading of a data set.
+    """
 
     def __init__(self, data: Buffer, places: Mapping[int, Place], implicit: bool) -> None:
         self.data = data
         self.places = places
         self.implicit = implicit
+        self.encoding = self._encoding()
         self._dataset: Dataset | None = None
 
     def __contains__(self, keyword: str) -> bool:
@@ -49,11 +54,10 @@ class ElementTable:
         """All elements, the same object each time."""
         if self._dataset is None:
             self._dataset = Dataset({BaseTag(tag): self._element(tag) for tag in self.places})
-            self._dataset.set_original_encoding(self.implicit, True, self.encoding())
+            self._dataset.set_original_encoding(self.implicit, True, self.encoding)
         return self._dataset
 
-    def encoding(self) -> str | list[str]:
-        """The character sets of its texts, by their names in Python."""
+    def _encoding(self) -> str | list[str]:
         if SPECIFIC_CHARACTER_SET not in self.places:
             return default_encoding
         stated = convert_raw_data_element(self._element(SPECIFIC_CHARACTER_SET))

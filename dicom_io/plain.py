@@ -56,6 +56,8 @@ def plain_value(elements: Elements, keyword: str) -> Any:
         element = elements.get_item(tag)
     except KeyError:
         return None
+    except NotImplementedError:  # a VR that pydicom does not know
+        return ODD
     if not isinstance(element, RawDataElement) or not isinstance(element.value, bytes):
         return ODD
     vr = element.VR if element.VR is not None else dictionary_vr

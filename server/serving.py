@@ -13,6 +13,7 @@ from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.config import ServingOptions
 from radserve.models.triton.server import EmbeddedTriton, Supervision
+from radserve.server.background import running
 from radserve.server.operation.audit import AuditLog
 from radserve.server.operation.hosts import EmbeddedHost, NoHost, OutsideHost, PackHost
 from radserve.server.operation.leases import MakeAnalyser
@@ -62,6 +63,7 @@ async def serving_packs(
         elif settings.triton_url:
             host = outside = OutsideHost(runner)
             await outside.adopt(packs)
+            await stack.enter_async_context(running(outside.keep()))
         shadows = Shadows(shadowed)
         served = ServedPacks(versions, records, host, maker(runner), shadows)
         served.adopt(packs)

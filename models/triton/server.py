@@ -176,7 +176,9 @@ class EmbeddedTriton:
         if len(os.fsencode(f"{self._socket_stem}:1")) > _SOCKET_PATH_BYTES:
             raise _unavailable(f"the temporary folder's path is too long for a socket ({self._socket_stem})")
         installation.write_backends(self._socket_stem.with_name("backends"))
-        write_repository(self._packs, self._socket_stem.with_name("models"), self._options)
+        repository = self._socket_stem.with_name("models")
+        repository.mkdir()  # Triton does not start without one; of no packs nothing is written
+        write_repository(self._packs, repository, self._options)
 
     async def _supervise(self, installation: TritonInstallation, log: ServerLog) -> None:
         limits, clock = self._supervision, asyncio.get_running_loop().time

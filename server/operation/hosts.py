@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,6 +15,7 @@ from radserve.models.triton.server import EmbeddedTriton
 logger = logging.getLogger(__name__)
 
 LOAD_SECONDS = 120.0
+KEEP_SECONDS = 5.0
 
 
 class PackHost(Protocol):
@@ -51,34 +53,59 @@ class OutsideHost:
 
     def __init__(self, runner: TritonRunner) -> None:
         self._runner = runner
+        self._packs: dict[str, ModelPack] = {}  # what it is to have loaded, by digest
+        self._told: set[str] = set()  # graphs of which the log says that they are not loaded
+        self._changing = asyncio.Lock()
 
     async def adopt(self, packs: Sequence[ModelPack]) -> None:
         """Have loaded what the server starts with; where the Triton does not, requests are told until it has them."""
-        for model in (model for pack in packs for model in pack.models):
-            try:
-                if not await self._runner.is_ready(model):
-                    await self._runner.load(model)
-            except ModelError as error:
-                logger.warning("the outside Triton did not load %s: %s", model.name, error.detail)
+        self._packs |= {pack.digest: pack for pack in packs}
+        await self._restore()
+
+    async def keep(self) -> None:
+        """Have loaded again what a Triton that was started anew, or comes late, does not have; for ever."""
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            await self._restore()
 
     async def load(self, pack: ModelPack) -> None:
-        try:
-            for model in pack.models:
-                if not await self._runner.is_ready(model):
-                    await self._runner.load(model)
-            await self._runner.wait_ready(tuple(pack.models), LOAD_SECONDS)
-        except ModelError:
-            await self.unload(pack)
-            raise
-        self._runner.add(pack)
+        async with self._changing:
+            try:
+                for model in pack.models:
+                    if not await self._runner.is_ready(model):
+                        await self._runner.load(model)
+                await self._runner.wait_ready(tuple(pack.models), LOAD_SECONDS)
+            except ModelError:
+                await self._unload(pack)
+                raise
+            self._packs[pack.digest] = pack
+            self._runner.add(pack)
 
     async def unload(self, pack: ModelPack) -> None:
+        async with self._changing:
+            await self._unload(pack)
+
+    async def _unload(self, pack: ModelPack) -> None:
+        self._packs.pop(pack.digest, None)
         self._runner.remove(pack)
         for model in pack.models:
             try:
                 await self._runner.unload(model)
             except ModelError as error:
                 logger.warning("the outside Triton did not unload %s: %s", model.name, error.detail)
+
+    async def _restore(self) -> None:
+        async with self._changing:
+            for model in (model for pack in self._packs.values() for model in pack.models):
+                try:
+                    if not await self._runner.is_ready(model):
+                        await self._runner.load(model)
+                        logger.info("the outside Triton was asked to load %s", model.name)
+                    self._told.discard(model.name)
+                except ModelError as error:
+                    if model.name not in self._told:
+                        logger.warning("the outside Triton did not load %s: %s", model.name, error.detail)
+                    self._told.add(model.name)
 
 
 class NoHost:

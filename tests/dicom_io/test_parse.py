@@ -57,6 +57,15 @@ def test_the_frames_of_a_multi_frame_instance_are_counted(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_character_set_that_is_no_name_at_all_is_refused(tmp_path: Path, syntax: str) -> None:
+    path = save(cr(GREY, SpecificCharacterSet="ISO_IR 192"), tmp_path / "a", syntax)
+    path.write_bytes(path.read_bytes().replace(b"ISO_IR 192", b"ISO\0\0\0\0192"))
+    with pytest.raises(DicomError) as caught:
+        parse_header(path)
+    assert caught.value.code == ErrorCode.INVALID_HEADER
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_a_bare_data_set_is_read(tmp_path: Path, syntax: str) -> None:
     data = part10(cr(GREY), syntax)
     meta_length = pydicom.dcmread(io.BytesIO(data)).file_meta.FileMetaInformationGroupLength

@@ -1,9 +1,11 @@
-"""A Triton of the site, a process of its own with explicit model control: loaded, promoted on and rolled back on."""
+"""A Triton of the site, a process of its own with explicit model control: promoted on, rolled back on, started anew."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from radserve.errors import ModelError
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
@@ -26,6 +29,8 @@ from tests.support.triton import eventually
 
 REQUESTS, AT_ONCE = 200, 4
 VERSIONS = ("1.0.0", "1.1.0")
+PIXELS = np.random.default_rng(0).integers(0, 256, (64, 48)).astype(np.uint8)
+IMAGE = part10(cr(PIXELS, study="outside", PatientAge="003Y", BodyPartExamined="CHEST", ViewPosition="PA"))
 
 
 @pytest.fixture
@@ -45,6 +50,15 @@ def write_repository(pack: str, folder: Path, pack_dir: Path) -> None:
 def test_no_request_fails_while_versions_are_switched_on_a_triton_of_the_site(
     packs: dict[str, ModelPack], tmp_path: Path
 ) -> None:
+    async def answers(url: str) -> bool:
+        runner = TritonRunner(url)
+        try:
+            return bool((await runner.server_metadata()).version)
+        except ModelError:
+            return False
+        finally:
+            await runner.close()
+
     async def ready_versions(url: str) -> dict[str, bool]:
         runner = TritonRunner(url)
         try:
@@ -61,23 +75,35 @@ def test_no_request_fails_while_versions_are_switched_on_a_triton_of_the_site(
             repository = Path(triton.url.removeprefix("unix:")).with_name("models")
             for version in VERSIONS:
                 write_repository(f"tiny@{version}", repository, tmp_path / "packs")
+            await eventually(lambda: answers(triton.url))
             assert await ready_versions(triton.url) == {"1.0.0": False, "1.1.0": False}
             settings = {"pack_dirs": (tmp_path / "packs",), "default_pack": "tiny", "triton_url": triton.url}
-            await asyncio.to_thread(operate, settings)
+            await asyncio.to_thread(operate, settings, triton)
             assert await ready_versions(triton.url) == {"1.0.0": True, "1.1.0": False}
 
-    def operate(settings: dict[str, object]) -> None:
+    def operate(settings: dict[str, object], triton: EmbeddedTriton) -> None:
         with live_server(tmp_path / "data", **settings) as live:
             assert live.server.triton is None
-            switched_under_load(live, packs)
+            study = str(live.send(IMAGE)[0].study_instance_uid)
+            switched_under_load(live, packs, study)
+            loaded_again_after_a_restart(live, packs["1.0.0"], study, triton)
 
     asyncio.run(main())
 
 
-def switched_under_load(live: LiveServer, packs: dict[str, ModelPack]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 48)).astype(np.uint8)
-    data = part10(cr(pixels, study="outside", PatientAge="003Y", BodyPartExamined="CHEST", ViewPosition="PA"))
-    study = str(live.send(data)[0].study_instance_uid)
+def loaded_again_after_a_restart(live: LiveServer, active: ModelPack, study: str, triton: EmbeddedTriton) -> None:
+    """It starts with nothing loaded, as before radserve came."""
+    assert triton.pid
+    os.kill(triton.pid, signal.SIGKILL)
+
+    async def is_served_again() -> bool:
+        return triton.restarts == 1 and all([await live.server.runner.is_ready(model) for model in active.models])
+
+    live.wait_for(eventually(is_served_again))
+    assert live.classify(study).pack.version == active.version
+
+
+def switched_under_load(live: LiveServer, packs: dict[str, ModelPack], study: str) -> None:
     record = evaluation_record(packs["1.1.0"].digest)
     done = threading.Event()
 
