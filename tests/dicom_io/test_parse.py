@@ -65,6 +65,14 @@ def test_a_character_set_that_is_no_name_at_all_is_refused(tmp_path: Path, synta
     assert caught.value.code == ErrorCode.INVALID_HEADER
 
 
+def test_an_empty_value_of_no_known_representation_is_unknown(tmp_path: Path) -> None:
+    path = save(cr(GREY, PatientSex=""), tmp_path / "a", ExplicitVRLittleEndian)
+    empty = b"\x10\x00\x40\x00CS\0\0"
+    assert empty in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(empty, empty.replace(b"CS", b"C[")))
+    assert parse_header(path).context.patient_sex == ""
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_a_bare_data_set_is_read(tmp_path: Path, syntax: str) -> None:
     data = part10(cr(GREY), syntax)
