@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+
+_TOLD = ("token", "position")
+_MOST_LEAPING = 8  # texts side by side, above which their rows alone make a run worth its while
 
 
 class Progress(NamedTuple):
@@ -27,35 +30,52 @@ class Progress(NamedTuple):
 
 @dataclass
 class _Job:
+    """A report in work: `text` are its tokens with the one it starts from, of one that is written in a single row."""
+
     key: Any
     search: Any
     image_tokens: Array
     most_rows: int
+    text: list[int]
     rows: int = 1
     position: int = 0
 
 
+class _Run(NamedTuple):
+    """A run of so many rows: `token` and `position` (rows, tokens) are read, `logits` (rows, tokens, V) written."""
+
+    token: Array
+    position: Array
+    logits: Array
+    calls: list[Callable[[], None]]
+
+
 class InPlaceBatch:
-    """The reports in work, over the two graphs of LoopGraphs (each an OnnxGraph).
+    """The reports in work, over the graphs of LoopGraphs (each an OnnxGraph).
 
     A report holds a row for each text that is written side by side; those that would come to more than `max_rows` wait
-    until others have ended. Rows lie one behind the other in pools, one for each input and output of the step graph,
-    that grow with what is in work; the graph reads and writes them in place.
+    until others have ended. Rows lie one behind the other in pools, one for each input and output of the graphs,
+    that grow with what is in work; the graphs read and write them in place.
+
+    With the graph `leap` a text of one row that `guesses` (a guesses.Guesses) knows a continuation of takes several
+    tokens a run: all are run, and the search, which chooses as it would without, goes on while it chooses what was
+    guessed. What was written of the others lies behind the text's end and is written over before it is read.
     """
 
-    def __init__(self, start: Any, step: Any, max_rows: int) -> None:
+    def __init__(self, start: Any, step: Any, max_rows: int, leap: Any = None, guesses: Any = None) -> None:
         self._start, self._step, self._max_rows = start, step, max_rows
+        self._leap, self._guesses = leap, guesses
         self._waiting: deque[_Job] = deque()
         self._jobs: list[_Job] = []
         self._pools: dict[str, Array] = {}
-        self._bound: dict[int, tuple[Array, list[Callable[[], None]]]] = {}
+        self._runs: dict[tuple[bool, int], _Run] = {}
 
     def __len__(self) -> int:
         return len(self._jobs) + len(self._waiting)
 
     def add(self, key: Any, search: Any, image_tokens: Array, rows: int = 1) -> None:
         """Take a report in: `image_tokens` (P, C) float32, and the most texts that its search writes side by side."""
-        self._waiting.append(_Job(key, search, image_tokens, rows))
+        self._waiting.append(_Job(key, search, image_tokens, rows, search.tokens.tolist()))
 
     def remove(self, key: Any) -> None:
         """Drop a report that is no longer wanted; nothing where it has ended."""
@@ -68,29 +88,54 @@ class InPlaceBatch:
         self._keep(kept)
 
     def step(self) -> list[Progress]:
-        """Write the next token of the reports in work. Raises ValueError where a logit is not a number."""
+        """Write the next tokens of the reports in work. Raises ValueError where a logit is not a number."""
         if self._waiting:
             self._admit()
         rows = sum([job.rows for job in self._jobs])
-        logits, runs = self._bound.get(rows) or self._bind(rows)
-        for run in runs:
-            run()
-        if not math.isfinite(np.add.reduce(logits, axis=None)):  # the sum is no number where a value is none
+        guesses = self._guessed(rows)
+        leaps = any(guesses)
+        run = self._runs.get((leaps, rows)) or self._bind(leaps, rows)
+        self._tell(run, guesses)
+        for call in run.calls:
+            call()
+        if not math.isfinite(np.add.reduce(run.logits, axis=None)):  # the sum is no number where a value is none
             raise ValueError("the decoder returned values that are not numbers")
         progress, kept, row, moved = [], [], 0, False
-        for job in self._jobs:
-            parents, tokens = job.search.advance(logits[row : row + job.rows])
+        for job, guess in zip(self._jobs, guesses, strict=True):
+            parents, tokens = self._advanced(job, run.logits[row : row + job.rows], guess)
             finished = job.search.finished
             progress.append(Progress(job.key, tokens, finished))
             if not finished:
-                job.position += 1
                 kept.append((job, [row] if job.most_rows == 1 else (parents + row).tolist()))
             moved = moved or finished or job.most_rows > 1
             row += job.rows
         if moved:
             self._keep(kept)
-        self._tell()
         return progress
+
+    def _guessed(self, rows: int) -> list[Sequence[int]]:
+        """What each report is guessed to go on with, less than a leap; nothing where many share the run anyway."""
+        if self._leap is None or rows > _MOST_LEAPING:
+            return [()] * len(self._jobs)
+        most = self._leap.inputs["token"][1][0] - 1
+        return [self._guesses.after(job.text, most) if job.most_rows == 1 else () for job in self._jobs]
+
+    def _advanced(self, job: _Job, logits: Array, guess: Sequence[int]) -> tuple[Array, tuple[int, ...]]:
+        """Let the search take the logits (rows, tokens, V) of the last token, and of those guessed while they come."""
+        parents, tokens = job.search.advance(logits[:, 0])
+        job.position += 1
+        if job.most_rows > 1:
+            return parents, tokens
+        for place, guessed in enumerate(guess, 1):
+            if job.search.finished or tokens[-1] != guessed:
+                break
+            tokens += job.search.advance(logits[:, place]).tokens
+            job.position += 1
+        if self._leap is not None:
+            for token in tokens:
+                job.text.append(token)
+                self._guesses.learn(job.text)
+        return parents, tokens
 
     def _admit(self) -> None:
         """Take in what waits, in its order, while there is room for all rows it may come to hold."""
@@ -104,31 +149,36 @@ class InPlaceBatch:
             for name, found in seen.items():  # of a slot no more is read than this report has written
                 self._pools[name][row] = found[0]
             self._jobs.append(job)
-        self._tell()
 
     def _grow(self, rows: int) -> None:
         """Make room for rows; what lies in the pools stays."""
-        size = len(self._pools["token"]) if self._pools else 0
+        size = len(next(iter(self._pools.values()))) if self._pools else 0
         if rows <= size:
             return
         size = max(rows, min(2 * size, self._max_rows))
-        self._bound.clear()
-        for name, (kind, shape) in {**self._step.inputs, "logits": self._step.outputs["logits"]}.items():
-            pool = np.zeros((size, *shape), dtype=np.int32 if kind == "tensor(int32)" else np.float32)
+        self._runs.clear()
+        for name, (_, shape) in self._step.inputs.items():
+            if name in _TOLD:
+                continue
+            pool = np.zeros((size, *shape), dtype=np.float32)
             if name in self._pools:
                 pool[: len(self._pools[name])] = self._pools[name]
             self._pools[name] = pool
 
-    def _bind(self, rows: int) -> tuple[Array, list[Callable[[], None]]]:
-        """The logits of so many rows and what fills them: a run, or one a row where a batch would give other bits."""
-        parts = [(0, rows)] if self._step.joint else [(row, row + 1) for row in range(rows)]
-        runs = []
-        for start, end in parts:
-            views = {name: pool[start:end] for name, pool in self._pools.items()}
-            outputs = {name: views[name.replace("kept_", "slot_")] for name in self._step.outputs}
-            runs.append(self._step.bound({name: views[name] for name in self._step.inputs}, outputs))
-        self._bound[rows] = self._pools["logits"][:rows], runs
-        return self._bound[rows]
+    def _bind(self, leaps: bool, rows: int) -> _Run:
+        """A run of so many rows: one of the graph, or one a row where a batch would give other bits."""
+        graph = self._leap if leaps else self._step
+        told = {name: np.zeros((rows, *graph.inputs[name][1]), dtype=np.int32) for name in _TOLD}
+        logits = np.zeros((rows, *graph.outputs["logits"][1]), dtype=np.float32)
+        arrays = {**{name: pool[:rows] for name, pool in self._pools.items()}, **told, "logits": logits}
+        calls = []
+        for start, end in [(0, rows)] if graph.joint else [(row, row + 1) for row in range(rows)]:
+            views = {name: each[start:end] for name, each in arrays.items()}
+            outputs = {name: views[name.replace("kept_", "slot_")] for name in graph.outputs}
+            calls.append(graph.bound({name: views[name] for name in graph.inputs}, outputs))
+        by_token = [told[name].reshape(rows, -1) for name in _TOLD]
+        run = self._runs[leaps, rows] = _Run(*by_token, logits.reshape(rows, -1, logits.shape[-1]), calls)
+        return run
 
     def _keep(self, kept: list[tuple[_Job, list[int]]]) -> None:
         """Go on with these reports, each with the rows that it takes from those there are."""
@@ -140,11 +190,12 @@ class InPlaceBatch:
             for pool in self._pools.values():
                 pool[: len(sources)] = pool[sources]
 
-    def _tell(self) -> None:
-        """Write the tokens and positions of the next run."""
-        token, position = self._pools["token"], self._pools["position"]
-        row = 0
-        for job in self._jobs:
-            token[row : row + job.rows] = job.search.tokens
-            position[row : row + job.rows] = job.position
-            row += job.rows
+    def _tell(self, run: _Run, guesses: list[Sequence[int]]) -> None:
+        """Write the tokens and positions of a run; a leap that is guessed in part ends in tokens that nobody reads."""
+        order, last, row = np.arange(run.token.shape[1]), self._step.inputs["slot_0"][1][1] - 1, 0
+        for job, guess in zip(self._jobs, guesses, strict=True):
+            end = row + job.rows
+            run.token[row:end, 0] = job.search.tokens
+            run.token[row, 1 : 1 + len(guess)] = guess
+            run.position[row:end] = np.minimum(job.position + order, last)
+            row = end

@@ -59,8 +59,15 @@ class DecoderGraph:
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(RUNTIME, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION).SerializeToString()
 
-    def reshaped(self, x: str, *shape: int) -> str:
-        return self.node("Reshape", x, self.constant(np.array(shape)))
+    def reshaped(self, x: str, *shape: int, outputs: Iterable[str] = ()) -> str:
+        return self.node("Reshape", x, self.constant(np.array(shape)), outputs=outputs)
+
+    def parts(self, x: str, number: int) -> list[str]:
+        """`x` (N, number, ...) as so many (N, 1, ...); `x` itself where it is one."""
+        names = [f"{x}_{each}" for each in range(number)]
+        if number > 1:
+            self.node("Split", x, outputs=names, axis=1, num_outputs=number)
+        return names if number > 1 else [x]
 
     def norm(self, x: str, norm: Norm) -> str:
         weights = self.constant(norm.scale), self.constant(norm.bias)
@@ -77,7 +84,7 @@ class DecoderGraph:
 
 
 def start_graph(weights: StepWeights, patches: int, channels: int) -> bytes:
-    """`image_tokens` (N, P, C) -> `seen_0` ...: keys (N, H, D, P) and values (N, H, P, D) of each look at the image."""
+    """`image_tokens` (N, P, C) -> `seen_0` ...: keys (N, 1, H, D, P) and values (N, 1, H, P, D) of each look at it."""
     graph = DecoderGraph()
     image = graph.taken("image_tokens", (patches, channels))
     names = (f"seen_{number}" for number in count())
@@ -86,22 +93,29 @@ def start_graph(weights: StepWeights, patches: int, channels: int) -> bytes:
             continue
         normed = graph.norm(image, block.image_norm)
         _, keys, values = block.projections.parts(3)
-        for part, order in ((keys, (0, 2, 3, 1)), (values, (0, 2, 1, 3))):
+        for part, order in ((keys, (0, 1, 3, 4, 2)), (values, (0, 1, 3, 2, 4))):
             product = graph.node("MatMul", normed, graph.constant(part.weight))
-            by_heads = (patches, weights.heads, len(part.bias) // weights.heads)
+            by_heads = (1, patches, weights.heads, len(part.bias) // weights.heads)
             found = graph.reshaped(graph.node("Add", product, graph.constant(part.bias)), -1, *by_heads)
             result = graph.given(next(names), [by_heads[axis - 1] for axis in order[1:]])
             graph.node("Transpose", found, outputs=[result], perm=order)
     return graph.finished()
 
 
-def step_graph(weights: StepWeights, patches: int) -> bytes:
-    """`token`, `position` (N,) int32, `slot_*`, `seen_*` -> `logits` (N, V), `kept_*`: slots with this token's row."""
-    graph = DecoderGraph()
-    token, position = graph.taken("token", (), INT32), graph.taken("position", (), INT32)
-    logits = graph.given("logits", weights.to_logits.shape[1:])
-    words, positions = graph.constant(weights.words), graph.constant(weights.positions)
-    rows = graph.node("Add", graph.node("Gather", words, token), graph.node("Gather", positions, position))
+def step_graph(weights: StepWeights, patches: int, tokens: int = 1) -> bytes:
+    """`token`, `position` (N,) int32, `slot_*`, `seen_*` -> `logits` (N, V), `kept_*`: slots with this token's row.
+
+    With several `tokens`, which follow one another, `token` and `position` are (N, tokens) and `logits` (N, tokens, V):
+    all rows go through a product together, but attention takes them in turn, each as it would be taken alone.
+    """
+    graph, axis = DecoderGraph(), (tokens,) if tokens > 1 else ()
+    token, position = graph.taken("token", axis, INT32), graph.taken("position", axis, INT32)
+    logits = graph.given("logits", (*axis, weights.to_logits.shape[1]))
+    positions = graph.parts(position, tokens)
+    if axis:
+        token, position = graph.reshaped(token, -1), graph.reshaped(position, -1)
+    places = graph.node("Gather", graph.constant(weights.positions), position)
+    rows = graph.node("Add", graph.node("Gather", graph.constant(weights.words), token), places)
     slots, seen = count(), count()
     for layer in weights.layers:
         if isinstance(layer, Norm):
@@ -110,39 +124,63 @@ def step_graph(weights: StepWeights, patches: int) -> bytes:
         block = layer if layer.image_norm else layer.with_wider_heads(weights.heads, _HEAD_UNIT)
         if block.image_norm:
             shown = f"seen_{next(seen)}", f"seen_{next(seen)}"
-            attended = _over_image(graph, rows, block, weights.heads, patches, shown)
+            attended = _over_image(graph, rows, block, weights.heads, (tokens, patches), shown)
         else:
-            places = (next(slots), next(slots))
-            attended = _over_text(graph, rows, block, weights.heads, len(weights.positions), places)
+            numbers = (next(slots), next(slots))
+            attended = _over_text(graph, rows, block, weights.heads, len(weights.positions), positions, numbers)
         rows = graph.rest_of_block(rows, attended, block)
-    graph.node("MatMul", graph.norm(rows, weights.last), graph.constant(weights.to_logits), outputs=[logits])
+    product = (graph.norm(rows, weights.last), graph.constant(weights.to_logits))
+    if axis:
+        graph.reshaped(graph.node("MatMul", *product), -1, *axis, weights.to_logits.shape[1], outputs=[logits])
+    else:
+        graph.node("MatMul", *product, outputs=[logits])
     return graph.finished()
 
 
-def _over_image(graph: DecoderGraph, rows: str, block: Block, heads: int, patches: int, seen: tuple[str, str]) -> str:
-    """What a row finds in the image; adds the inputs `seen`."""
+def _over_image(
+    graph: DecoderGraph, rows: str, block: Block, heads: int, sizes: tuple[int, int], seen: tuple[str, str]
+) -> str:
+    """What rows find in the image; `sizes` are the tokens of a text and the patches. Adds the inputs `seen`."""
+    tokens, patches = sizes
     queries = block.projections.parts(3)[0]
     width = len(queries.bias) // heads
-    by_heads = graph.reshaped(graph.linear(graph.norm(rows, block.attention_norm), queries), -1, heads, 1, width)
-    keys, values = graph.taken(seen[0], (heads, width, patches)), graph.taken(seen[1], (heads, patches, width))
+    by_heads = graph.reshaped(
+        graph.linear(graph.norm(rows, block.attention_norm), queries), -1, tokens, heads, 1, width
+    )
+    keys, values = graph.taken(seen[0], (1, heads, width, patches)), graph.taken(seen[1], (1, heads, patches, width))
     shares = graph.node("Softmax", graph.node("MatMul", by_heads, keys))
     return graph.reshaped(graph.node("MatMul", shares, values), -1, heads * width)
 
 
-def _over_text(graph: DecoderGraph, rows: str, block: Block, heads: int, length: int, places: tuple[int, int]) -> str:
-    """What a row finds in the tokens up to its own; adds the slots of these numbers."""
+def _over_text(
+    graph: DecoderGraph,
+    rows: str,
+    block: Block,
+    heads: int,
+    length: int,
+    positions: list[str],
+    numbers: tuple[int, int],
+) -> str:
+    """What rows find in the tokens up to their own; adds the slots of these numbers."""
     width = len(block.out.weight) // heads
-    slots = [graph.taken(f"slot_{number}", (heads, length, width)) for number in places]
-    kept = [graph.given(f"kept_{number}", (heads, length, width)) for number in places]
+    slots = [graph.taken(f"slot_{number}", (heads, length, width)) for number in numbers]
+    kept = [graph.given(f"kept_{number}", (heads, length, width)) for number in numbers]
     projected = graph.linear(graph.norm(rows, block.attention_norm), block.projections)
-    attended = graph.node(
-        "GroupQueryAttention",
-        *(graph.reshaped(projected, -1, 1, 3 * heads * width), "", "", *slots),
-        *("position", graph.constant(np.array(length, np.int32))),  # filled before this token; what a slot can hold
-        outputs=[f"attended_{places[0]}", *kept],
-        domain=RUNTIME,
-        num_heads=heads,
-        kv_num_heads=heads,
-        scale=1.0,
-    )
+    projected = graph.reshaped(projected, -1, len(positions), 3 * heads * width)
+    full, found = graph.constant(np.array(length, np.int32)), []
+    for row, position in zip(graph.parts(projected, len(positions)), positions, strict=True):
+        last = position == positions[-1]
+        after = kept if last else [f"{slot}_after_{position}" for slot in slots]
+        attended = graph.node(
+            "GroupQueryAttention",
+            *(row, "", "", *slots, position, full),  # filled before this token; what a slot can hold
+            outputs=[f"{row}_attended", *after],
+            domain=RUNTIME,
+            num_heads=heads,
+            kv_num_heads=heads,
+            scale=1.0,
+        )
+        found.append(attended)
+        slots = after
+    attended = graph.node("Concat", *found, axis=1) if len(found) > 1 else found[0]
     return graph.reshaped(attended, -1, heads * width)

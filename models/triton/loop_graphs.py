@@ -1,8 +1,8 @@
-"""The step graph of a decoder as two graphs for a loop that stays in one process.
+"""The step graph of a decoder as graphs for a loop that stays in one process.
 
 They are built anew from its weights. What depends on the image alone (keys and values of the cross-attention) is
 computed once for a report, not for every token; and the cache is written where it lies instead of going in and out of
-every run as a whole. The two are used only where they are found to give what the step graph gives.
+every run as a whole. They are used only where they are found to give what the step graph gives.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from radserve.models.onnx_graph import OnnxGraph
 
 _CLOSE = 1e-4
 _STEPS_COMPARED = 3
+LEAP = 6
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +28,17 @@ class LoopGraphs:
     `step`: `token`, `position` (N,) int32, `seen_*`, `slot_*` -> `logits` (N, V), `kept_*`: a slot is the keys or
     values of one layer, `kept_*` is that slot with this token's row in it, and both may be the same memory. Of a slot
     the rows up to `position` are read.
+
+    `leap`: as `step` with LEAP tokens of each text in one run: `token`, `position` (N, LEAP) -> `logits` (N, LEAP, V).
     """
 
     start: bytes
     step: bytes
+    leap: bytes
 
 
 def loop_graphs(model: bytes) -> LoopGraphs | None:
-    """The two graphs of a step graph (bytes of an ONNX file); None where it is not built as they need it.
+    """The graphs of a step graph (bytes of an ONNX file); None where it is not built as they need it.
 
     That is so for a network other than models/train/decoder_step.py, for weights that are not of 32 bits, and where the
     package onnx is not installed.
@@ -60,7 +64,8 @@ def _rebuilt(model: bytes) -> LoopGraphs:
     weights = step_weights(whole)
     image = next(each.type.tensor_type.shape.dim for each in whole.graph.input if each.name == "image_tokens")
     patches, channels = (each.dim_value for each in image[1:])
-    return LoopGraphs(start_graph(weights, patches, channels), step_graph(weights, patches))
+    step, leap = (step_graph(weights, patches, tokens) for tokens in (1, LEAP))
+    return LoopGraphs(start_graph(weights, patches, channels), step, leap)
 
 
 def _same(original: OnnxGraph, graphs: LoopGraphs) -> bool:

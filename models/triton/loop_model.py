@@ -1,8 +1,8 @@
 """The model of Triton's Python backend that writes whole reports: one request in, tokens out as they become certain.
 
 The reports of all requests are decoded side by side, whenever they came; a request that is cancelled leaves before the
-next step. Copied into the model repository as model.py, with onnx_graph.py, search.py, constraint.py, batch.py and
-in_place.py beside it; imports nothing of radserve.
+next step. Copied into the model repository as model.py, with onnx_graph.py, search.py, constraint.py, batch.py,
+in_place.py and guesses.py beside it; imports nothing of radserve.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-START_FILE, STEP_FILE = "start.onnx", "step.onnx"
+START_FILE, STEP_FILE, LEAP_FILE = "start.onnx", "step.onnx", "leap.onnx"
 _RULES_KEPT = 32
 
 
@@ -141,6 +141,7 @@ class TritonPythonModel:
 def _batch(here: Path, threads: int, max_rows: int) -> Any:
     """The reports in work: with the cache in place where the repository has the graphs for it."""
     from batch import GraphBatch  # type: ignore[import-not-found]
+    from guesses import Guesses, leaps_as_steps  # type: ignore[import-not-found]
     from in_place import InPlaceBatch  # type: ignore[import-not-found]
     from onnx_graph import OnnxGraph  # type: ignore[import-not-found]
 
@@ -148,7 +149,8 @@ def _batch(here: Path, threads: int, max_rows: int) -> Any:
         return OnnxGraph(here.with_name(name).read_bytes(), threads=threads)
 
     if here.with_name(STEP_FILE).exists():
-        return InPlaceBatch(graph(START_FILE), graph(STEP_FILE), max_rows)
+        step, leap = graph(STEP_FILE), graph(LEAP_FILE)
+        return InPlaceBatch(graph(START_FILE), step, max_rows, leap if leaps_as_steps(step, leap) else None, Guesses())
     return GraphBatch(graph("model.onnx"), max_rows)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from radserve.models import onnx_graph
-from radserve.models.decoding import batch, constraint, in_place, search
+from radserve.models.decoding import batch, constraint, guesses, in_place, search
 from radserve.models.pack import DECODER_STEP, GraphSpec, ModelPack
 from radserve.models.tokenizer import PackTokenizer
 from radserve.models.triton import backend_model, loop_model
@@ -75,15 +75,18 @@ def _write_loop(folder: Path, pack: ModelPack, options: ServingOptions) -> None:
             (version / name).write_bytes(graph)
         words = PackTokenizer(pack.tokenizer_path, special=pack.tokenizer).words
         (version / VOCABULARY_FILE).write_text(json.dumps(words), encoding="utf-8")
-        _copy_sources(version, loop_model, onnx_graph, batch, constraint, in_place, search)
+        _copy_sources(version, loop_model, onnx_graph, batch, constraint, guesses, in_place, search)
         config = loop_config_text(model, pack.graphs[DECODER_STEP], options)
         (version.parent / CONFIG_FILE).write_text(config)
 
 
 def _loop_files(step: bytes) -> dict[str, bytes]:
-    """The graphs that the loop runs, by file name: the pair for a cache in place, or the step graph itself."""
+    """The graphs that the loop runs, by file name: those for a cache in place, or the step graph itself."""
     graphs = loop_graphs(step)
-    return {loop_model.START_FILE: graphs.start, loop_model.STEP_FILE: graphs.step} if graphs else {MODEL_FILE: step}
+    if graphs is None:
+        return {MODEL_FILE: step}
+    files = (loop_model.START_FILE, loop_model.STEP_FILE, loop_model.LEAP_FILE)
+    return dict(zip(files, (graphs.start, graphs.step, graphs.leap), strict=True))
 
 
 @contextmanager

@@ -85,11 +85,15 @@ async def test_reports_in_work_at_once_are_those_written_alone(setting: Setting)
     assert await tokens(setting.steps, jobs) == alone
 
 
-async def test_tokens_come_one_by_one_on_one_stream(setting: Setting) -> None:
-    job = setting.job(DecodingOptions())
-    steps = [step async for step in setting.stream.decode([job], Deadline())]
-    assert sum(bool(step.token_ids) for step in steps) > 10
-    assert [step.finished for step in steps].index(True) == len(steps) - 1
+async def test_tokens_come_while_they_are_written_and_in_bursts_where_they_were_guessed(setting: Setting) -> None:
+    job = setting.job(DecodingOptions(), 77)
+    for _ in range(2):
+        steps = [step async for step in setting.stream.decode([job], Deadline())]
+        bursts = [step.token_ids for step in steps if step.token_ids]
+        assert len(bursts) > 2
+        assert [step.finished for step in steps].index(True) == len(steps) - 1
+        assert [[token for burst in bursts for token in burst]] == await tokens(setting.steps, [job])
+    assert max(map(len, bursts)) > 1
 
 
 async def test_a_reader_that_leaves_does_not_disturb_the_others(setting: Setting) -> None:

@@ -76,7 +76,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
         get_input_tensor_by_name=lambda request, name: Tensor(name, request.inputs[name]),
     )
-    beside = ("onnx_graph", "batch", "constraint", "in_place", "search")
+    beside = ("onnx_graph", "batch", "constraint", "guesses", "in_place", "search")
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     folder = tmp_path / "models" / loop_of(pack).name / "1"
     monkeypatch.syspath_prepend(str(folder))
