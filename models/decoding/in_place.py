@@ -17,7 +17,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 _TOLD = ("token", "position")
-_MOST_LEAPING = 8  # texts side by side, above which their rows alone make a run worth its while
+_MOST_LEAPING = 2  # rows side by side; more of them gain as much by sharing the runs of single steps
 
 
 class Progress(NamedTuple):

@@ -84,7 +84,7 @@ class DecoderGraph:
 
 
 def start_graph(weights: StepWeights, patches: int, channels: int) -> bytes:
-    """`image_tokens` (N, P, C) -> `seen_0` ...: keys (N, 1, H, D, P) and values (N, 1, H, P, D) of each look at it."""
+    """`image_tokens` (N, P, C) -> `seen_0` ...: keys (N, H, D, P) and values (N, H, P, D) of each look at the image."""
     graph = DecoderGraph()
     image = graph.taken("image_tokens", (patches, channels))
     names = (f"seen_{number}" for number in count())
@@ -93,9 +93,9 @@ def start_graph(weights: StepWeights, patches: int, channels: int) -> bytes:
             continue
         normed = graph.norm(image, block.image_norm)
         _, keys, values = block.projections.parts(3)
-        for part, order in ((keys, (0, 1, 3, 4, 2)), (values, (0, 1, 3, 2, 4))):
+        for part, order in ((keys, (0, 2, 3, 1)), (values, (0, 2, 1, 3))):
             product = graph.node("MatMul", normed, graph.constant(part.weight))
-            by_heads = (1, patches, weights.heads, len(part.bias) // weights.heads)
+            by_heads = (patches, weights.heads, len(part.bias) // weights.heads)
             found = graph.reshaped(graph.node("Add", product, graph.constant(part.bias)), -1, *by_heads)
             result = graph.given(next(names), [by_heads[axis - 1] for axis in order[1:]])
             graph.node("Transpose", found, outputs=[result], perm=order)
@@ -144,11 +144,12 @@ def _over_image(
     tokens, patches = sizes
     queries = block.projections.parts(3)[0]
     width = len(queries.bias) // heads
-    by_heads = graph.reshaped(
-        graph.linear(graph.norm(rows, block.attention_norm), queries), -1, tokens, heads, 1, width
-    )
-    keys, values = graph.taken(seen[0], (1, heads, width, patches)), graph.taken(seen[1], (1, heads, patches, width))
-    shares = graph.node("Softmax", graph.node("MatMul", by_heads, keys))
+    axis = (tokens,) if tokens > 1 else ()
+    asked = graph.reshaped(graph.linear(graph.norm(rows, block.attention_norm), queries), -1, *axis, heads, 1, width)
+    keys, values = graph.taken(seen[0], (heads, width, patches)), graph.taken(seen[1], (heads, patches, width))
+    if axis:
+        keys, values = (graph.node("Unsqueeze", each, graph.constant(np.array([1]))) for each in (keys, values))
+    shares = graph.node("Softmax", graph.node("MatMul", asked, keys))
     return graph.reshaped(graph.node("MatMul", shares, values), -1, heads * width)
 
 
