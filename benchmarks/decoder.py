@@ -189,6 +189,17 @@ def cached(batch: Batch, jobs: Sequence[DecodeJob]) -> list[list[int]]:
     return tokens
 
 
+def runs_of(batch: Batch, jobs: Sequence[DecodeJob]) -> float:
+    """Mean runs of a report on its own."""
+    runs = 0
+    for job in jobs:
+        batch.add(0, make_search(Frame(job.rules.start_id, job.rules.end_id, job.rules.max_tokens)), job.image_tokens)
+        while len(batch):
+            batch.step()
+            runs += 1
+    return runs / len(jobs)
+
+
 async def report(decoder: ReportDecoder, jobs: Sequence[DecodeJob]) -> list[list[int]]:
     """Decode jobs to their ends."""
     tokens: list[list[int]] = [[] for _ in jobs]
@@ -285,7 +296,9 @@ async def measure(data: Path, rounds: int) -> None:
             "recomputed, PyTorch": partial(singly, partial(recomputed, by_torch)),
         }
         title = f"{REPORTS} greedy reports " + (f"of {tokens} tokens" if tokens else "to their own ends")
-        shown(title, await in_turns(ways, with_length(jobs, tokens), rounds, REPORTS))
+        wanted = with_length(jobs, tokens)
+        shown(title, await in_turns(ways, wanted, rounds, REPORTS))
+        print(f"  runs a report: {runs_of(fast, wanted):.1f}, guessing {runs_of(leaping, wanted):.1f}")
         if tokens == TOKENS:
             sides = {
                 f"{SIDES} side by side, the cache in place": partial(together, fast),
