@@ -6,7 +6,7 @@ Run it in a worker (radserve.workers): decoders of hostile files crash, hang and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,34 @@ import numpy.typing as npt
 from pydicom.uid import UID
 
 from radserve.dicom_io import attributes
+from radserve.dicom_io.alike import HeaderForm, differences, form_of
+from radserve.dicom_io.element_table import ElementTable
 from radserve.dicom_io.grey import ToGrey, to_grey
 from radserve.dicom_io.header_bytes import header_bytes
 from radserve.dicom_io.lookup import Modality, modality_transforms, voi_transform
-from radserve.dicom_io.parse import InstanceHeader, header_of, pixel_element
-from radserve.dicom_io.part10 import DicomFile, open_dicom, quiet
+from radserve.dicom_io.parse import InstanceHeader, header_of, instance_ref, pixel_element
+from radserve.dicom_io.part10 import DicomFile, bytes_of, opened, quiet
 from radserve.dicom_io.pixel_layout import DecodeLimits, PixelLayout
 from radserve.dicom_io.place import pixel_spacing, planes
-from radserve.dicom_io.plain import Elements, tags_of
+from radserve.dicom_io.plain import Elements, known, tags_of
 from radserve.dicom_io.repairs import Repair
 from radserve.dicom_io.stored import stored_frames
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.image import Image, PixelProperties, Provenance
-from radserve.references import SourceContext
+from radserve.references import AcquisitionContext, SourceContext
 
-__all__ = ["DecodeLimits", "decode_image", "decode_images"]
+__all__ = ["DecodeLimits", "ImageDecoder", "decode_image", "decode_images"]
 
 Array = npt.NDArray[Any]
+MOST_FORMS = 8  # of headers of one series: where more than that are not alike, none will be
+# Read from each slice: see `instance_ref` and `planes`.
+OF_EACH_SLICE = frozenset(
+    known(keyword)[0]
+    for keyword in (
+        *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "InstanceNumber"),
+        *("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID"),
+    )
+)
 
 
 def decode_image(path: Path, limits: DecodeLimits | None = None, *, out: Array | None = None) -> Image:
@@ -43,11 +54,7 @@ def decode_image(path: Path, limits: DecodeLimits | None = None, *, out: Array |
     left out and every repair. `out` is where the values go if it has their shape and dtype. Raises DicomError as
     `parse_header`, and UNSUPPORTED_PIXELS, PIXEL_BUDGET_EXCEEDED, PIXELS_INCONSISTENT, TRUNCATED or DECODE_FAILED.
     """
-    file = open_dicom(path)
-    with quiet():
-        header = header_of(file)
-        source = SourceContext(header.instance, header_bytes(file))
-        return _decode(file, header, source, limits or DecodeLimits(), out)
+    return ImageDecoder(limits or DecodeLimits()).decode(path, out)
 
 
 def decode_images(paths: Sequence[Path], limits: DecodeLimits | None = None) -> list[Image | RadserveError]:
@@ -70,19 +77,77 @@ def decode_images(paths: Sequence[Path], limits: DecodeLimits | None = None) -> 
     return results
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Description:
+    """What the header says, but for what differs from slice to slice of a series: names, places and times.
+
+    Value range and VOI transform of floating point pixels depend on the pixels, so `properties` has none.
+    """
+
+    layout: PixelLayout
+    grey: ToGrey
+    modality: tuple[Modality, ...]
+    dtype: np.dtype[Any]
+    properties: PixelProperties
+    provenance: Provenance
+    context: AcquisitionContext
+    voi_warning: str
+
+
+class ImageDecoder:
+    """`decode_image` of one instance after the other; where headers are alike, they are read once."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._before: DicomFile | None = None
+        self._differing: frozenset[int] = frozenset()
+        self._forms = 0
+        self._known: tuple[HeaderForm, _Description] | None = None
+
+    def decode(self, path: Path, out: Array | None = None) -> Image:
+        """As `decode_image`."""
+        data = bytes_of(path)
+        with quiet():
+            file = self._known[0].read(data) if self._known else None
+            if file is not None and self._known is not None:
+                instance, description = instance_ref(file.elements), self._known[1]
+            else:
+                file = opened(data)
+                header = header_of(file)
+                instance = header.instance
+                description = self._described(file, header)
+            return _decode(file, SourceContext(instance, header_bytes(file)), description, out)
+
+    def _described(self, file: DicomFile, header: InstanceHeader) -> _Description:
+        """The description of a file; the next one may be alike."""
+        description = _describe(file, header.context, self._limits)
+        asked = {
+            tag
+            for table in (file.elements, file.meta_elements)
+            if isinstance(table, ElementTable)
+            for tag in table.asked
+        }
+        if self._forms < MOST_FORMS and not description.layout.floating:
+            self._forms += 1
+            found = differences(self._before, file) if self._before else frozenset[int]()
+            self._differing = frozenset() if found is None else self._differing | found
+            self._before = file
+            form = form_of(file, self._differing) if not self._differing & (asked - OF_EACH_SLICE) else None
+            self._known = (form, description) if form else None
+        return description
+
+
 class _Notes:
     """The warnings that are collected while the frames are decoded, each once."""
 
-    def __init__(self) -> None:
-        self.warnings: dict[str, None] = {}
+    def __init__(self, first: Sequence[str]) -> None:
+        self.warnings = dict.fromkeys(first)
 
     def add(self, *found: Repair | str) -> None:
         self.warnings.update(dict.fromkeys(map(str, found)))
 
 
-def _decode(
-    file: DicomFile, header: InstanceHeader, source: SourceContext, limits: DecodeLimits, out: Array | None
-) -> Image:
+def _describe(file: DicomFile, context: AcquisitionContext, limits: DecodeLimits) -> _Description:
     ds = file.elements
     layout = PixelLayout.of(ds, pixel_element(file).tag)
     limits.check(layout, 1)  # before the header's own tables are read
@@ -91,34 +156,54 @@ def _decode(
     is_stored = not layout.floating and all(transform.is_identity for transform in modality)
     dtype = grey_type if is_stored else np.dtype(np.float32)
     limits.check(layout, dtype.itemsize)
-    notes = _Notes()
-    notes.add(*file.repairs, *_overlays(ds), *_burned_in(ds))
-    shape = (layout.frames, layout.rows, layout.columns)
-    if out is None or (out.shape, out.dtype) != (shape, dtype):
-        out = None if is_stored and layout.frames == 1 else np.empty(shape, dtype)
-    array = _modality_values(_grey_frames(file, layout, grey, notes), modality, out)
-    least, greatest = _value_range(array, layout, modality, bits, notes)
-    voi, warning = voi_transform(ds, layout.frames, least)
-    if warning:
-        notes.add(warning)
-    return Image(
-        array=array,
+    warnings = dict.fromkeys(map(str, (*file.repairs, *_overlays(ds), *_burned_in(ds))))
+    value_range = (-np.inf, np.inf) if layout.floating else _value_range(layout, modality, bits)
+    voi, voi_warning = (None, "") if layout.floating else voi_transform(ds, layout.frames, value_range[0])
+    return _Description(
+        layout=layout,
+        grey=grey,
+        modality=modality,
+        dtype=dtype,
         properties=PixelProperties(
             photometric_interpretation=layout.photometric if layout.is_monochrome else "MONOCHROME2",
             bits_stored=bits,
-            value_range=(least, greatest),
+            value_range=value_range,
             voi=voi,
             pixel_spacing_mm=pixel_spacing(ds, layout.frames),
-            units=_units(ds, header.context.modality),
+            units=_units(ds, context.modality),
         ),
         provenance=Provenance(
             transfer_syntax_uid=file.transfer_syntax_uid,
             steps=_steps(file, layout, modality),
-            warnings=tuple(notes.warnings),
+            warnings=tuple(warnings),
         ),
-        context=header.context,
+        context=context,
+        voi_warning=voi_warning,
+    )
+
+
+def _decode(file: DicomFile, source: SourceContext, description: _Description, out: Array | None) -> Image:
+    layout, properties, dtype = description.layout, description.properties, description.dtype
+    notes = _Notes(description.provenance.warnings)
+    shape = (layout.frames, layout.rows, layout.columns)
+    if out is None or (out.shape, out.dtype) != (shape, dtype):
+        out = None if dtype.kind != "f" and layout.frames == 1 else np.empty(shape, dtype)
+    array = _modality_values(_grey_frames(file, layout, description.grey, notes), description.modality, out)
+    voi_warning = description.voi_warning
+    if layout.floating:
+        least, greatest = _range_of_floats(array, notes)
+        voi, voi_warning = voi_transform(file.elements, layout.frames, least)
+        properties = replace(properties, value_range=(least, greatest), voi=voi)
+    if voi_warning:
+        notes.add(voi_warning)
+    provenance, warnings = description.provenance, tuple(notes.warnings)
+    return Image(
+        array=array,
+        properties=properties,
+        provenance=provenance if warnings == provenance.warnings else replace(provenance, warnings=warnings),
+        context=description.context,
         source=source,
-        planes=planes(ds, layout.frames),
+        planes=planes(file.elements, layout.frames),
     )
 
 
@@ -137,21 +222,22 @@ def _grey_frames(file: DicomFile, layout: PixelLayout, grey: ToGrey, notes: _Not
         yield grey(frame)
 
 
-def _value_range(
-    array: Array, layout: PixelLayout, modality: tuple[Modality, ...], bits: int, notes: _Notes
-) -> tuple[float, float]:
-    """What the stored bits can express; of floating point pixels, what is there."""
-    if layout.floating:
-        finite = array[np.isfinite(array)]
-        if not finite.size:
-            raise DicomError(ErrorCode.PIXELS_INCONSISTENT, "none of the floating point pixels is a finite number")
-        if finite.size < array.size:
-            notes.add(f"{array.size - finite.size} of {array.size} floating point pixels are no finite numbers")
-        least, greatest = float(finite.min()), float(finite.max())
-        return least, greatest if greatest > least else float(np.nextafter(np.float32(least), np.float32(np.inf)))
+def _value_range(layout: PixelLayout, modality: tuple[Modality, ...], bits: int) -> tuple[float, float]:
+    """What the stored bits can express."""
     stored = layout.stored_range if layout.is_monochrome else (0, (1 << bits) - 1)
     ranges = [transform.range_of(*stored) for transform in modality]
     return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
+
+
+def _range_of_floats(array: Array, notes: _Notes) -> tuple[float, float]:
+    """What is there."""
+    finite = array[np.isfinite(array)]
+    if not finite.size:
+        raise DicomError(ErrorCode.PIXELS_INCONSISTENT, "none of the floating point pixels is a finite number")
+    if finite.size < array.size:
+        notes.add(f"{array.size - finite.size} of {array.size} floating point pixels are no finite numbers")
+    least, greatest = float(finite.min()), float(finite.max())
+    return least, greatest if greatest > least else float(np.nextafter(np.float32(least), np.float32(np.inf)))
 
 
 def _overlays(ds: Elements) -> Iterator[str]:

@@ -17,6 +17,7 @@ from pydicom.tag import BaseTag
 from radserve.dicom_io.nested import Buffer
 
 SPECIFIC_CHARACTER_SET = 0x00080005
+PIXEL_REPRESENTATION = 0x00280103  # by it pydicom takes one of two VRs that an attribute may have
 Place = tuple[str | None, int, int]  # VR (None where implicit), where the value begins, its length
 
 
@@ -24,34 +25,54 @@ class ElementTable:
     """The elements of `data`: `places` says where each is, by tag, in the order of the tags.
 
     `encoding` are the character sets of its texts, by their names in Python. What pydicom raises for ones that are no
-    names at all is raised on construction, as by its own reading of a data set.
+    names at all is raised on construction, as by its own reading of a data set. `asked` notes the tags of the elements
+    that were looked at: another data set that has the same ones says the same.
     """
 
-    def __init__(self, data: Buffer, places: Mapping[int, Place], implicit: bool) -> None:
+    def __init__(
+        self, data: Buffer, places: Mapping[int, Place], implicit: bool, encoding: str | list[str] | None = None
+    ) -> None:
         self.data = data
         self.places = places
         self.implicit = implicit
-        self.encoding = self._encoding()
+        self.encoding = encoding or self._encoding()
+        self.asked: set[int] = set()
         self._dataset: Dataset | None = None
 
     def __contains__(self, keyword: str) -> bool:
-        return tag_for_keyword(keyword) in self.places
+        tag = tag_for_keyword(keyword)
+        if tag is not None:
+            self.asked.add(tag)
+        return tag in self.places
 
     def get(self, keyword: str) -> object:
         """As Dataset.get."""
-        return self.dataset.get(keyword)
+        tag = tag_for_keyword(keyword)
+        if tag is not None:
+            self.asked |= {tag, SPECIFIC_CHARACTER_SET, PIXEL_REPRESENTATION}
+        return self._all().get(keyword)
 
     def raw(self, tag: int) -> tuple[str | None, bytes] | None:
         """VR and value as it stands there; None where absent."""
+        self.asked.add(tag)
         place = self.places.get(tag)
         if place is None:
             return None
         vr, at, length = place
         return vr, self.data[at : at + length]
 
+    def value_of(self, tag: int) -> bytes:
+        """The value of an element that is there; this is no question that `asked` would note."""
+        _, at, length = self.places[tag]
+        return self.data[at : at + length]
+
     @property
     def dataset(self) -> Dataset:
         """All elements, the same object each time."""
+        self.asked |= self.places.keys()
+        return self._all()
+
+    def _all(self) -> Dataset:
         if self._dataset is None:
             self._dataset = Dataset({BaseTag(tag): self._element(tag) for tag in self.places})
             self._dataset.set_original_encoding(self.implicit, True, self.encoding)

@@ -37,6 +37,7 @@ from radserve.dicom_io.scan import scan
 from radserve.errors import DicomError, ErrorCode
 
 INFLATED_LIMIT_BYTES = 512 * 2**20
+READ_BYTES = 2**20
 DELIMITER = b"\xfe\xff\xdd\xe0"
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float, and Pixel Data
 TRANSFER_SYNTAXES = {str(uid): uid for uid in AllTransferSyntaxes}
@@ -85,7 +86,12 @@ def open_dicom(path: Path) -> DicomFile:
     Raises DicomError NOT_DICOM, TRUNCATED (an element is longer than the file), INVALID_HEADER, or
     PIXEL_BUDGET_EXCEEDED for deflated content above INFLATED_LIMIT_BYTES.
     """
-    reader = _Reader(_map(path))
+    return opened(bytes_of(path))
+
+
+def opened(data: Buffer) -> DicomFile:
+    """`open_dicom` of the bytes of a file."""
+    reader = _Reader(data)
     try:
         with quiet():
             return _open(reader)
@@ -133,11 +139,18 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _map(path: Path) -> Buffer:
+def bytes_of(path: Path) -> Buffer:
+    """The bytes of a file: those of a small one are read, which takes less time than to map and to unmap them.
+
+    Raises DicomError NOT_DICOM where there are none.
+    """
     number = os.open(path, os.O_RDONLY)
     try:
-        if not os.fstat(number).st_size:
+        size = os.fstat(number).st_size
+        if not size:
             raise DicomError(ErrorCode.NOT_DICOM, "the file is empty")
+        if size <= READ_BYTES:
+            return os.read(number, size)
         return mmap.mmap(number, 0, access=mmap.ACCESS_READ)
     finally:
         os.close(number)

@@ -17,6 +17,7 @@ from radserve.dicom_io.nested import UNDEFINED_LENGTH, VRS, OddError, element_at
 
 FIRST_ITEM_TAG = 0xFFFE0000
 DELIMITER_BYTES = 8
+TAG = struct.Struct("<HH")
 
 
 class Source(Protocol):
@@ -48,7 +49,12 @@ def _scan(source: Source, implicit: bool, stop: Callable[[int], bool]) -> Elemen
     places: dict[int, Place] = {}
     end, last = len(data), -1
     while at < end:
-        tag, vr, length, value_at = element_at(data, at, implicit)
+        try:
+            tag, vr, length, value_at = element_at(data, at, implicit)
+        except OddError:  # behind the file meta information another encoding may begin
+            if places and stop(_tag_at(data, at)):
+                break
+            raise
         if tag >= FIRST_ITEM_TAG:
             return None
         if stop(tag):
@@ -68,3 +74,8 @@ def _scan(source: Source, implicit: bool, stop: Callable[[int], bool]) -> Elemen
         return None
     source.seek(at)
     return ElementTable(data, places, implicit)
+
+
+def _tag_at(data: bytes | mmap.mmap, at: int) -> int:
+    group, number = TAG.unpack_from(data, at)
+    return int(group << 16 | number)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from radserve.dicom_io.decode import decode_image
+from radserve.dicom_io.decode import ImageDecoder
 from radserve.dicom_io.parse import header_of
 from radserve.dicom_io.part10 import DicomFile, open_dicom, quiet
 from radserve.dicom_io.pixel_layout import DecodeLimits
@@ -21,7 +21,6 @@ from radserve.dicom_io.place import planes
 from radserve.errors import RadserveError
 from radserve.image import Image, PixelProperties, PlanePosition, Provenance
 from radserve.references import AcquisitionContext, SourceContext
-from radserve.shared_arrays import is_shared, put
 
 T = TypeVar("T")
 FloatArray = npt.NDArray[np.float32]
@@ -72,19 +71,20 @@ def stack_of(paths: Sequence[Path], limits: DecodeLimits) -> Stack | None:
     return stack
 
 
-def decode_slices(paths: Sequence[Path], out: FloatArray, limits: DecodeLimits) -> list[DecodedSlice] | None:
-    """Decode the instances into `out` (slices, rows, columns); None where one of them is no single slice of that size.
+def decode_slices(paths: Sequence[Path], limits: DecodeLimits, out: FloatArray) -> list[DecodedSlice] | None:
+    """Decode the instances into `out` (slices, rows, columns), all of it.
 
-    Raises the error of the first that cannot be decoded, as `decode_image`.
+    None where one of them is no single slice of that size: then `out` is not to be used. Raises the error of the first
+    that cannot be decoded, as `decode_image`.
     """
     slices: list[DecodedSlice] = []
-    own = np.empty((1, *out.shape[1:]), np.float32) if is_shared(out) else None
+    decoder = ImageDecoder(limits)
     for path, place in zip(paths, out[:, np.newaxis], strict=True):
-        image = decode_image(path, limits, out=place if own is None else own)
+        image = decoder.decode(path, place)
         if image.array.shape != place.shape:
             return None
         if not np.may_share_memory(image.array, place):
-            put(place, image.array.astype(np.float32, copy=False))  # integers are values without a rescale
+            place[...] = image.array  # integers are values without a rescale
         slices.append(_without_array(image, slices[-1] if slices else None))
     return slices
 

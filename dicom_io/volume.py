@@ -51,7 +51,7 @@ def decode_volume(paths: Sequence[Path], limits: DecodeLimits | None = None) -> 
     left = half_of(limits)
     if stack := stack_of(paths, left):
         block = np.empty(stack.shape, np.float32)
-        if slices := decode_slices(stack.turned(paths), block, left):
+        if slices := decode_slices(stack.turned(paths), left, block):
             return assemble_volume(stack.turned(images_of(slices, block)), block)
     return assemble_volume(_only_images(decode_images(paths, left)))
 
@@ -138,7 +138,7 @@ def _common_spacing(images: Sequence[Image]) -> tuple[float, float]:
             problem = f"one has {image.array.shape[1:]} rows and columns, another {shape}"
             raise _refuse(ErrorCode.GEOMETRY_MIXED_SIZE, problem)
         own = image.properties.pixel_spacing_mm
-        if own is None or not np.allclose(own, spacing, rtol=1e-4, atol=0):
+        if own != spacing and (own is None or not np.allclose(own, spacing, rtol=1e-4, atol=0)):
             raise _refuse(ErrorCode.GEOMETRY_MIXED_SIZE, f"one has the pixel spacing {own} mm, another {spacing} mm")
     return spacing
 
@@ -146,20 +146,28 @@ def _common_spacing(images: Sequence[Image]) -> tuple[float, float]:
 def _sorted_slices(images: Sequence[Image]) -> list[_Slice]:
     reference = images[0].planes[0]
     normal = _normal(reference)
+    positions = np.array([plane.image_position_mm for image in images for plane in image.planes])
+    places = zip(positions, (positions @ normal).tolist(), strict=True)
     slices = []
     for image in images:
         for number, (pixels, plane) in enumerate(zip(image.array, image.planes, strict=True), start=1):
+            position, projection = next(places)
             if plane.frame_of_reference_uid != reference.frame_of_reference_uid:
                 raise _refuse(ErrorCode.GEOMETRY_MIXED_ORIENTATION, "they have more than one frame of reference")
-            difference = np.abs(np.subtract(plane.image_orientation, reference.image_orientation)).max()
-            if difference > ORIENTATION_TOLERANCE:
+            if (difference := _difference(plane, reference)) > ORIENTATION_TOLERANCE:
                 problem = f"their orientations differ by {difference:.4g} in a direction cosine"
                 raise _refuse(ErrorCode.GEOMETRY_MIXED_ORIENTATION, problem)
-            position = np.array(plane.image_position_mm)
-            slices.append(_Slice((image.instance, number), pixels, plane, position, float(position @ normal)))
+            slices.append(_Slice((image.instance, number), pixels, plane, position, projection))
     if len(slices) < 2:
         raise _refuse(ErrorCode.GEOMETRY_MISSING, "there is one slice only, so the step between slices is unknown")
     return sorted(slices, key=lambda part: part.projection_mm)
+
+
+def _difference(one: PlanePosition, other: PlanePosition) -> float:
+    """The greatest difference in a direction cosine."""
+    if one.image_orientation == other.image_orientation:
+        return 0.0
+    return float(np.abs(np.subtract(one.image_orientation, other.image_orientation)).max())
 
 
 def _normal(plane: PlanePosition) -> FloatArray:

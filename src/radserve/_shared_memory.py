@@ -68,28 +68,26 @@ def within(part: memoryview) -> tuple[SharedMemory, int] | None:
     return owner, interface["data"][0] - owner.address
 
 
-def write(part: memoryview, data: memoryview) -> bool:
-    """Write `data` to the shared memory in which an array lies; False for one that lies elsewhere.
+class Borrowed:
+    """What a worker makes of the descriptors that it is lent.
 
-    A page that a write makes is neither cleared nor faulted in first, which takes longer than the copy itself.
+    Memory that is mapped anew is faulted in anew, page by page, so that of the last time stays mapped.
     """
-    place = within(part)
-    if place is None:
-        return False
-    memory, at = place
-    rest = data.cast("B")
-    while rest:
-        count = os.pwrite(memory.number, rest, at)
-        rest, at = rest[count:], at + count
-    return True
 
+    def __init__(self) -> None:
+        self._which: tuple[int, int, bool] | None = None
+        self._memory: SharedMemory | None = None
 
-def opened(number: int, offset: int, size: int, *, writable: bool) -> memoryview:
-    """The part of another process's SharedMemory, which changes with it. Raises UnsafeError, OSError."""
-    total = os.fstat(number).st_size
-    if _seals(number) & FIXED_SIZE != FIXED_SIZE or not 0 <= offset <= offset + size <= total:
-        raise UnsafeError
-    return memoryview(SharedMemory.of(number, total, writable=writable))[offset : offset + size]
+    def part(self, number: int, offset: int, size: int, *, writable: bool) -> memoryview:
+        """The part of another process's SharedMemory, which changes with it. Raises UnsafeError, OSError."""
+        status = os.fstat(number)
+        if _seals(number) & FIXED_SIZE != FIXED_SIZE or not 0 <= offset <= offset + size <= status.st_size:
+            raise UnsafeError
+        which = status.st_dev, status.st_ino, writable  # no other memory has that number while this one is mapped
+        if self._memory is None or self._which != which:
+            self._memory = SharedMemory.of(number, status.st_size, writable=writable)
+            self._which = which
+        return memoryview(self._memory)[offset : offset + size]
 
 
 def sealed_copy(parts: Sequence[memoryview]) -> int:

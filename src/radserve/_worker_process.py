@@ -77,12 +77,16 @@ def send(channel: socket.socket, parts: Parts, *, share: bool = False) -> None:
 
 
 def receive(
-    channel: socket.socket, deadline: float | None = None, max_bytes: int | None = None, *, share: bool = False
+    channel: socket.socket,
+    deadline: float | None = None,
+    max_bytes: int | None = None,
+    *,
+    borrowed: shared.Borrowed | None = None,
 ) -> list[Buffer]:
     """Receive the parts of one message until `deadline` (time.monotonic).
 
     Raises EOFError when the other side is gone, TimeoutError, and ProtocolError for a message above `max_bytes`, and
-    for memory that could shrink, or (without `share`) still change.
+    for memory that could shrink, or (without `borrowed`) still change.
     """
     (count,) = struct.unpack("!I", _exactly(channel, 4, deadline))
     if not 0 < count <= MAX_PARTS:
@@ -90,7 +94,7 @@ def receive(
     heads = list(PART.iter_unpack(_exactly(channel, PART.size * count, deadline)))
     if max_bytes is not None and sum(size for size, _, _ in heads) > max_bytes:
         raise ProtocolError
-    if not share and any(offset >= 0 for _, offset, _ in heads):
+    if borrowed is None and any(offset >= 0 for _, offset, _ in heads):
         raise ProtocolError
     parts: list[Buffer] = [
         _exactly(channel, 0 if offset >= 0 or _is_large(size) else size, deadline) for size, offset, _ in heads
@@ -102,9 +106,9 @@ def receive(
         for at, part in zip(copied, found, strict=True):
             parts[at] = part
     for at, (size, offset, writable) in enumerate(heads):
-        if offset >= 0:
+        if borrowed is not None and offset >= 0:
             with _descriptor(channel, deadline) as number:
-                parts[at] = shared.opened(number, offset, size, writable=writable)
+                parts[at] = borrowed.part(number, offset, size, writable=writable)
     return parts
 
 
@@ -157,8 +161,9 @@ def serve(descriptor: int, parent_pid: int) -> None:
     with contextlib.suppress(EOFError, ConnectionError):
         memory_bytes, cpu_seconds, preload = decode(receive(channel))
         send(channel, _prepare(memory_bytes, preload))
+        borrowed = shared.Borrowed()
         while True:
-            send(channel, _run(receive(channel, share=True), cpu_seconds))
+            send(channel, _run(receive(channel, borrowed=borrowed), cpu_seconds))
 
 
 def _prepare(memory_bytes: int | None, preload: Sequence[str]) -> Parts:

@@ -22,8 +22,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from radserve import _worker_process as wire
 from radserve._checks import invalid
+from radserve._shared_memory import AVAILABLE, SharedMemory
 from radserve.errors import ErrorCode, WorkerError
 
 T = TypeVar("T")
@@ -88,6 +92,29 @@ class WorkerPool:
         WORKER_DIED, WORKER_TIMEOUT, WORKER_MEMORY, INTERNAL for any other error of the function (its type only),
         CANCELLED when the pool is closed. Cancelling the caller kills the worker.
         """
+        return await self._run(function, args, None, wall_seconds)
+
+    @property
+    def can_fill(self) -> bool:
+        """Whether the system has memory that `fill` can lend a worker: Linux."""
+        return AVAILABLE
+
+    async def fill(self, out: npt.NDArray[Any], function: Callable[..., T], /, *args: object) -> T:
+        """`run(function, *args, place)`, where `place` is an array like `out`, whose values are in `out` at the end.
+
+        Quicker than to return an array: `place` is memory that the worker keeps from task to task. What an earlier task
+        left is still in it, so `function` must write all of `place`, or raise, or say in its value that `out` is not to
+        be used. Where this raises, `out` has no new values.
+        """
+        return await self._run(function, args, out, None)
+
+    async def _run(
+        self,
+        function: Callable[..., T],
+        args: tuple[object, ...],
+        out: npt.NDArray[Any] | None,
+        wall_seconds: float | None,
+    ) -> T:
         if function.__module__ == "__main__":
             raise invalid("WorkerPool.run function", function.__qualname__, "a function of an importable module")
         slot = await self._idle.get()
@@ -95,7 +122,7 @@ class WorkerPool:
             self._idle.put_nowait(slot)
             raise WorkerError(ErrorCode.CANCELLED, f"the worker pool {self._name!r} is closed")
         seconds = self._limits.wall_seconds if wall_seconds is None else wall_seconds
-        future = asyncio.get_running_loop().run_in_executor(self._threads, slot.call, function, args, seconds)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, slot.call, function, args, out, seconds)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -145,18 +172,32 @@ class _Slot:
         self._closed = False
         self.starts = 0
 
-    def call(self, function: Callable[..., T], args: tuple[object, ...], wall_seconds: float) -> T:
+    def call(
+        self,
+        function: Callable[..., T],
+        args: tuple[object, ...],
+        out: npt.NDArray[Any] | None,
+        wall_seconds: float,
+    ) -> T:
         what = f"{function.__qualname__} in worker pool {self._pool!r}"
         task = wire.encode((function, args))
+        place = None
         try:
-            kind, value = self._ready_worker().exchange(task, wall_seconds, self._limits.memory_bytes)
+            worker = self._ready_worker()
+            if out is not None:
+                place = worker.place_like(out)
+                task = wire.encode((function, (*args, place)))
+            kind, value = worker.exchange(task, wall_seconds, self._limits.memory_bytes)
         except TimeoutError:
             self.end()
             text = f"{what} took longer than {wall_seconds:g} s and was stopped"
             raise self._failed(ErrorCode.WORKER_TIMEOUT, text) from None
         except _WorkerGoneError:
             raise self._death(what) from None
-        return cast(T, self._outcome(what, kind, value))
+        result = cast(T, self._outcome(what, kind, value))
+        if out is not None:
+            out[...] = place
+        return result
 
     def doom(self, *, close: bool = False) -> None:
         """Kill the worker without waiting for its end; with `close`, start no other."""
@@ -222,10 +263,11 @@ class _WorkerGoneError(Exception):
 
 
 class _Worker:
-    """A child process and the socket to it."""
+    """A child process, the socket to it, and the memory that it is lent."""
 
     def __init__(self) -> None:
         self._doomed = False
+        self._memory: SharedMemory | None = None
         self._channel, theirs = socket.socketpair()
         with theirs:
             for end in (self._channel, theirs):
@@ -243,6 +285,12 @@ class _Worker:
     @property
     def lost(self) -> bool:
         return self._doomed or self._process.poll() is not None
+
+    def place_like(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An array like `array` in memory that no other worker is ever lent: one that dies late disturbs nobody."""
+        if self._memory is None or len(self._memory) < array.nbytes:
+            self._memory = SharedMemory.make(array.nbytes)
+        return np.frombuffer(self._memory, array.dtype, array.size).reshape(array.shape)
 
     def exchange(self, message: wire.Parts, seconds: float, max_bytes: int | None) -> tuple[str, Any]:
         """Send a message and return the answer. Raises TimeoutError or _WorkerGoneError."""

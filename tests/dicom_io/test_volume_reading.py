@@ -23,11 +23,14 @@ from radserve.workers import WorkerLimits, WorkerPool
 from tests.support.dicoms import ct, ct_series, save
 
 RNG = np.random.default_rng(3)
+OF_ANOTHER = 12345.0  # what another patient left in the memory of a worker
 STORED = RNG.integers(-1000, 2000, (9, 30, 28)).astype("i2")
 
 
 class InlineWorkers:
     """Runs tasks here, and notes which."""
+
+    can_fill = True
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -36,6 +39,12 @@ class InlineWorkers:
         self.ran.append(function.__name__)
         await asyncio.sleep(0)
         return function(*args)
+
+    async def fill(self, out: np.ndarray, function: Callable[..., Any], *args: Any) -> Any:
+        place = np.full_like(out, OF_ANOTHER)
+        found = await self.run(function, *args, place)
+        out[...] = place
+        return found
 
 
 def series(folder: Path, syntax: str = ExplicitVRLittleEndian, **attributes: Any) -> list[Path]:
