@@ -165,6 +165,30 @@ async def test_a_lost_worker_costs_the_volume_and_the_other_tasks_end(
     assert workers.ran == ["stack_of", "decode_slices", "lost", *["decode_slices"] * 3]
 
 
+async def test_nothing_of_one_patient_is_in_the_volume_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_reading, "SLICES_AT_ONCE", 3)
+    folders = [tmp_path / name for name in ("one", "whole numbers", "cut", "two sizes", "small")]
+    for folder in folders:
+        folder.mkdir()
+    one, whole, cut, two_sizes = (series(folder) for folder in folders[:4])
+    for index, ds in enumerate(ct_series(STORED // 2, RescaleIntercept=0, RescaleSlope=1)):
+        save(ds, whole[index])
+    cut[4].write_bytes(cut[4].read_bytes()[:-100])
+    save(ct_series(np.ones((9, 12, 28), np.int16), RescaleIntercept=-1024)[4], two_sizes[4])
+    small = [save(ds, folders[4] / f"{at}.dcm") for at, ds in enumerate(ct_series(STORED[:4, :20, :10]))]
+    limits = WorkerLimits(memory_bytes=2 << 30, cpu_seconds=100, wall_seconds=600)
+    async with WorkerPool(name="one", size=1, limits=limits) as pool:
+        for paths in (one, whole, cut, two_sizes, small, one):
+            if paths in (cut, two_sizes):
+                with pytest.raises((DicomError, GeometryError)):
+                    await read_volume(pool, paths)
+            else:
+                check_same(await read_volume(pool, paths), decode_volume(paths))
+        assert pool.restarts == 0
+
+
 def test_the_direction_of_a_stack_is_that_of_its_ends(tmp_path: Path) -> None:
     paths = series(tmp_path)
     first, second = stack_of(paths, DecodeLimits()), stack_of(paths[::-1], DecodeLimits())
