@@ -58,7 +58,7 @@ def read_entry(path: Path) -> IndexEntry:
 
 
 def read_received(path: Path) -> IndexEntry:
-    """`read_entry` of an instance that is to be taken: one that ends before its pixels do is TRUNCATED.
+    """`read_entry` of an instance that is to be taken: one that does not end where an element does is refused.
 
     What is stored already is read without that condition: it stays known until its pixels are asked for.
     """

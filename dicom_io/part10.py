@@ -106,8 +106,33 @@ def opened(data: Buffer) -> DicomFile:
 
 
 def check_whole(file: DicomFile) -> None:
-    """Raise DicomError TRUNCATED where a file ends before its pixels do."""
-    if file.pixels is not None and pixels_end(file.data, file.pixels) > len(file.data):
+    """Raise DicomError where a file ends before its pixels do, or what follows them are no elements.
+
+    TRUNCATED or INVALID_HEADER. Zeros after the pixels are what some media fill their blocks with.
+    """
+    if file.pixels is None:
+        return
+    end = pixels_end(file.data, file.pixels)
+    if end > len(file.data):
+        raise _truncated()
+    if end < len(file.data) and file.data[end:].strip(b"\0"):
+        _check_elements(_Reader(file.data), end, file.elements)
+
+
+def _check_elements(reader: _Reader, at: int, like: Elements) -> None:
+    """Read elements, encoded as those before, from there to the end."""
+    implicit, little = encoding_of(like)
+    reader.seek(at)
+    try:
+        with quiet():
+            _read(reader, implicit=implicit, little=little, stop=lambda tag: False)
+    except MemoryError:
+        raise
+    except Exception:  # pydicom has no common base
+        reader.short = reader.short or reader.tell() >= len(reader.data)
+        if not reader.short:
+            raise DicomError(ErrorCode.INVALID_HEADER, "what follows the pixels cannot be parsed") from None
+    if reader.short:
         raise _truncated()
 
 

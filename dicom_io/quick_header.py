@@ -105,6 +105,7 @@ def _read(data: Buffer) -> QuickHeader:
     implicit = syntax == ImplicitVRLittleEndian
     raw, requests, signed, pixels = _elements(data, at, implicit)
     end = _pixels_end(data, pixels)
+    _check_rest(data, end, implicit)
     if (pixels.length is None) != (syntax in ENCAPSULATED) or SOP_CLASS_UID not in raw:
         raise OddError
     codec = _codec(raw)
@@ -194,6 +195,21 @@ def _pixels_end(data: Buffer, pixels: PixelElement) -> int:
         if head[:4] == DELIMITER:
             return at
         at += LONG_LENGTH.unpack_from(head, 4)[0]
+    raise OddError
+
+
+def _check_rest(data: Buffer, at: int, implicit: bool) -> None:
+    """Step over the elements after the pixels: usually none, or padding."""
+    for _ in range(MAX_ELEMENTS):
+        if at == len(data):
+            return
+        _, vr, length, at = element_at(data, at, implicit)
+        if length != UNDEFINED_LENGTH:
+            at += length
+        elif implicit or vr == "SQ":
+            at = end_of_items(data, at, implicit)
+        else:
+            raise OddError
     raise OddError
 
 
