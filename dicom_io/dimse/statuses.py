@@ -49,7 +49,7 @@ MEANINGS: Mapping[int, str] = {
     UNRECOGNIZED_OPERATION: "the operation is not offered here",
     OUT_OF_RESOURCES: "the disk is full or below its reserve, or the quota of the AE title is used up: try later",
     DOES_NOT_MATCH_SOP_CLASS: "the data set is of another SOP class or instance than the command says, or no image",
-    CANNOT_UNDERSTAND: "the data set cannot be parsed, ends before its pixels do, or lacks what an image must have",
+    CANNOT_UNDERSTAND: "the data set cannot be parsed to its end, or lacks what an image must have",
     NO_PIXELS: "the data set has no pixel data",
     UNSUPPORTED_SYNTAX: "the transfer syntax is not supported",
     TOO_LARGE: "the data set is larger than the site takes",
