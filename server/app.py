@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
@@ -18,7 +17,6 @@ from grpc_reflection.v1alpha import reflection
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.dicom_io.dimse.store_scp import StoreScp
 from radserve.dicom_io.store import StoreLimits
-from radserve.errors import ErrorCode, RadserveError
 from radserve.models.pack import ModelPack
 from radserve.models.prompt_cache import PromptCache
 from radserve.models.triton.client import TritonRunner
@@ -40,6 +38,7 @@ from radserve.server.reevaluation import reevaluating
 from radserve.server.retention import retention
 from radserve.server.rpc.inference_service import InferenceService
 from radserve.server.rpc.model_service import ModelService
+from radserve.server.rpc.port import bind, grpc_server, server_credentials
 from radserve.server.rpc.review_service import ReviewService
 from radserve.server.rpc.study_service import StudyService
 from radserve.server.serving import Serving, serving_packs
@@ -104,6 +103,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
 
     Raises RadserveError when a part cannot start (MODEL_UNAVAILABLE, STORAGE_FULL, PACK_*).
     """
+    credentials = server_credentials(settings)  # first: nothing is to be started for a port that may not be opened
     async with AsyncExitStack() as stack:
         catalogue = site_catalogue(settings)
         decoders = await stack.enter_async_context(decoder_pool(settings))
@@ -141,29 +141,26 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             senders = site_senders(settings, commitments)
             await stack.enter_async_context(studies_at_work(settings, records, rules, analysis, senders))
         await stack.enter_async_context(performing(settings, store, records))
-        server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent_requests)
-        study_pb2_grpc.add_StudyServiceServicer_to_server(StudyService(store), server)
+        server, health = grpc_server(settings), await health_before_the_watch()
         inference = InferenceService(
             store, stores, serving.packs, PromptLibrary(settings.prompt_dirs), ArtifactWriter(decoders)
         )
+        study_pb2_grpc.add_StudyServiceServicer_to_server(StudyService(store), server)
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
-        models = ModelService(serving.packs, serving.runner)
-        model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
-        reviews = ReviewService(records.index, records.reviews)
-        review_pb2_grpc.add_ReviewServiceServicer_to_server(reviews, server)
-        health = await health_before_the_watch()
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(serving.packs, serving.runner), server)
+        review_pb2_grpc.add_ReviewServiceServicer_to_server(ReviewService(records.index, records.reviews), server)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if settings.loopback:
             reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
         listener = await stack.enter_async_context(dimse_listener(settings, store, records.ledger, commitments))
         await stack.enter_async_context(watching(settings, store, decoders))
         web = await stack.enter_async_context(web_listener(settings, records, store, decoders))
-        address = _bind(server, settings)
+        address = bind(server, settings, credentials)
         await server.start()
         stack.push_async_callback(server.stop, GRACE_SECONDS)
         await warming
         await stack.enter_async_context(_watched(health, serving))
-        logger.info("listening on %s", address)
+        logger.info("listening on %s%s", address, " with TLS" if credentials else "")
         yield RunningServer(address, serving.runner, serving.triton, decoders, listener, web)
 
 
@@ -187,23 +184,6 @@ async def _warm(*pools: WorkerPool) -> None:
 
 def _chains(pack: ModelPack) -> dict[str, tuple[TransformSpec, ...]]:
     return {use.name: input_chain(pack, use) for use in pack.inputs}
-
-
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent sharing
-    ]
-
-
-def _bind(server: grpc.aio.Server, settings: Settings) -> str:
-    wanted = f"{settings.host}:{settings.port}"
-    try:
-        port = server.add_insecure_port(wanted)
-    except RuntimeError:
-        raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"cannot listen on {wanted}: is the port taken?") from None
-    return f"{settings.host}:{port}"
 
 
 async def health_before_the_watch() -> health_aio.HealthServicer:

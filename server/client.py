@@ -30,6 +30,7 @@ from radserve.v1 import (
 T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 20
+OPTIONS = [("grpc.max_receive_message_length", 256 << 20)]
 CONNECT_SECONDS = 30.0  # a server that was started a moment ago may still be loading
 
 
@@ -53,12 +54,19 @@ AnalysisEvent = TextPiece | common_pb2.StudyResult | Artifact
 
 
 class _Client:
-    """A connection to one radserve server; an async context manager. Every failed call raises a RadserveError."""
+    """A connection to one radserve server, over TLS where there are credentials; an async context manager.
 
-    def __init__(self, address: str) -> None:
+    Every failed call raises a RadserveError.
+    """
+
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
         self._address = address
-        options = [("grpc.max_receive_message_length", 256 << 20)]
-        self._channel = grpc.aio.insecure_channel(address, options=options)
+        self._manner = "over TLS" if credentials else "without TLS"
+        self._channel = (
+            grpc.aio.secure_channel(address, credentials, options=OPTIONS)
+            if credentials
+            else grpc.aio.insecure_channel(address, options=OPTIONS)
+        )
 
     async def __aenter__(self) -> Self:
         try:
@@ -66,7 +74,7 @@ class _Client:
                 await self._channel.channel_ready()
         except TimeoutError:
             await self._channel.close()
-            message = f"no radserve server answers at {self._address}"
+            message = f"no radserve server answers at {self._address} {self._manner}"
             raise RadserveError(ErrorCode.SERVER_UNREACHABLE, message) from None
         return self
 
@@ -79,8 +87,8 @@ class _Client:
 class RadserveClient(_Client):
     """Sends studies to one radserve server and has them analysed."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        super().__init__(address, credentials)
         self._studies = study_pb2_grpc.StudyServiceStub(self._channel)
         self._inference = inference_pb2_grpc.InferenceServiceStub(self._channel)
 
@@ -150,8 +158,8 @@ class RadserveClient(_Client):
 class ModelClient(_Client):
     """Operates the packs of one radserve server. `pack` is NAME@VERSION; calls return what the version does then."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        super().__init__(address, credentials)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 
     async def models(self) -> Sequence[model_pb2.Model]:

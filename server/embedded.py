@@ -11,17 +11,27 @@ from radserve.server.infer import InferOutcome, InferRequest, infer
 from radserve.server.settings import Settings
 
 # An embedded server answers one command: it keeps no records elsewhere and starts no work by itself.
-ALONE = {"workflow": False, "dimse_port": None, "http_port": None, "index_url": "", "work_url": ""}
+ALONE = {
+    "workflow": False,
+    "dimse_port": None,
+    "http_port": None,
+    "index_url": "",
+    "work_url": "",
+    "grpc_tls_certificate": None,
+    "grpc_tls_key": None,
+    "grpc_tls_clients": None,
+}
 
 
 async def infer_with(request: InferRequest, server: str, settings: Settings) -> InferOutcome:
     """Run a request on the server at `server` (HOST:PORT), or on one that lives as long as the request."""
     from radserve.server.app import running
     from radserve.server.client import RadserveClient
+    from radserve.server.rpc.port import channel_credentials
 
     console = stdout()
     if server:
-        async with RadserveClient(server) as client:
+        async with RadserveClient(server, channel_credentials(settings)) as client:
             return await infer(request, client, console)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="radserve-infer-"))

@@ -33,6 +33,7 @@ OURS = frozenset(
         ErrorCode.MODEL_OUTPUT_INVALID,
         ErrorCode.PACK_HASH_MISMATCH,
         ErrorCode.PACK_INVALID,
+        ErrorCode.SERVER_BUSY,
         ErrorCode.SERVER_UNREACHABLE,
         ErrorCode.STORAGE_FULL,
     }

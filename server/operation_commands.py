@@ -115,8 +115,10 @@ def audit(data_dir: Annotated[Path | None, typer.Option(help="The server's data 
 def _call(server: str | None, call: Callable[[ModelClient], Awaitable[T]]) -> T:
     async def run() -> T:
         from radserve.server.client import ModelClient
+        from radserve.server.rpc.port import channel_credentials
 
-        async with ModelClient(server or settings_of().server or HERE) as client:
+        settings = settings_of()
+        async with ModelClient(server or settings.server or HERE, channel_credentials(settings)) as client:
             return await call(client)
 
     return asyncio.run(run())

@@ -30,6 +30,7 @@ from radserve.server.dimse import dimse_listener
 from radserve.server.infer import OURS
 from radserve.server.peers import DIMSE_SCHEMES, SitePeers
 from radserve.server.records import Records, opened_records
+from radserve.server.rpc.port import channel_credentials
 from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
 from radserve.work import Signal
@@ -127,7 +128,7 @@ async def opened_target(request: PullRequest, settings: Settings) -> AsyncIterat
         workers = await stack.enter_async_context(decoder_pool(settings))
         stores = Stores(workers, StoreLimits(max_instance_bytes=settings.max_instance_mib * MEBIBYTE))
         if request.server:
-            client = await stack.enter_async_context(RadserveClient(request.server))
+            client = await stack.enter_async_context(RadserveClient(request.server, channel_credentials(settings)))
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".pull-", dir=settings.data_dir))
             store = await stack.enter_async_context(stores.opened(Path(folder)))
             yield _Server(store, client)

@@ -18,7 +18,22 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8500, ge=0, le=65535, description="gRPC port; 0 takes a free one")
+    grpc_tls_certificate: Path | None = Field(
+        None, description="certificate chain (PEM) of the gRPC port; none: no TLS"
+    )
+    grpc_tls_key: Path | None = Field(None, description="its key (PEM); none: it stands in the certificate's file")
+    grpc_tls_clients: Path | None = Field(
+        None, description="authorities (PEM) of client certificates, which are then needed (mutual TLS)"
+    )
+    grpc_open: bool = Field(False, description="gRPC beyond the loopback address without TLS and client certificates")
     server: str = Field("", description="HOST:PORT that `radserve infer` asks without --server; empty: an embedded one")
+    server_tls_ca: Path | None = Field(
+        None, description="authorities (PEM) of the server that is asked, which is then asked over TLS; none: no TLS"
+    )
+    server_tls_certificate: Path | None = Field(
+        None, description="certificate chain (PEM) that commands show to that server; none: none"
+    )
+    server_tls_key: Path | None = Field(None, description="its key (PEM); none: it stands in the certificate's file")
     data_dir: Path = Field(Path("radserve-data"), description="where studies and logs are kept")
     pack_dirs: tuple[Path, ...] = Field((), description="folders with further model packs, as a JSON list")
     default_pack: str = Field(

@@ -65,10 +65,10 @@ class _Connection(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLCertVerificationError as error:
-            logger.warning("DIMSE: a TLS handshake failed: the client's certificate: %s", error.verify_message)
+            logger.warning("a TLS handshake failed: the client's certificate: %s", error.verify_message)
             raise
         except ssl.SSLError as error:
-            logger.warning("DIMSE: a TLS handshake failed: %s", error.reason)
+            logger.warning("a TLS handshake failed: %s", error.reason)
             raise
 
 
@@ -76,12 +76,33 @@ def _prepare(context: ssl.SSLContext, files: TlsFiles) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    for path in (files.certificate, files.key, files.trusted):
+        if path:
+            _check_readable(path)
     try:
         if files.certificate:
-            context.load_cert_chain(files.certificate, files.key)
+            # The password keeps OpenSSL from asking for one at the terminal: a key under a password cannot be used.
+            context.load_cert_chain(files.certificate, files.key, password="")
+    except ssl.SSLError as error:
+        named = f"{files.certificate} and {files.key}" if files.key else f"{files.certificate}"
+        raise _unusable(named, f"no certificate with its key, without a password ({_reason(error)})") from None
+    try:
         if files.trusted:
             context.load_verify_locations(files.trusted)
-    except (OSError, ssl.SSLError) as error:
-        raise RadserveError(
-            ErrorCode.INVALID_ARGUMENT, f"TLS: a certificate or key cannot be used ({type(error).__name__})"
-        ) from None
+    except ssl.SSLError as error:
+        raise _unusable(f"{files.trusted}", f"no certificates ({_reason(error)})") from None
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise _unusable(f"{path}", error.strerror or type(error).__name__) from None
+
+
+def _unusable(what: str, cause: str) -> RadserveError:
+    return RadserveError(ErrorCode.INVALID_ARGUMENT, f"TLS: {what} cannot be used: {cause}")
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return error.reason or "not PEM"

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 DOMAIN = "radserve"
+# Status and ErrorInfo travel in headers, of which clients take 8 or 16 KiB; one byte of text is there up to five.
+MESSAGE_BYTES = 1000
 
 _STATUS = {
     ErrorCode.STUDY_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
@@ -34,6 +36,7 @@ _STATUS = {
     ErrorCode.UID_CONFLICT: grpc.StatusCode.ALREADY_EXISTS,
     ErrorCode.STORAGE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorCode.REQUEST_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorCode.SERVER_BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorCode.MODEL_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     ErrorCode.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
     ErrorCode.CANCELLED: grpc.StatusCode.CANCELLED,
@@ -56,18 +59,19 @@ def status_of(code: ErrorCode) -> grpc.StatusCode:
     return _STATUS.get(code, grpc.StatusCode.INVALID_ARGUMENT)
 
 
-async def _abort(context: Context, error: RadserveError) -> NoReturn:
+async def abort(context: Context, error: RadserveError) -> NoReturn:
+    """End the call with the rich status of an error."""
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=error.code.value, domain=DOMAIN))
     number: int = status_of(error.code).value[0]
-    status = status_pb2.Status(code=number, message=error.client_message, details=[info])
+    status = status_pb2.Status(code=number, message=_bounded(error.client_message), details=[info])
     await context.abort_with_status(rpc_status.to_status(status))
     raise AssertionError("abort_with_status always raises")
 
 
 def _as_radserve_error(error: Exception, method: str) -> RadserveError:
     if isinstance(error, RadserveError):
-        logger.info("%s refused: %s: %s", method, error.code, error.detail)
+        logger.info("%s refused: %s: %s", method, error.code, _bounded(error.detail))
         return error
     # The text of a foreign exception may hold patient data: its type and place are enough to find the fault.
     trace = error.__traceback__
@@ -85,7 +89,7 @@ async def answered(method: str, context: Context, answer: Awaitable[T]) -> T:
     except (asyncio.CancelledError, grpc.aio.AbortError):
         raise
     except Exception as error:
-        await _abort(context, _as_radserve_error(error, method))
+        await abort(context, _as_radserve_error(error, method))
 
 
 async def streamed(method: str, context: Context, answers: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
@@ -96,12 +100,15 @@ async def streamed(method: str, context: Context, answers: AsyncGenerator[T, Non
     except (asyncio.CancelledError, grpc.aio.AbortError):
         raise
     except Exception as error:
-        await _abort(context, _as_radserve_error(error, method))
+        await abort(context, _as_radserve_error(error, method))
 
 
 def radserve_error(error: grpc.RpcError) -> RadserveError:
     """The client's way back: the RadserveError that a failed call carries, or the nearest one to its status."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    except ValueError:  # a proxy, or gRPC itself, put another status in the place of the server's
+        status = None
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN and info.reason in ErrorCode.__members__:
@@ -113,4 +120,12 @@ def radserve_error(error: grpc.RpcError) -> RadserveError:
         grpc.StatusCode.UNAVAILABLE: ErrorCode.SERVER_UNREACHABLE,
         grpc.StatusCode.RESOURCE_EXHAUSTED: ErrorCode.REQUEST_TOO_LARGE,
     }
-    return RadserveError(nearest.get(code, ErrorCode.INTERNAL), f"the call ended with {code.name}")
+    # Of what is too large gRPC itself says by how much; other texts of it may be anything.
+    cause = f": {error.details()}" if code is grpc.StatusCode.RESOURCE_EXHAUSTED else ""
+    return RadserveError(nearest.get(code, ErrorCode.INTERNAL), f"the call ended with {code.name}{cause}")
+
+
+def _bounded(text: str) -> str:
+    """A text that fits the headers: a value that a caller sent may be of any length."""
+    data = text.encode()
+    return text if len(data) <= MESSAGE_BYTES else f"{data[:MESSAGE_BYTES].decode(errors='ignore')} ..."

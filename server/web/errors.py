@@ -20,6 +20,7 @@ STATUS_OF: Mapping[ErrorCode, int] = {
     ErrorCode.STUDY_ERASED: 410,
     ErrorCode.UID_CONFLICT: 409,
     ErrorCode.REQUEST_TOO_LARGE: 413,
+    ErrorCode.SERVER_BUSY: 503,
     ErrorCode.DEADLINE_EXCEEDED: 408,
     ErrorCode.STORAGE_FULL: 507,
     ErrorCode.CANCELLED: 503,

@@ -10,7 +10,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from radserve.errors import DicomError, ErrorCode
+from radserve.errors import DicomError, ErrorCode, PackError
 from radserve.server.rpc.errors import answered, radserve_error, status_of, streamed
 
 
@@ -75,6 +75,39 @@ async def test_a_stream_passes_on_what_came_before_its_error() -> None:
             seen.append(number)  # noqa: PERF401 - what came before the error must be kept
     assert seen == [1]
     assert context.reason == "TRUNCATED"
+
+
+async def test_a_value_of_any_length_leaves_the_message_short_enough_for_the_headers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def refuse_the_name() -> None:
+        raise PackError(ErrorCode.UNKNOWN_PACK, f"pack {'名' * 40_000!r} is unknown")
+
+    context = Context()
+    with caplog.at_level(logging.DEBUG), pytest.raises(grpc.aio.AbortError):
+        await answered("Call", context, refuse_the_name())  # type: ignore[arg-type]
+    assert context.sent.message.startswith("pack '名名") and context.sent.message.endswith(" ...")
+    percent_encoded = 3 * len(context.sent.message.encode())
+    base64 = 4 * context.sent.ByteSize() / 3
+    assert percent_encoded + base64 < 8192  # what gRPC for Java takes; for C it is 8 to 16 KiB
+    assert len(caplog.text) < 2000
+
+
+def test_a_status_that_was_put_in_place_of_the_servers_is_read_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(call: object) -> None:
+        raise ValueError("Code in Status proto doesn't match status code")
+
+    class TooMuch(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.RESOURCE_EXHAUSTED
+
+        def details(self) -> str:
+            return "Received message larger than max (73400325 vs. 67108864)"
+
+    monkeypatch.setattr(rpc_status, "from_call", other)
+    error = radserve_error(TooMuch())
+    assert error.code is ErrorCode.REQUEST_TOO_LARGE
+    assert "73400325 vs. 67108864" in error.client_message
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
