@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from radserve.server.console import settings_of
 from radserve.server.settings import Settings
 
 annotations_app = typer.Typer(no_args_is_help=True, help="Annotations of stored images.")
@@ -38,7 +39,7 @@ def import_files(
                 added += await table.add(found)
         return read, added
 
-    read, added = asyncio.run(work(_settings(data_dir)))
+    read, added = asyncio.run(work(settings_of(data_dir=data_dir)))
     typer.echo(f"{read} annotations read, {added} of them new")
 
 
@@ -57,8 +58,4 @@ def export(
         out.write_text(write_csv(found), encoding="utf-8", newline="")
         return len(found)
 
-    typer.echo(f"{asyncio.run(work(_settings(data_dir)))} annotations are in {out}")
-
-
-def _settings(data_dir: Path | None) -> Settings:
-    return Settings(data_dir=data_dir) if data_dir else Settings()
+    typer.echo(f"{asyncio.run(work(settings_of(data_dir=data_dir)))} annotations are in {out}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.logging import RichHandler
 from rich.table import Table
 
 from radserve.clinical_context import ClinicalContext, LaboratoryValue
@@ -23,6 +22,7 @@ from radserve.server.context.read import combined, read_context_file
 from radserve.server.doctor import examine
 from radserve.server.embedded import infer_with
 from radserve.server.infer import InferOutcome, InferRequest, failure_lines
+from radserve.server.logs import log_to_standard_error
 from radserve.server.models_commands import models_app
 from radserve.server.operation_commands import register as register_operation
 from radserve.server.pool_command import register as register_pool
@@ -68,6 +68,21 @@ def main() -> None:
         raise SystemExit(130) from None
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"radserve {version('radserve')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _radserve(
+    show: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -81,7 +96,7 @@ def serve(
 ) -> None:
     """Start the server. Every setting can also come from RADSERVE_* variables (docs/operations.md)."""
     settings = settings_of(host=host, port=port, data_dir=data_dir, triton_url=triton, packs=pack, pack_dirs=pack_dir)
-    _log_to_console(settings.log_level)
+    log_to_standard_error(settings.log_level)
     asyncio.run(_serve(settings))
 
 
@@ -123,7 +138,7 @@ def infer_command(
         tuple(paths), out, pack, context, ReportOptions(language, options), prompts, tuple(also or ())
     )
     settings = settings_of(port=0, triton_url=triton, pack_dirs=pack_dir)
-    _log_to_console("ERROR")
+    log_to_standard_error("ERROR")
     outcome = asyncio.run(infer_with(request, server or settings.server, settings))
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
@@ -182,11 +197,3 @@ def _lab(text: str) -> LaboratoryValue:
     if not (name.strip() and equals and value):
         raise typer.BadParameter(f"got {text!r}, expected NAME=VALUE or 'NAME=VALUE UNIT'", param_hint="--lab")
     return LaboratoryValue(name.strip(), value, unit.strip())
-
-
-def _log_to_console(level: str) -> None:
-    logging.basicConfig(
-        level=level, format="%(name)s: %(message)s", handlers=[RichHandler(console=stderr(), show_path=False)]
-    )
-
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it quotes values of headers: patient data

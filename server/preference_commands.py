@@ -16,7 +16,7 @@ from radserve.findings import verdict
 from radserve.pipelines.preferences import Decision, Form, Review, ToldFinding, review_of
 from radserve.pipelines.remote_report import SECTIONS
 from radserve.pipelines.report import split_sections
-from radserve.server.settings import Settings
+from radserve.server.console import settings_of
 
 if TYPE_CHECKING:  # it imports the database, for which other commands need not wait
     from radserve.server.records import Records
@@ -112,7 +112,7 @@ def _on_records(data_dir: Path | None, work: Callable[[Records], Awaitable[T]]) 
     from radserve.server.records import opened_records
 
     async def run() -> T:
-        async with opened_records(Settings(data_dir=data_dir) if data_dir else Settings()) as records:
+        async with opened_records(settings_of(data_dir=data_dir)) as records:
             return await work(records)
 
     return asyncio.run(run())

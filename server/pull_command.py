@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from radserve.server.settings import Settings
+from radserve.server.console import settings_of
 
 MOST_SHOWN = 50  # failures that are printed
 
@@ -38,7 +38,7 @@ def pull(
     query = StudyQuery(patient_id=patient_id, accession_number=accession, study_date=date, modality=modality)
     if bool(study) == (query != StudyQuery()):
         raise typer.BadParameter("expected --study, or one or more of --patient-id --accession --date --modality")
-    settings = Settings(data_dir=data_dir) if data_dir else Settings()
+    settings = settings_of(data_dir=data_dir)
     request = PullRequest(source, tuple(study or ()), query, move_to, server)
     console = Console(soft_wrap=True)
     outcome = asyncio.run(pull_studies(request, settings, console))

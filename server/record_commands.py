@@ -16,6 +16,7 @@ from rich.table import Table
 
 from radserve.errors import StorageError
 from radserve.references import StudyRef
+from radserve.server.console import settings_of
 from radserve.server.settings import Settings
 from radserve.work import QuarantineEntry
 
@@ -38,7 +39,7 @@ All = Annotated[bool, typer.Option("--all", help="Everything that is in quaranti
 @store_app.command("rebuild")
 def rebuild(data_dir: DataDir = None) -> None:
     """Read all stored files anew and make the index from them. The server has to be stopped."""
-    settings = _settings(data_dir)
+    settings = settings_of(data_dir=data_dir)
 
     async def work(records: Records) -> int:
         async with _store(settings, records) as store:
@@ -57,7 +58,7 @@ def erase(
     data_dir: DataDir = None,
 ) -> None:
     """Remove a study for good: files, rows, results, quarantine. A running server does it within seconds."""
-    settings = _settings(data_dir)
+    settings = settings_of(data_dir=data_dir)
     reference = StudyRef(study)
 
     async def work(records: Records) -> str:
@@ -77,7 +78,7 @@ def retention(
     data_dir: DataDir = None,
 ) -> None:
     """Erase the finished studies for which nothing came for so many days. A running server does it by itself."""
-    settings = _settings(data_dir)
+    settings = settings_of(data_dir=data_dir)
     kept_days = days if days is not None else settings.retention_days
     if kept_days is None:
         raise typer.BadParameter("neither --days nor RADSERVE_RETENTION_DAYS is given", param_hint="--days")
@@ -110,7 +111,7 @@ def verify(
     from radserve.dicom_io import integrity
     from radserve.server.app import decoder_pool
 
-    settings = _settings(data_dir)
+    settings = settings_of(data_dir=data_dir)
 
     async def work(records: Records) -> Verification:
         async with decoder_pool(settings) as workers:
@@ -132,7 +133,7 @@ def verify(
 @quarantine_app.command("list")
 def list_entries(data_dir: DataDir = None) -> None:
     """Show what is in quarantine and why, oldest first."""
-    entries = _on_records(_settings(data_dir), lambda records: records.ledger.quarantined())
+    entries = _on_records(settings_of(data_dir=data_dir), lambda records: records.ledger.quarantined())
     table = Table("id", "kind", "since", "code", "reason", "study", "destination")
     for entry in entries:
         since = datetime.fromtimestamp(entry.created_at, UTC).isoformat(timespec="seconds")
@@ -168,7 +169,7 @@ def _release(ids: list[str] | None, everything: bool, data_dir: Path | None, *, 
                 records.quarantine.remove(quarantine_id)
         return released
 
-    return _on_records(_settings(data_dir), work)
+    return _on_records(settings_of(data_dir=data_dir), work)
 
 
 async def _erase_asked(settings: Settings, records: Records) -> bool:
@@ -200,7 +201,3 @@ def _on_records(settings: Settings, work: Callable[[Records], Awaitable[T]]) -> 
             return await work(records)
 
     return asyncio.run(run())
-
-
-def _settings(data_dir: Path | None) -> Settings:
-    return Settings(data_dir=data_dir) if data_dir else Settings()

@@ -14,6 +14,7 @@ from rich.table import Table
 from radserve.errors import RadserveError
 from radserve.pipelines.rules import Routing, RuleSet, StudyFacts, match
 from radserve.pipelines.rules_file import read_rules
+from radserve.server.console import settings_of
 from radserve.server.settings import Settings
 
 if TYPE_CHECKING:  # pydicom, for which other commands need not wait
@@ -39,7 +40,7 @@ def test(
     from radserve.dicom_io.write_base import OutputKind
     from radserve.server.study_facts import facts_of_files
 
-    settings = Settings()
+    settings = settings_of()
     path = rules or settings.rules_file
     if path is None:
         raise typer.BadParameter("expected --rules FILE, or RADSERVE_RULES_FILE", param_hint="--rules")

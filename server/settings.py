@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -9,12 +11,13 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MEBIBYTE = 1 << 20
+PREFIX = "RADSERVE_"
 
 
 class Settings(BaseSettings):
     """Frozen; built once and passed on. Each field may be set as RADSERVE_<NAME> in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="RADSERVE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8500, ge=0, le=65535, description="gRPC port; 0 takes a free one")
@@ -187,3 +190,9 @@ class Settings(BaseSettings):
     @property
     def max_message_bytes(self) -> int:
         return self.max_message_mib * MEBIBYTE
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Names in the environment that look like a setting and are none: most are misspelt, and would be ignored."""
+    names = (name for name in environment if name.upper().startswith(PREFIX))
+    return sorted(name for name in names if name.upper().removeprefix(PREFIX).lower() not in Settings.model_fields)

@@ -2,7 +2,7 @@
 
 More, or another seed:
 
-    RADSERVE_FUZZ=20000 RADSERVE_FUZZ_SEED=7 pytest -m slow -s tests/dicom_io/test_fuzz.py
+    FUZZ_COUNT=20000 FUZZ_SEED=7 pytest -m slow -s tests/dicom_io/test_fuzz.py
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.support.bad_dicoms import WORDS
 from tests.support.dicoms import cr, save
 from tests.support.mutants import mutants, read
 
-COUNT = int(os.environ.get("RADSERVE_FUZZ", "2000"))
-SEED = int(os.environ.get("RADSERVE_FUZZ_SEED", "20261122"))
+COUNT = int(os.environ.get("FUZZ_COUNT", "2000"))
+SEED = int(os.environ.get("FUZZ_SEED", "20261122"))
 WORKERS = 2
 LIMITS = WorkerLimits(memory_bytes=2 * 2**30, cpu_seconds=10, wall_seconds=60)
 OURS = {
