@@ -44,11 +44,11 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
         raise RequestError(ErrorCode.INVALID_ARGUMENT, text)
     if certificate is None:
         return None
-    files = TlsFiles(certificate, settings.grpc_tls_key, clients)
-    server_context(files)  # gRPC takes whatever it is given, and fails at the first handshake
-    return grpc.ssl_server_credentials(
-        [(_key(files), certificate.read_bytes())], _read(clients), require_client_auth=clients is not None
-    )
+    # gRPC takes whatever it is given, and fails at the first handshake: the files are tried here.
+    server_context(TlsFiles(certificate, settings.grpc_tls_key, clients))
+    key = settings.grpc_tls_key or certificate
+    pair = (key.read_bytes(), certificate.read_bytes())
+    return grpc.ssl_server_credentials([pair], _read(clients), require_client_auth=clients is not None)
 
 
 def channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
@@ -63,9 +63,8 @@ def channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
         return None
     if certificate is None and settings.server_tls_key:
         raise invalid("server_tls_certificate", None, "the certificate of server_tls_key")
-    files = TlsFiles(certificate, settings.server_tls_key, ca)
-    client_context(files)
-    return grpc.ssl_channel_credentials(_read(ca), _key(files) if certificate else None, _read(certificate))
+    client_context(TlsFiles(certificate, settings.server_tls_key, ca))
+    return grpc.ssl_channel_credentials(_read(ca), _read(settings.server_tls_key or certificate), _read(certificate))
 
 
 def bind(server: grpc.aio.Server, settings: Settings, credentials: grpc.ServerCredentials | None) -> str:
@@ -78,10 +77,6 @@ def bind(server: grpc.aio.Server, settings: Settings, credentials: grpc.ServerCr
         text = f"cannot listen on {wanted}: is the port taken, and the address one of this machine?"
         raise RequestError(ErrorCode.INVALID_ARGUMENT, text) from None
     return f"{host}:{port}"
-
-
-def _key(files: TlsFiles) -> bytes | None:
-    return _read(files.key or files.certificate)
 
 
 def _read(path: Path | None) -> bytes | None:
