@@ -34,12 +34,12 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.residual_tower import ResidualTower
 from radserve.evaluation.duplicates import find_pairs
 from radserve.evaluation.fingerprints import fingerprint
-from radserve.models.train.architecture import ImageTower, ModelConfig
+from radserve.models.train.architecture import ModelConfig
 from radserve.models.train.augment import Augmentation
 from radserve.models.train.data import TASKS, LabelledImages, load_split
+from radserve.models.train.image_towers import ImageTower, ResidualTower
 from radserve.models.train.loop import MovingAverage
 from radserve.models.train.objective import prompt_loss
 
@@ -128,7 +128,7 @@ class Classifier(nn.Module):
         self.visual = (
             ImageTower(config, pretrained=True)
             if trial.tower == "imagenet"
-            else ResidualTower(config.embedding_size, trial.dropout)
+            else ResidualTower(config, config.embedding_size)
         )
         self.directions = nn.Parameter(torch.randn(2, config.embedding_size))
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -169,7 +169,7 @@ def train(trial: Trial, learned: LabelledImages, seed: int) -> Classifier:
     generator = torch.Generator().manual_seed(seed)
     model = Classifier(trial)
     model.to(memory_format=torch.channels_last)
-    average = MovingAverage(model, trial.average_decay)  # type: ignore[arg-type]
+    average = MovingAverage(model, trial.average_decay)
     optimiser = torch.optim.AdamW(_groups(model, trial))
     schedule = LambdaLR(optimiser, lambda step: _rate(step, trial))
     model.train()
@@ -181,7 +181,7 @@ def train(trial: Trial, learned: LabelledImages, seed: int) -> Classifier:
         optimiser.step()
         schedule.step()
         average.update(model)
-    return average.model  # type: ignore[return-value]
+    return average.model
 
 
 @torch.inference_mode()

@@ -78,15 +78,16 @@ def _build(checkpoint: Path, folder: Path, data: Path | None) -> ParityReport:
     report.save(folder)
     record = TrainingRecord.load(folder)
     write_card(folder, record, report)
-    write_pack_file(folder, record, model.config.normalisation)
+    write_pack_file(folder, record, model.config)
     return report
 
 
-def _parity_images(data: Path | None) -> tuple[npt.NDArray[np.uint8], str]:
+def _parity_images(data: Path | None) -> tuple[dict[str, npt.NDArray[np.uint8]], str]:
+    names = [task.wording.input_name for task in TASKS]
     if data is None:
-        return seeded_images(2 * _PARITY_IMAGES), "seeded"
+        return {name: seeded_images(_PARITY_IMAGES, seed) for seed, name in enumerate(names)}, "seeded"
     parts = [load_split(data, task, "val").head(_PARITY_IMAGES).images[:, 0].numpy() for task in TASKS]
-    return np.concatenate(parts), "validation splits"
+    return dict(zip(names, parts, strict=True)), "validation splits"
 
 
 def _replace(out: Path, made: Path, old: Path) -> None:

@@ -1,8 +1,8 @@
-"""PyTorch to ONNX: writes the three graphs of a pack, weights inside the files."""
+"""PyTorch to ONNX: writes the graphs of a pack, weights inside the files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from radserve.models.export.graphs import ImageEncoder, TextEncoder
+from radserve.models.pack_graphs import IMAGE_ENCODER
 from radserve.models.train.architecture import IMAGE_CHANNELS, RadCoCa
 from radserve.models.train.decoder_step import DecoderStep
 
@@ -32,17 +33,26 @@ class GraphPlan:
         return f"{self.name}.onnx"
 
 
+def encoder_name(input_name: str, own: Container[str]) -> str:
+    """The graph that sees the images of an input."""
+    return f"{IMAGE_ENCODER}_{input_name}" if input_name in own else IMAGE_ENCODER
+
+
 def plans(model: RadCoCa) -> tuple[GraphPlan, ...]:
-    """The three graphs; the batch of two keeps the exporter from fixing the batch size."""
+    """The graphs; the batch of two keeps the exporter from fixing the batch size."""
     config, batch = model.config, 2
     length = config.context_length
-    return (
+    encoders = (
         GraphPlan(
-            "image_encoder",
-            ImageEncoder(model),
+            encoder_name(name, config.own_towers),
+            ImageEncoder(model, name),
             {"pixels": torch.zeros(batch, 1, 28, 28)},
             ("embedding", "image_tokens", "patch_embeddings"),
-        ),
+        )
+        for name in ("", *config.own_towers)
+    )
+    return (
+        *encoders,
         GraphPlan(
             "text_encoder",
             TextEncoder(model),

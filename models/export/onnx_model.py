@@ -9,16 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from radserve.models.pack_graphs import IMAGE_ENCODER
 from radserve.models.tokenizer import START, PackTokenizer
 
 FloatArray = npt.NDArray[np.float32]
 
 
 class OnnxModel:
-    """The three graphs of a pack folder on the CPU."""
+    """The graphs of a pack folder on the CPU; `image_encoder` is the name of the one that sees the images."""
 
-    def __init__(self, folder: Path) -> None:
-        self._image = _session(folder / "image_encoder.onnx")
+    def __init__(self, folder: Path, image_encoder: str = IMAGE_ENCODER) -> None:
+        self._image = _session(folder / f"{image_encoder}.onnx")
         self._text = _session(folder / "text_encoder.onnx")
         self._step = _session(folder / "decoder_step.onnx")
 

@@ -8,7 +8,7 @@ from typing import Final
 from radserve.models.train.architecture import Normalisation
 
 NAME: Final = "cxr-bus-mini"
-VERSION: Final = "2.1.0"
+VERSION: Final = "2.2.0"
 MODEL_VERSION: Final = 1
 MAX_TOKENS: Final = 48
 SECTIONS: Final = ("Findings", "Impression")

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from radserve.models.export import pack_facts as facts
-from radserve.models.train.architecture import Normalisation
+from radserve.models.export.onnx_graphs import encoder_name
+from radserve.models.pack_graphs import IMAGE_ENCODER
+from radserve.models.train.architecture import ModelConfig
 from radserve.models.train.checkpoint import TrainingRecord
 from radserve.models.train.fit_gate import GateRecord, load_gate_records
 from radserve.models.train.imagenet import SOURCE as IMAGENET
@@ -18,12 +20,12 @@ from radserve.models.train.wordings import START_TOKENS, WORDINGS
 PACK_FILE = "pack.toml"
 
 
-def write_pack_file(folder: Path, record: TrainingRecord, normalisation: Normalisation) -> None:
+def write_pack_file(folder: Path, record: TrainingRecord, config: ModelConfig) -> None:
     """Write `folder`/pack.toml over the files that are in `folder` now."""
     parts = (
         _head(record),
-        _graphs(),
-        _inputs(normalisation, load_gate_records(folder)),
+        _graphs(config),
+        _inputs(config, load_gate_records(folder)),
         _labels(record),
         _files(folder),
     )
@@ -48,27 +50,31 @@ def _head(record: TrainingRecord) -> Iterator[str]:
     yield from _lines(START_TOKENS.items())
 
 
-def _graphs() -> Iterator[str]:
-    for name, size in facts.MAX_BATCH_SIZES.items():
+def _graphs(config: ModelConfig) -> Iterator[str]:
+    encoders = [encoder_name(name, config.own_towers) for name in config.own_towers]
+    for name in (*facts.MAX_BATCH_SIZES, *encoders):
+        like = IMAGE_ENCODER if name in encoders else name
         yield f"\n[graphs.{name}]"
         yield _line("file", f"{name}.onnx")
-        yield _line("max_batch_size", size)
-        if name in facts.PREFERRED_BATCH_SIZES:
-            yield _line("preferred_batch_sizes", facts.PREFERRED_BATCH_SIZES[name])
+        yield _line("max_batch_size", facts.MAX_BATCH_SIZES[like])
+        if like in facts.PREFERRED_BATCH_SIZES:
+            yield _line("preferred_batch_sizes", facts.PREFERRED_BATCH_SIZES[like])
 
 
-def _inputs(normalisation: Normalisation, gates: Mapping[str, GateRecord]) -> Iterator[str]:
+def _inputs(config: ModelConfig, gates: Mapping[str, GateRecord]) -> Iterator[str]:
     for each in facts.INPUTS:
         yield "\n[[inputs]]"
         yield _line("name", each.name)
         yield _line("modalities", each.modalities)
         yield _line("body_parts", each.body_parts)
         yield _line("labels", (each.label,))
+        if each.name in config.own_towers:
+            yield _line("image_encoder", encoder_name(each.name, config.own_towers))
         yield "[inputs.intended_use]"
         yield _line("age_years", each.age_years)
         if each.views:
             yield _line("views", each.views)
-        for transform, arguments in facts.preprocessing(each, normalisation):
+        for transform, arguments in facts.preprocessing(each, config.normalisation):
             yield "[[inputs.preprocess]]"
             yield _line("transform", transform)
             yield from _lines(arguments.items())
@@ -92,7 +98,7 @@ def _labels(record: TrainingRecord) -> Iterator[str]:
             yield _line("cannot_assess", calibration.cannot_assess)
         yield "[labels.scoring]"
         yield _line("kind", "prompts")
-        yield _line("logit_scale", record.logit_scale)
+        yield _line("logit_scale", record.logit_scales[each.name])
         yield "[labels.assertions]"
         yield _line("positive", wording.assertions_positive)
         yield _line("negative", wording.assertions_negative)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from radserve.errors import ErrorCode, PackError
-from radserve.models.export.onnx_graphs import OPSET
+from radserve.models.export.onnx_graphs import OPSET, encoder_name
 from radserve.models.export.onnx_model import OnnxModel
 from radserve.models.tokenizer import PackTokenizer
 from radserve.models.train.architecture import RadCoCa
@@ -57,16 +58,20 @@ def check_parity(
     tokenizer: PackTokenizer,
     prompts: Prompts,
     folder: Path,
-    images: npt.NDArray[np.uint8],
+    images: Mapping[str, npt.NDArray[np.uint8]],
     images_from: str,
     max_tokens: int,
 ) -> ParityReport:
-    """Compare the graphs in `folder` with `model` on `images` (N, 28, 28) uint8 and on every prompt.
+    """Compare the graphs in `folder` with `model` on every prompt and on `images`, by input, (N, 28, 28) uint8.
 
     Reports are decoded with ONNX and its cache on one side, and by full recomputation through CoCa's own forward on
     the other. Raises PackError (PACK_INVALID) with the figures when they differ.
     """
-    report = _compare(model, tokenizer, prompts, OnnxModel(folder), images, images_from, max_tokens)
+    reports = []
+    for name, seen in images.items():
+        graphs = OnnxModel(folder, encoder_name(name, model.config.own_towers))
+        reports.append(_compare(model, tokenizer, prompts, graphs, name, seen, images_from, max_tokens))
+    report = _worst(reports)
     if not report.passed:
         raise PackError(ErrorCode.PACK_INVALID, f"ONNX and PyTorch differ: {json.dumps(asdict(report))}")
     return report
@@ -78,18 +83,21 @@ def _compare(
     tokenizer: PackTokenizer,
     prompts: Prompts,
     graphs: OnnxModel,
+    input_name: str,
     images: npt.NDArray[np.uint8],
     images_from: str,
     max_tokens: int,
 ) -> ParityReport:
     pixels = prepared_pixels(model, images)
-    embedding, tokens = (each.numpy() for each in model._encode_image(pixels))
+    embedding, tokens = (each.numpy() for each in model.encode(pixels, input_name))
     found = graphs.encode_image(pixels.numpy())
     captions = _some_captions(tokenizer, len(images))
     texts = np.stack([tokenizer.encode_prompt(text) for sides in prompts.values() for side in sides for text in side])
     text_embedding = model.encode_text(torch.from_numpy(texts)).numpy()
     starts = START_TOKENS.values()
-    expected = [each for start in starts for each in greedy_reports(model, tokenizer, images, start, max_tokens)]
+    expected = [
+        each for start in starts for each in greedy_reports(model, tokenizer, images, input_name, start, max_tokens)
+    ]
     reports = [each for start in starts for each in graphs.greedy_reports(tokenizer, found[1], start, max_tokens)]
     return ParityReport(
         opset=OPSET,
@@ -99,7 +107,7 @@ def _compare(
         image_tokens=_difference(found[1], tokens),
         text_embedding=_difference(graphs.encode_text(texts), text_embedding),
         patch_sum=_difference(found[2].sum(axis=1), found[0]),
-        decoder_logits=_difference(graphs.caption_logits(captions, found[1]), _caption_logits(model, captions, pixels)),
+        decoder_logits=_difference(graphs.caption_logits(captions, found[1]), _caption_logits(model, captions, tokens)),
         reports_compared=len(expected),
         reports_identical=sum(one == other for one, other in zip(expected, reports, strict=True)),
     )
@@ -113,10 +121,24 @@ def _some_captions(tokenizer: PackTokenizer, count: int) -> npt.NDArray[np.int64
     return np.array([row[: min(map(len, rows))] for row in rows], dtype=np.int64)
 
 
-def _caption_logits(model: RadCoCa, captions: npt.NDArray[np.int64], pixels: torch.Tensor) -> npt.NDArray[np.float32]:
-    output = model(pixels, torch.from_numpy(captions), output_labels=False)
+def _caption_logits(
+    model: RadCoCa, captions: npt.NDArray[np.int64], tokens: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    seen = torch.from_numpy(tokens)
+    output = model(None, torch.from_numpy(captions), image_latent=seen, image_embs=seen, output_labels=False)
     logits: npt.NDArray[np.float32] = output["logits"].numpy()
     return logits
+
+
+def _worst(reports: Sequence[ParityReport]) -> ParityReport:
+    """The largest differences of all, and all reports together. NaN is the largest."""
+    differences = ("image_embedding", "image_tokens", "text_embedding", "patch_sum", "decoder_logits")
+    counts = ("image_count", "reports_compared", "reports_identical")
+    return replace(
+        reports[0],
+        **{name: float(np.max([getattr(each, name) for each in reports])) for name in differences},
+        **{name: sum(getattr(each, name) for each in reports) for name in counts},
+    )
 
 
 def seeded_images(count: int, seed: int = 7) -> npt.NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from radserve.models.train.architecture import RadCoCa
 from radserve.models.train.batches import Batch, BatchMaker
+from radserve.models.train.data import Task
 from radserve.models.train.objective import caption_loss, prompt_directions, prompt_logits, trimmed
 
 
@@ -48,13 +49,14 @@ def align_decoder(
     recipe: AgreementRecipe,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train the decoder in place, and the mix of tokens that it reads of several members.
+    """Train the decoder in place, and each mix of tokens that it reads of several members.
 
     `operating_logits` has each task's logit at its threshold.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     model.eval().requires_grad_(False)
-    learning = [model.text_decoder, model.visual.mix] if model.config.members > 1 else [model.text_decoder]
+    towers = [*([model.visual] if model.config.members > 1 else []), *model.own.values()]
+    learning = [model.text_decoder, *(each.mix for each in towers)]
     parameters = [each for module in learning for each in module.requires_grad_(True).parameters()]
     with torch.no_grad():
         directions = prompt_directions(model, prompts)
@@ -131,9 +133,8 @@ def _bank(
     parts = []
     for batch in maker.batches(-(-count // recipe.images), generator):
         images = _blended(batch, recipe, generator)
-        latent, tokens = model._encode_image(model.config.normalisation.apply(images.pixels))
-        decided = prompt_logits(latent, directions, images.tasks, model.scale) >= cuts[images.tasks]
-        parts.append((tokens, images.tasks, decided))
+        tokens, logits = _read(model, maker.tasks, images, directions)
+        parts.append((tokens, images.tasks, logits >= cuts[images.tasks]))
     return _Bank(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
@@ -159,9 +160,20 @@ def _blended(batch: Batch, recipe: AgreementRecipe, generator: torch.Generator) 
 def _loss(
     model: RadCoCa, maker: BatchMaker, images: _Images, directions: Tensor, cuts: Tensor, generator: torch.Generator
 ) -> Tensor:
-    latent, image_tokens = model._encode_image(model.config.normalisation.apply(images.pixels))
+    image_tokens, logits = _read(model, maker.tasks, images, directions)
     with torch.no_grad():
-        logits = prompt_logits(latent, directions, images.tasks, model.scale)
         captions = trimmed(maker.captions_of(images.tasks, logits >= cuts[images.tasks], generator), model.pad_id)
         _, text_tokens = model._encode_text(captions)
     return caption_loss(model, image_tokens, text_tokens, captions)
+
+
+def _read(model: RadCoCa, tasks: Sequence[Task], images: _Images, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens (N, P, C) and logits (N,): each image by the tower and the scale of its own input."""
+    pixels = model.config.normalisation.apply(images.pixels)
+    names = [task.wording.input_name for task in tasks]
+    rows = [torch.nonzero(images.tasks == index).ravel() for index in range(len(names))]
+    parts = [model.encode(pixels[of_task], name) for of_task, name in zip(rows, names, strict=True) if len(of_task)]
+    place = torch.cat(rows).argsort()
+    latent, tokens = (torch.cat(each)[place] for each in zip(*parts, strict=True))
+    scales = torch.stack([model.scale_of(name) for name in names])[images.tasks]
+    return tokens, prompt_logits(latent.detach(), directions, images.tasks, scales)

@@ -1,18 +1,16 @@
-"""The network of the default pack: open_clip's CoCa with a small convolutional image tower.
+"""The network of the default pack: open_clip's CoCa with small convolutional image towers.
 
 CoCa (Yu et al., 2022, arXiv 2205.01917): an image tower, a causal text tower for the contrastive part, and a
-multimodal decoder that cross-attends to the image tokens. Only the image tower is ours: the first stages of
-EfficientNet-Lite0.
+multimodal decoder that cross-attends to the image tokens. Only the image towers are ours. An input may have towers of
+its own, which learn against the texts as they are (Zhai et al., "LiT", CVPR 2022, with the other tower locked); the
+decoder is shared, since the tokens of all towers have one shape.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from open_clip.coca_model import CoCa
@@ -20,156 +18,17 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radserve.models.train.imagenet import efficientnet_lite0
+from radserve.models.train.image_towers import ImageTower, JointImageTower, OwnImageTower
+from radserve.models.train.model_config import IMAGE_CHANNELS, ModelConfig, Normalisation, Tower
+
+__all__ = ["IMAGE_CHANNELS", "ModelConfig", "Normalisation", "RadCoCa", "Tower", "bounded_scale"]
 
 _LARGEST_LOG_SCALE = math.log(30.0)
-_STAGES = 5  # of the seven of EfficientNet-Lite0: the last that keep a map of a sixteenth of the side
-_STRIDE = 16
-IMAGE_CHANNELS = 112  # of the last map
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """How [0, 1] pixels become network input: fixed numbers, or each image's own mean and deviation.
-
-    The same as MONAI's NormalizeIntensity with, or without, `subtrahend` and `divisor`.
-    """
-
-    per_image: bool = False
-    subtrahend: float = 0.5
-    divisor: float = 0.25
-
-    def apply(self, pixels: Tensor) -> Tensor:
-        """`pixels` (N, 1, 28, 28) float32 in [0, 1]."""
-        if not self.per_image:
-            return (pixels - self.subtrahend) / self.divisor
-        mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-        deviation = pixels.std(dim=(1, 2, 3), keepdim=True, correction=0)
-        return (pixels - mean) / torch.where(deviation == 0, 1.0, deviation)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of the network; written to `model.json` beside the weights."""
-
-    vocabulary_size: int
-    context_length: int = 64
-    embedding_size: int = 128
-    text_width: int = 112
-    text_heads: int = 4
-    text_layers: int = 2
-    multimodal_layers: int = 2
-    image_size: int = 56  # pixels of a side; images of 28 are enlarged to it inside the tower
-    frozen_stages: int = 2
-    members: int = 1  # networks, each trained by itself, whose scores are averaged
-    image_dropout: float = 0.1
-    end_id: int = 2
-    pad_id: int = 0
-    normalisation: Normalisation = Normalisation()
-
-    @property
-    def cached_layers(self) -> int:
-        """Self-attention layers whose keys and values the decoder caches."""
-        return self.text_layers + self.multimodal_layers
-
-    @property
-    def patches(self) -> int:
-        """Cells of the image tower's last map."""
-        return math.ceil(self.image_size / _STRIDE) ** 2
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> ModelConfig:
-        values = json.loads(path.read_text())
-        values["normalisation"] = Normalisation(**values["normalisation"])
-        return cls(**values)
-
-
-class ImageTower(nn.Module):
-    """Convolutional tower whose joint embedding is a plain sum over the patches of its last map.
-
-    Input (N, 1, H, W) float32, normalised, of any size: it is resized bilinearly to `image_size`. Output (pooled
-    (N, E), tokens (N, P, C)), patches row by row. The first layer and `frozen_stages` stages never learn: their
-    filters see edges and textures, and a few hundred images would only spoil them.
-    """
-
-    def __init__(self, config: ModelConfig, pretrained: bool) -> None:
-        super().__init__()
-        network: Any = efficientnet_lite0(pretrained)
-        self.size = config.image_size
-        self.frozen = nn.Sequential(network.conv_stem, network.bn1, *network.blocks[: config.frozen_stages])
-        self.learning = nn.Sequential(*network.blocks[config.frozen_stages : _STAGES])
-        self.frozen.requires_grad_(False)
-        self.dropout = nn.Dropout2d(config.image_dropout)
-        # A 1 x 1 convolution, not a linear layer: its result for an image does not depend on the rest of the batch.
-        self.projection = nn.Conv2d(IMAGE_CHANNELS, config.embedding_size, 1, bias=False)
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.frozen.eval()
-        return self
-
-    def seen(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """What the frozen stages make of the image and, at inference, of its mirror image."""
-        size = (self.size, self.size)
-        enlarged = functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
-        return tuple(self.frozen(each) for each in ((enlarged,) if self.training else (enlarged, enlarged.flip(3))))
-
-    def feature_map(self, seen: Sequence[Tensor]) -> Tensor:
-        """The last map (N, C, rows, columns); of two looks the mean, the second mirrored back place by place."""
-        maps = [self.learning(each) for each in seen]
-        return self.dropout(maps[0]) if len(maps) == 1 else (maps[0] + maps[1].flip(3)) / 2  # type: ignore[no-any-return]
-
-    def summed(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedding (N, E) of length one and the patch embeddings (N, P, E) that add up to it."""
-        patches = self.projection(features)
-        total = patches.sum(dim=(2, 3), keepdim=True)
-        length = total.norm(dim=1, keepdim=True)
-        return (total / length).flatten(1), _by_patch(patches / length)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.feature_map(self.seen(pixels))
-        return self.projection(features).mean(dim=(2, 3)), _by_patch(features)
-
-    def with_patches(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embedding (N, E) of length one, tokens (N, P, C), and patch embeddings (N, P, E) that add up to it."""
-        features = self.feature_map(self.seen(pixels))
-        embedding, patches = self.summed(features)
-        return embedding, _by_patch(features), patches
-
-
-class JointImageTower(nn.Module):
-    """Image towers side by side: a cosine of the joint embeddings is the mean of the members' cosines.
-
-    The frozen stages are the same in all and run once. `mix` makes the members' maps the tokens that a report is
-    written from.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.towers = nn.ModuleList(ImageTower(config, pretrained=False) for _ in range(config.members))
-        for tower in self.towers[1:]:
-            tower.frozen = nn.Identity()
-        self.mix = nn.Conv2d(config.members * IMAGE_CHANNELS, IMAGE_CHANNELS, 1)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.with_patches(pixels)[:2]
-
-    def with_patches(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `ImageTower.with_patches`, embeddings of all members one after the other."""
-        seen = self.towers[0].seen(pixels)  # type: ignore[operator]
-        maps = [tower.feature_map(seen) for tower in self.towers]  # type: ignore[operator]
-        summed = [tower.summed(each) for tower, each in zip(self.towers, maps, strict=True)]  # type: ignore[operator]
-        embeddings, patches = zip(*summed, strict=True)
-        share = len(maps) ** -0.5
-        tokens = _by_patch(self.mix(torch.cat(maps, dim=1)))
-        return torch.cat(embeddings, dim=1) * share, tokens, torch.cat(patches, dim=2) * share
-
-
-def _by_patch(features: Tensor) -> Tensor:
-    return features.flatten(2).transpose(1, 2)
+def bounded_scale(log_scale: Tensor) -> Tensor:
+    """The factor from a cosine difference to a logit; bounded, since an unbounded one overfits."""
+    return log_scale.clamp(max=_LARGEST_LOG_SCALE).exp()
 
 
 class TextTower(TextTransformer):  # type: ignore[misc]  # open_clip ships no types
@@ -195,7 +54,7 @@ class JointTextTower(nn.Module):
 
 
 class RadCoCa(CoCa):  # type: ignore[misc]  # open_clip ships no types
-    """open_clip's CoCa with `ImageTower`, `TextTower`, and a decoder that starts from drawn weights."""
+    """open_clip's CoCa with our image towers, `TextTower`, and a decoder that starts from drawn weights."""
 
     def __init__(self, config: ModelConfig, pretrained: bool = False) -> None:
         text = {
@@ -224,6 +83,9 @@ class RadCoCa(CoCa):  # type: ignore[misc]  # open_clip ships no types
         self.visual: Any = JointImageTower(config) if joint else ImageTower(config, pretrained)
         self.text: Any = JointTextTower(towers) if joint else towers[0]
         self.logit_scale = nn.Parameter(torch.tensor(10.0).log())
+        own = {name: OwnImageTower(kinds, config) for name, kinds in config.own_towers.items()}
+        self.own = nn.ModuleDict(own)
+        self.own_scales = nn.ParameterDict({name: torch.tensor(10.0).log() for name in own})
         self._initialise_decoder()
 
     @property
@@ -233,8 +95,21 @@ class RadCoCa(CoCa):  # type: ignore[misc]  # open_clip ships no types
 
     @property
     def scale(self) -> Tensor:
-        """The factor from a cosine difference to a logit; bounded, since an unbounded one overfits."""
-        return self.logit_scale.clamp(max=_LARGEST_LOG_SCALE).exp()
+        """The factor from a cosine difference to a logit, of inputs without towers of their own."""
+        return bounded_scale(self.logit_scale)
+
+    def scale_of(self, input_name: str) -> Tensor:
+        """The same of an input."""
+        return bounded_scale(self.own_scales[input_name] if input_name in self.own else self.logit_scale)
+
+    def tower_of(self, input_name: str) -> ImageTower | JointImageTower | OwnImageTower:
+        """What sees the images of an input: towers of its own, or those of all inputs."""
+        return self.own[input_name] if input_name in self.own else self.visual  # type: ignore[return-value]
+
+    def encode(self, pixels: Tensor, input_name: str) -> tuple[Tensor, Tensor]:
+        """Unit embeddings (N, E) and tokens (N, P, C) of an input's images (N, 1, 28, 28), normalised."""
+        pooled, tokens = self.tower_of(input_name)(pixels)
+        return functional.normalize(pooled, dim=-1), tokens
 
     def _initialise_decoder(self) -> None:
         # open_clip leaves text_projection as uninitialised memory when a CoCa is built from scratch.

@@ -66,11 +66,11 @@ def read_images(
 ) -> Readings:
     """Score and describe `labelled` images of a task."""
     images = labelled.images[:, 0].numpy()
-    label = task.wording.label
-    embeddings, tokens = encoded(model, images)
+    label, input_name = task.wording.label, task.wording.input_name
+    embeddings, tokens = encoded(model, images, input_name)
     reports = {language: reports_of_tokens(model, tokenizer, tokens, start) for language, start in START_TOKENS.items()}
     return Readings(
-        logits=logits_of_embeddings(model, tokenizer, {label: prompts[label]}, embeddings)[label],
+        logits=logits_of_embeddings(model, tokenizer, {label: prompts[label]}, embeddings, input_name)[label],
         positive=labelled.positive.numpy(),
         asserted={
             language: tuple(asserted_states(tokenizer.pieces(report), task.wording) for report in written)

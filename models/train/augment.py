@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -49,6 +50,19 @@ class Augmentation:
         pixels = (pixels - mean) * (1 + draw(self.contrast)) + mean + draw(self.brightness)
         noise = torch.randn(pixels.shape, generator=generator) * draw(self.noise).abs()
         return (pixels + noise).clamp(0, 1)
+
+
+def mixed(pixels: Tensor, targets: Tensor, parameter: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each image blended with another of the batch, and so its target (mixup; Zhang et al., ICLR 2018).
+
+    `pixels` (N, 1, H, W), `targets` (N,) shares of the positive state; returns the same shapes. The share of an image
+    is drawn from Beta(parameter, parameter).
+    """
+    partner = torch.randperm(len(pixels), generator=generator)
+    drawn = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+    share = torch.from_numpy(drawn.beta(parameter, parameter, len(pixels))).float()
+    own = share.view(-1, 1, 1, 1)
+    return pixels * own + pixels[partner] * (1 - own), targets * share + targets[partner] * (1 - share)
 
 
 def _signed(count: int, generator: torch.Generator) -> Tensor:

@@ -68,7 +68,7 @@ class BatchMaker:
     captioned_share: float = 0.25
 
     def batches(self, count: int, generator: torch.Generator) -> Iterator[Batch]:
-        cycles = {key: _cycle(indices, generator) for key, indices in self._classes().items()}
+        cycles = {key: cycle(indices, generator) for key, indices in self._classes().items()}
         for _ in range(count):
             yield self._draw(cycles, generator)
 
@@ -112,6 +112,7 @@ def _draw_index(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (1,), generator=generator))
 
 
-def _cycle(indices: Tensor, generator: torch.Generator) -> Iterator[int]:
+def cycle(indices: Tensor, generator: torch.Generator) -> Iterator[int]:
+    """`indices` without end, each time in another order."""
     while True:
         yield from indices[torch.randperm(len(indices), generator=generator)].tolist()

@@ -28,8 +28,9 @@ class LabelRecord:
 class TrainingRecord:
     """How the weights came to be; `labels` by name, all figures from the validation split.
 
-    `members` of the trained `networks` are joined. `last_steps` are those of each `polish_decoder`. `seconds` on the
-    clock by step of the run, `jobs` networks at a time, each on one thread.
+    `members` of the trained `networks` are joined. `own_towers` has the seed and the kind of each shipped tower of an
+    input's own, `own_sets` says how many times they were trained. `last_steps` are those of each `polish_decoder`.
+    `seconds` on the clock by step of the run, `jobs` networks at a time, each on one thread. `logit_scales` by label.
     """
 
     seed: int
@@ -40,7 +41,9 @@ class TrainingRecord:
     last_steps: list[int]
     seconds: dict[str, float]
     jobs: int
-    logit_scale: float
+    logit_scales: dict[str, float]
+    own_towers: dict[str, dict[str, str]]
+    own_sets: int
     labels: dict[str, LabelRecord]
 
     def save(self, folder: Path) -> None:

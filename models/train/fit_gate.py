@@ -51,17 +51,18 @@ def fit_gaussian(tokens: npt.NDArray[np.float32]) -> Gate:
 
 
 @torch.inference_mode()
-def image_tokens(model: RadCoCa, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Tokens (N, P, C) of `images` (N, 28, 28) uint8."""
-    tokens: npt.NDArray[np.float32] = encoded(model, images)[1].numpy()
+def image_tokens(model: RadCoCa, images: npt.NDArray[np.uint8], input_name: str) -> npt.NDArray[np.float32]:
+    """Tokens (N, P, C) of an input's `images` (N, 28, 28) uint8."""
+    tokens: npt.NDArray[np.float32] = encoded(model, images, input_name)[1].numpy()
     return tokens
 
 
 def _fit(model: RadCoCa, data: Path, out: Path, task: Task) -> GateRecord:
     learned, held_out = (load_split(data, task, split).images for split in ("train", "val"))
-    gate = fit_gaussian(image_tokens(model, learned[:: max(1, len(learned) // _MOST), 0].numpy()))
-    file = f"gate_{task.wording.input_name}.safetensors"
+    name = task.wording.input_name
+    gate = fit_gaussian(image_tokens(model, learned[:: max(1, len(learned) // _MOST), 0].numpy(), name))
+    file = f"gate_{name}.safetensors"
     gate.save(out / file)
-    scores = gate.score(image_tokens(model, held_out[:, 0].numpy()))
+    scores = gate.score(image_tokens(model, held_out[:, 0].numpy(), name))
     threshold = float(np.quantile(scores, 1 - FALSE_ALARM_RATE, method="higher"))
     return GateRecord(file, threshold, FALSE_ALARM_RATE)

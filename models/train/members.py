@@ -1,16 +1,18 @@
-"""Trains the networks of a run, each by itself in a process with one thread, so that the order cannot change them."""
+"""Trains the networks and towers of a run, each in a process with one thread, so that the order changes nothing."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from radserve.models.tokenizer import PackTokenizer
@@ -19,7 +21,9 @@ from radserve.models.train.batches import BatchMaker, caption_table, prompt_tabl
 from radserve.models.train.checkpoint import WEIGHTS_FILE, save_model
 from radserve.models.train.data import TASKS, load_split
 from radserve.models.train.loop import Recipe, train
+from radserve.models.train.own_tower import TowerRecipe, save_tower, train_tower
 
+FloatArray = npt.NDArray[np.float32]
 _log = logging.getLogger("radserve.models.train")
 _COPIED = ("tokenizer.json", "prompts.toml")
 
@@ -29,25 +33,51 @@ def member_folders(out: Path, recipe: Recipe) -> dict[int, Path]:
     return {seed: out / "members" / f"seed{seed}" for seed in range(recipe.seed, recipe.seed + recipe.networks)}
 
 
+def tower_file(out: Path, input_name: str, recipe: TowerRecipe) -> Path:
+    """Where a tower of an input's own is kept."""
+    return out / "members" / input_name / f"{recipe.tower}-seed{recipe.seed}.safetensors"
+
+
 @contextmanager
-def training(data: Path, out: Path, config: ModelConfig, recipe: Recipe, jobs: int) -> Iterator[list[Future[None]]]:
-    """Train the recipe's networks, `jobs` at a time, into their folders, one after the other of the yielded futures.
+def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """`jobs` processes for the networks; what was not begun when the run fails is not begun any more."""
+    pool = ProcessPoolExecutor(max(1, jobs), multiprocessing.get_context("spawn"), log_progress)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-    Those that are there already are not trained again. `out` has `tokenizer.json` and `prompts.toml`.
+
+def start_networks(
+    pool: ProcessPoolExecutor, data: Path, out: Path, config: ModelConfig, recipe: Recipe, seeds: Iterable[int]
+) -> list[Future[None]]:
+    """Train the recipe's networks of these seeds into their folders; those that are there are not trained again.
+
+    `out` has `tokenizer.json` and `prompts.toml`.
     """
-    with ProcessPoolExecutor(max(1, jobs), multiprocessing.get_context("spawn"), log_progress) as pool:
-        yield [
-            _done()
-            if _is_whole(folder)
-            else pool.submit(_train_member, data, out, folder, config, replace(recipe, seed=seed))
-            for seed, folder in member_folders(out, recipe).items()
-        ]
+    folders = member_folders(out, recipe)
+    return [
+        pool.submit(_train_member, data, out, folders[seed], config, replace(recipe, seed=seed))
+        for seed in seeds
+        if not (folders[seed] / WEIGHTS_FILE).exists()
+    ]
 
 
-def _done() -> Future[None]:
-    future: Future[None] = Future()
-    future.set_result(None)
-    return future
+def start_towers(
+    pool: ProcessPoolExecutor,
+    data: Path,
+    out: Path,
+    config: ModelConfig,
+    recipes: Mapping[str, Sequence[TowerRecipe]],
+    directions: Mapping[str, FloatArray],
+) -> list[Future[None]]:
+    """Train towers by input, each against its `directions` (E,), into their files, as `start_networks`."""
+    return [
+        pool.submit(_train_tower, data, tower_file(out, name, recipe), config, recipe, directions[name], name)
+        for name, of_input in recipes.items()
+        for recipe in of_input
+        if not tower_file(out, name, recipe).exists()
+    ]
 
 
 def batch_maker(data: Path, recipe: Recipe, tokenizer: PackTokenizer) -> BatchMaker:
@@ -72,10 +102,6 @@ def log_progress() -> None:
     _log.setLevel(logging.INFO)
 
 
-def _is_whole(folder: Path) -> bool:
-    return (folder / WEIGHTS_FILE).exists()
-
-
 def _train_member(data: Path, out: Path, folder: Path, config: ModelConfig, recipe: Recipe) -> None:
     torch.set_num_threads(1)
     tokenizer = PackTokenizer(out / "tokenizer.json")
@@ -91,3 +117,15 @@ def _train_member(data: Path, out: Path, folder: Path, config: ModelConfig, reci
     for each in _COPIED:
         shutil.copyfile(out / each, folder / each)
     save_model(model, folder)
+
+
+def _train_tower(
+    data: Path, path: Path, config: ModelConfig, recipe: TowerRecipe, direction: FloatArray, input_name: str
+) -> None:
+    torch.set_num_threads(1)
+    task = next(each for each in TASKS if each.wording.input_name == input_name)
+    name = f"{input_name}, {recipe.tower}, seed {recipe.seed}"
+    learned, aim = load_split(data, task, "train"), torch.from_numpy(direction.copy())
+    model = train_tower(config, recipe, aim, learned, task.may_flip, progress(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tower(model, path)

@@ -35,7 +35,7 @@ def prompt_logits(images: Tensor, directions: Tensor, tasks: Tensor, logit_scale
 
 
 def prompt_loss(logits: Tensor, positive: Tensor, smoothing: float) -> Tensor:
-    """Binary cross-entropy with smoothed labels."""
+    """Binary cross-entropy with smoothed labels; `positive` (N,), of a mixed image its share of the positive state."""
     targets = positive.float() * (1 - 2 * smoothing) + smoothing
     return functional.binary_cross_entropy_with_logits(logits, targets)
 

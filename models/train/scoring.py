@@ -15,6 +15,10 @@ from torch.nn import functional
 from radserve.models.tokenizer import START, PackTokenizer
 from radserve.models.train.architecture import ModelConfig, RadCoCa
 from radserve.models.train.prompt_file import Prompts
+from radserve.models.train.wordings import WORDINGS
+
+INPUTS = {wording.label: wording.input_name for wording in WORDINGS}
+"""The input on which each label is answered."""
 
 
 def load_model(folder: Path) -> RadCoCa:
@@ -30,6 +34,13 @@ def prompt_embedding(model: RadCoCa, tokenizer: PackTokenizer, prompts: Sequence
     """The unit vector (E,) of a prompt set: normalised, averaged, normalised again."""
     tokens = torch.from_numpy(np.stack([tokenizer.encode_prompt(text) for text in prompts]))
     return functional.normalize(model.encode_text(tokens).mean(dim=0), dim=-1)
+
+
+def prompt_direction(
+    model: RadCoCa, tokenizer: PackTokenizer, positive: Sequence[str], negative: Sequence[str]
+) -> Tensor:
+    """The embedding (E,) of the positive prompts less that of the negative ones."""
+    return prompt_embedding(model, tokenizer, positive) - prompt_embedding(model, tokenizer, negative)
 
 
 def prepared_pixels(model: RadCoCa, images: npt.NDArray[np.uint8]) -> Tensor:
@@ -55,40 +66,49 @@ def image_logits(
     model: RadCoCa, tokenizer: PackTokenizer, prompts: Prompts, images: npt.NDArray[np.uint8]
 ) -> dict[str, npt.NDArray[np.float64]]:
     """The logits under `score_images`, one float64 array (N,) per label."""
-    return logits_of_embeddings(model, tokenizer, prompts, encoded(model, images)[0])
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for label, sides in prompts.items():
+        input_name = INPUTS[label]
+        embeddings = encoded(model, images, input_name)[0]
+        found |= logits_of_embeddings(model, tokenizer, {label: sides}, embeddings, input_name)
+    return found
 
 
 @torch.inference_mode()
-def encoded(model: RadCoCa, images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """Embeddings (N, E) and tokens (N, P, C) of `images` (N, 28, 28) uint8."""
-    parts = [model._encode_image(part) for part in torch.split(prepared_pixels(model, images), 128)]
+def encoded(model: RadCoCa, images: npt.NDArray[np.uint8], input_name: str) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, E) and tokens (N, P, C) of an input's `images` (N, 28, 28) uint8."""
+    parts = [model.encode(part, input_name) for part in torch.split(prepared_pixels(model, images), 128)]
     embeddings, tokens = zip(*parts, strict=True)
     return torch.cat(embeddings), torch.cat(tokens)
 
 
 @torch.inference_mode()
 def logits_of_embeddings(
-    model: RadCoCa, tokenizer: PackTokenizer, prompts: Prompts, embeddings: Tensor
+    model: RadCoCa, tokenizer: PackTokenizer, prompts: Prompts, embeddings: Tensor, input_name: str
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """The logits of images by their embeddings (N, E)."""
+    """The logits of an input's images by their embeddings (N, E)."""
     directions = {
-        label: prompt_embedding(model, tokenizer, positive) - prompt_embedding(model, tokenizer, negative)
-        for label, (positive, negative) in prompts.items()
+        label: prompt_direction(model, tokenizer, positive, negative) for label, (positive, negative) in prompts.items()
     }
-    scale = float(model.scale)
+    scale = float(model.scale_of(input_name))
     return {label: scale * (embeddings @ each).double().numpy() for label, each in directions.items()}
 
 
 @torch.inference_mode()
 def greedy_reports(
-    model: RadCoCa, tokenizer: PackTokenizer, images: npt.NDArray[np.uint8], start: str = START, max_tokens: int = 48
+    model: RadCoCa,
+    tokenizer: PackTokenizer,
+    images: npt.NDArray[np.uint8],
+    input_name: str,
+    start: str = START,
+    max_tokens: int = 48,
 ) -> list[list[int]]:
-    """Token ids of the most likely report of each image, without start and end, by full recomputation.
+    """Token ids of the most likely report of each image of an input, without start and end, by full recomputation.
 
     Every step runs the whole text through CoCa's own forward: slow, and free of any cache of ours.
     """
     pixels = prepared_pixels(model, images)
-    latent, image_tokens = model._encode_image(pixels)
+    latent, image_tokens = model.encode(pixels, input_name)
     text = torch.full((len(pixels), model.config.context_length), tokenizer.pad_id, dtype=torch.int64)
     text[:, 0] = tokenizer.special_id(start)
     ended = torch.zeros(len(pixels), dtype=torch.bool)

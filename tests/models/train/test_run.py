@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from radserve.models.train import __main__ as command
 from radserve.models.train.checkpoint import TrainingRecord
 from radserve.models.train.data import TASKS
+from radserve.models.train.scoring import load_model
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def test_one_command_does_every_step_and_goes_on_where_it_was_stopped(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["--data", str(data), "--out", str(out), "--jobs", "1", "--steps", "1", "--networks", "3"]
-    arguments += ["--members", "2", "--agreement-steps", "1", "--last", "4x1"]
+    arguments += ["--members", "2", "--own-sets", "2", "--own-steps", "1", "--agreement-steps", "1", "--last", "4x1"]
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -43,15 +46,29 @@ def test_one_command_does_every_step_and_goes_on_where_it_was_stopped(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(command, "align_decoder", stop)
         command.main(arguments)
-    assert list(json.loads((out / "steps.json").read_text())) == ["members"]
-    kept = {each: each.stat().st_mtime_ns for each in (out / "members").glob("*/model.safetensors")}
-    assert len(kept) == 3  # that of the third seed was trained beside the decoder
+    assert list(json.loads((out / "steps.json").read_text())) == ["networks", "own towers"]
+    kept = {each: each.stat().st_mtime_ns for each in (out / "members").rglob("*.safetensors")}
+    assert {f"seed{seed}/model.safetensors" for seed in (7, 8)} < _names(kept, out)
 
     command.main(arguments)
     assert {each: each.stat().st_mtime_ns for each in kept} == kept
-    one, other, _ = (load_file(each) for each in sorted(kept))
+    towers = [f"imagenet-seed{seed}" for seed in (7, 8, 10, 11)] + [f"residual-seed{seed}" for seed in (9, 12)]
+    expected = {f"breast_ultrasound/{each}.safetensors" for each in towers}
+    expected |= {f"seed{seed}/model.safetensors" for seed in (7, 8, 9)}
+    assert _names((out / "members").rglob("*.safetensors"), out) == expected
+    one, other = (load_file(out / "members" / f"seed{seed}" / "model.safetensors") for seed in (7, 8))
     assert any(not np.array_equal(one[name], other[name]) for name in one)
     record = TrainingRecord.load(out)
     assert record.labels.keys() == json.loads((out / "evaluation.json").read_text()).keys()
     seeds = json.loads((out / "seeds.json").read_text())
     assert seeds["Pneumonia"]["2"]["areas"].keys() == {"7+8", "7+9", "8+9"}
+    groups = {name: set(each["areas"]) for name, each in seeds["Malignant breast lesion"].items()}
+    assert groups == {"imagenet": {"7", "8", "10", "11"}, "residual": {"9", "12"}, "3": {"7+8+9", "10+11+12"}}
+    model, joined = load_model(out), load_model(out / "members" / "seed7")
+    assert model.config.own_towers == {"breast_ultrasound": ("imagenet", "imagenet", "residual")}
+    for name in ("visual.towers.0.projection.weight", "text.towers.0.text_projection"):  # as the network gave them
+        assert torch.equal(model.state_dict()[name], joined.state_dict()[name.replace("towers.0.", "")])
+
+
+def _names(files: Iterable[Path], out: Path) -> set[str]:
+    return {each.relative_to(out / "members").as_posix() for each in files}

@@ -1,6 +1,6 @@
-"""A small residual network for images of 28 x 28 pixels (He et al., CVPR 2016), from drawn weights: a recipe that
-cross_validation.py compares with the pack's image tower. It looks at the pixels as they are, where that tower looks at
-an enlarged image, and the two err differently.
+"""A small residual network for images of 28 x 28 pixels (He et al., CVPR 2016), from drawn weights.
+
+It looks at the pixels as they are, where the tower from ImageNet looks at an enlarged image: the two err differently.
 """
 
 from __future__ import annotations
@@ -9,29 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CHANNELS = 112  # of the last map, as the pack's image tower has
 
-
-class ResidualTower(nn.Module):
-    """Embedding (N, E) of normalised images (N, 1, 28, 28) and the last map (N, C, 4, 4).
-
-    At inference the means of the image and of its mirror image, as ImageTower has them.
-    """
-
-    def __init__(self, embedding: int, dropout: float) -> None:
-        super().__init__()
-        self.learning = _stages(CHANNELS)
-        self.dropout = nn.Dropout2d(dropout)
-        self.projection = nn.Conv2d(CHANNELS, embedding, 1, bias=False)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.dropout(self.learning(pixels))
-        if not self.training:
-            features = (features + self.learning(pixels.flip(3)).flip(3)) / 2
-        return self.projection(features).mean(dim=(2, 3)), features
-
-
-def _stages(channels: int) -> nn.Sequential:
+def residual_stages(channels: int) -> nn.Sequential:
+    """Images (N, 1, 28, 28) to maps (N, `channels`, 4, 4)."""
     return nn.Sequential(
         _convolution(1, 24),
         nn.ReLU(),
