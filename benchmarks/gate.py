@@ -42,7 +42,7 @@ class Gauge:
     """Scores images (rows, columns) in [0, 1] with the gate of one input."""
 
     def __init__(self, pack: ModelPack, use: PackInput) -> None:
-        self.pack, self.gate = pack, pack.gates[use.name]
+        self.pack, self.use, self.gate = pack, use, pack.gates[use.name]
         self.chain = input_chain(pack, use)
         self.runner = OnnxRunner([pack])
 
@@ -52,7 +52,7 @@ class Gauge:
         return self.gate.score(tokens)
 
     async def _tokens(self, tensors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        found = await run_graphs(self.pack, self.runner, (IMAGE_ENCODER,), tensors, Deadline())
+        found = await run_graphs(self.pack, self.runner, self.use, tensors, Deadline())
         return np.stack([outputs[IMAGE_ENCODER]["image_tokens"] for outputs in found])
 
 

@@ -140,7 +140,7 @@ async def bare(data: bytes) -> AsyncIterator[Call]:
         async def call() -> float:
             image = await asyncio.to_thread(decode_image, path, DecodeLimits())
             prepared = await asyncio.to_thread(prepare_now, chain, image, [0])
-            frames = encode_frames(pack, runner, image.instance, [0], prepared, Deadline())
+            frames = encode_frames(pack, runner, use, image.instance, [0], prepared, Deadline())
             encoded = [frame async for frame in frames]
             return float(find_label(pack, label, prompts.directions[label.name], encoded)[0].score)
 

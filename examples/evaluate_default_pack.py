@@ -88,8 +88,8 @@ class Scorer:
     def __init__(self, pack: ModelPack, collection: Collection) -> None:
         self.pack = pack
         self.label = pack.label(collection.finding)
-        (use,) = [each for each in pack.inputs if collection.finding in each.labels]
-        self.chain = input_chain(pack, use)
+        (self.use,) = [each for each in pack.inputs if collection.finding in each.labels]
+        self.chain = input_chain(pack, self.use)
         self.runner = OnnxRunner([pack])
         tokenizer = PackTokenizer(pack.tokenizer_path)
         self.direction = asyncio.run(embed_prompts(pack, tokenizer, self.runner)).directions[collection.finding]
@@ -101,7 +101,7 @@ class Scorer:
 
     async def _score(self, tensors: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
         there = [PreparedInput(each, SpatialTransform.identity(each.shape[1:]), Provenance("")) for each in tensors]
-        frames = encode_frames(self.pack, self.runner, NOWHERE, list(range(len(there))), there, Deadline())
+        frames = encode_frames(self.pack, self.runner, self.use, NOWHERE, list(range(len(there))), there, Deadline())
         return np.array([score_label(self.label, self.direction, frame.outputs).probability async for frame in frames])
 
 

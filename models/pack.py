@@ -37,7 +37,7 @@ from radserve.models.pack_types import (
 )
 from radserve.plugins import PluginRef
 from radserve.results import PackRef, ProvenanceRecord
-from radserve.tensors import ModelRef, TensorSpec
+from radserve.tensors import ModelRef
 
 __all__ = ["DECODER_STEP", "GRAPH_NAMES", "IMAGE_ENCODER", "TEXT_ENCODER", "GraphSpec", "ModelPack", "load_pack"]
 
@@ -120,12 +120,19 @@ class ModelPack:
         """The label called `name`; raises PACK_INVALID."""
         return _named(self.labels, name, "label")
 
-    def graphs_of(self, use: PackInput) -> tuple[str, ...]:
-        """The graphs that an image or volume of this input goes through, each once."""
-        scored = [graph_of(self.label(name)) for name in use.labels]
-        embeds = self.decoder or use.gate or any(name in self.exemplars for name in use.labels)
-        writes = [IMAGE_ENCODER] if embeds and use.kind == "image" else []
-        return tuple(dict.fromkeys((*writes, *scored)))
+    def encodes(self, use: PackInput) -> bool:
+        """Whether the pack embeds what is of this input."""
+        return use.image_encoder in self.graphs
+
+    def graphs_of(self, use: PackInput, *, embeds: bool = False) -> tuple[str, ...]:
+        """The graphs that an image or volume of this input goes through, each once.
+
+        With `embeds` the image encoder is among them, where the pack has one, also if no label needs it.
+        """
+        scored = [graph_of(self.label(name), use) for name in use.labels]
+        needed = self.decoder or use.gate or any(name in self.exemplars for name in use.labels)
+        first = (needed and use.kind == "image") or (embeds and self.encodes(use))
+        return tuple(dict.fromkeys((*([use.image_encoder] if first else []), *scored)))
 
     def read(self, graph: str) -> bytes:
         """The ONNX file of a graph; raises PACK_HASH_MISMATCH when it was altered after the pack was loaded."""
@@ -188,9 +195,9 @@ def _require(files: Mapping[str, str], name: str) -> None:
         raise invalid(f"[files] does not list {name!r}")
 
 
-def graph_of(label: PackLabel) -> str:
-    """The graph whose output scores a label."""
-    return IMAGE_ENCODER if isinstance(label.scoring, PromptScoring) else label.scoring.graph
+def graph_of(label: PackLabel, use: PackInput) -> str:
+    """The graph whose output scores a label on an input."""
+    return use.image_encoder if isinstance(label.scoring, PromptScoring) else label.scoring.graph
 
 
 def _parse(
@@ -221,11 +228,12 @@ def _gates(folder: Path, table: PackTable, graphs: Mapping[str, GraphSpec]) -> d
     found = {}
     for use in table.inputs:
         if use.gate:
-            if use.kind != "image" or "image_tokens" not in {each.name for each in _outputs(graphs)}:
+            encoder = graphs.get(use.image_encoder)
+            if use.kind != "image" or encoder is None or not encoder.has_output("image_tokens"):
                 raise invalid(f"input {use.name!r}: a gate needs image tokens, which its graphs do not give")
             _require(table.files, use.gate.file)
             content = read_verified(folder, use.gate.file, table.files[use.gate.file])
-            found[use.name] = read_gate(content, graphs[IMAGE_ENCODER].tensor("image_tokens").shape[-1])
+            found[use.name] = read_gate(content, encoder.tensor("image_tokens").shape[-1])
     return found
 
 
@@ -246,12 +254,14 @@ def _exemplars(folder: Path, table: PackTable, graphs: Mapping[str, GraphSpec]) 
     found = {}
     for label in table.labels:
         if spec := label.exemplars:
-            if IMAGE_ENCODER not in graphs or any(
-                use.kind != "image" for use in table.inputs if label.name in use.labels
-            ):
+            uses = [use for use in table.inputs if label.name in use.labels]
+            encoders = {use.image_encoder for use in uses}
+            if not encoders <= graphs.keys() or any(use.kind != "image" for use in uses):
                 raise invalid(f"label {label.name!r}: exemplars need an image encoder and images")
+            if len(encoders) != 1:
+                raise invalid(f"label {label.name!r}: exemplars are of one image encoder, not {sorted(encoders)}")
             tensors = _tensors(folder, spec.file, table.files)
-            width = graphs[IMAGE_ENCODER].tensor("embedding").shape[1]
+            width = graphs[encoders.pop()].tensor("embedding").shape[1]
             where = f"label {label.name!r}: {spec.file}"
             found[label.name] = exemplars_of(tensors, spec.alpha, spec.beta, width, where)
     return found
@@ -263,10 +273,6 @@ def _tensors(folder: Path, name: str, files: Mapping[str, str]) -> dict[str, npt
         return load(read_verified(folder, name, files[name]))
     except (SafetensorError, ValueError) as error:
         raise invalid(f"{name!r} is not a safetensors file: {error}") from error
-
-
-def _outputs(graphs: Mapping[str, GraphSpec]) -> tuple[TensorSpec, ...]:
-    return graphs[IMAGE_ENCODER].outputs if IMAGE_ENCODER in graphs else ()
 
 
 def _named(items: Sequence[_Named], name: str, what: str) -> _Named:

@@ -60,16 +60,24 @@ def _check_prompts(table: PackTable, prompts: PromptSet) -> None:
 
 def check_graphs(table: PackTable, graphs: Mapping[str, GraphSpec]) -> None:
     """Raise PACK_INVALID unless graphs have the tensors of their role and those of joined graphs fit each other."""
+    encoders = _encoders(table)
     for name, graph in graphs.items():
-        _check_tensors(name, graph)
-    prompted = any(isinstance(label.scoring, PromptScoring) for label in table.labels)
-    needed = {IMAGE_ENCODER, TEXT_ENCODER} if prompted else set()
-    needed |= {IMAGE_ENCODER, DECODER_STEP} if table.decoder else set()
+        _check_tensors(name, graph, IMAGE_ENCODER if name in encoders else name)
+    prompted = {label.name for label in table.labels if isinstance(label.scoring, PromptScoring)}
+    needed = {TEXT_ENCODER} if prompted else set()
+    needed |= {each.image_encoder for each in table.inputs if prompted.intersection(each.labels)}
+    needed |= {DECODER_STEP, *encoders} if table.decoder else encoders - {IMAGE_ENCODER}
     for name in sorted(needed - graphs.keys()):
         raise invalid(f"graphs.{name} is missing, which the labels or the decoder need")
     if DECODER_STEP in graphs and table.decoder is None:
         raise invalid("[decoder] is missing, which graphs.decoder_step needs")
-    _check_joints(graphs)
+    for name in sorted(encoders & graphs.keys()):
+        _check_joints(graphs, name)
+
+
+def _encoders(table: PackTable) -> set[str]:
+    """The names that image encoders have, of which only the standard one may stand for no graph."""
+    return {IMAGE_ENCODER, *(each.image_encoder for each in table.inputs)}
 
 
 def check_scoring(table: PackTable, use: PackInput, graphs: Mapping[str, GraphSpec]) -> None:
@@ -78,7 +86,7 @@ def check_scoring(table: PackTable, use: PackInput, graphs: Mapping[str, GraphSp
     entries = {}
     for label in labels:
         scoring = label.scoring
-        name = IMAGE_ENCODER if isinstance(scoring, PromptScoring) else scoring.graph
+        name = use.image_encoder if isinstance(scoring, PromptScoring) else scoring.graph
         if name not in graphs or name in (TEXT_ENCODER, DECODER_STEP):
             raise invalid(f"label {label.name!r} is scored by {name!r}, which is no graph for images of this pack")
         entries[name] = graphs[name].inputs[0]
@@ -94,10 +102,10 @@ def check_scoring(table: PackTable, use: PackInput, graphs: Mapping[str, GraphSp
         raise invalid(f"input {use.name!r} goes through graphs that take different shapes: {shapes}")
 
 
-def _check_tensors(name: str, graph: GraphSpec) -> None:
+def _check_tensors(name: str, graph: GraphSpec, role: str) -> None:
     found = [spec.name for spec in graph.inputs], [spec.name for spec in graph.outputs]
-    if name in _CONTRACTS:
-        inputs, required, optional = _CONTRACTS[name]
+    if role in _CONTRACTS:
+        inputs, required, optional = _CONTRACTS[role]
         given = set(found[1])
         if sorted(found[0]) != sorted(inputs) or not set(required) <= given <= {*required, *optional}:
             expected = f"{list(inputs)} and {list(required)}" + (f", perhaps {list(optional)}" if optional else "")
@@ -110,18 +118,25 @@ def _check_tensors(name: str, graph: GraphSpec) -> None:
         raise invalid(f"graphs.{name}: a tensor is not float32")
 
 
-def _check_joints(graphs: Mapping[str, GraphSpec]) -> None:
+def _check_joints(graphs: Mapping[str, GraphSpec], encoder: str) -> None:
     pairs: list[tuple[str, TensorSpec, TensorSpec]] = []
-    image, text, decoder = (graphs.get(name) for name in (IMAGE_ENCODER, TEXT_ENCODER, DECODER_STEP))
-    if image and text:
-        pairs.append(("embedding of image and text encoder", image.tensor("embedding"), text.tensor("embedding")))
+    image, text, decoder = graphs[encoder], graphs.get(TEXT_ENCODER), graphs.get(DECODER_STEP)
+    standard = encoder == IMAGE_ENCODER
+    if text:
+        pairs.append(
+            (
+                f"embedding of {'image' if standard else encoder} and text encoder",
+                image.tensor("embedding"),
+                text.tensor("embedding"),
+            )
+        )
     if decoder:
         pairs.append(("cache and cache_out of the decoder", decoder.tensor("cache"), decoder.tensor("cache_out")))
-    if image and decoder:
+    if decoder:
         if not image.has_output("image_tokens"):
-            raise invalid("graphs.image_encoder has no output 'image_tokens', which the decoder needs")
+            raise invalid(f"graphs.{encoder} has no output 'image_tokens', which the decoder needs")
         tokens = image.tensor("image_tokens"), decoder.tensor("image_tokens")
-        pairs.append(("image_tokens of image encoder and decoder", *tokens))
+        pairs.append((f"image_tokens of {'image encoder' if standard else encoder} and decoder", *tokens))
     for what, one, other in pairs:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             raise invalid(f"{what} differ: {one.dtype} {one.shape} and {other.dtype} {other.shape}")

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringC
 from pydantic.dataclasses import dataclass
 
 from radserve.findings import CodedConcept
+from radserve.models.pack_graphs import IMAGE_ENCODER
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -91,7 +92,8 @@ class InputGate:
 class PackInput:
     """What the pack reads: which series it takes, how they are prepared, which labels it answers.
 
-    `kind` says whether the frames of a series are read one by one or its slices together as a volume.
+    `kind` says whether the frames of a series are read one by one or its slices together as a volume. `image_encoder`
+    names the graph that embeds them, where the pack has one: inputs may have towers of their own in one space of texts.
     """
 
     name: Text
@@ -102,6 +104,7 @@ class PackInput:
     kind: Literal["image", "volume"] = "image"
     intended_use: IntendedUse = IntendedUse()
     gate: InputGate | None = None
+    image_encoder: Text = IMAGE_ENCODER
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -11,7 +11,7 @@ from radserve.errors import ErrorCode, ModelError
 from radserve.findings import Exemplar, Finding, Region
 from radserve.models.exemplars import ExemplarIndex
 from radserve.models.pack import IMAGE_ENCODER, ModelPack
-from radserve.models.pack_types import MaskScoring, PackLabel
+from radserve.models.pack_types import MaskScoring, PackInput, PackLabel
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.regions import outline_region
 from radserve.pipelines.scoring import EncodedFrame, LabelScore, Outputs, explain_label, score_label
@@ -25,9 +25,20 @@ __all__ = ["EncodedFrame", "LabelScore", "encode_frames", "explain_label", "find
 
 
 async def run_graphs(
-    pack: ModelPack, runner: ModelRunner, graphs: Sequence[str], tensors: npt.NDArray[np.float32], deadline: Deadline
+    pack: ModelPack,
+    runner: ModelRunner,
+    use: PackInput,
+    tensors: npt.NDArray[np.float32],
+    deadline: Deadline,
+    *,
+    embeds: bool = False,
 ) -> list[Outputs]:
-    """The outputs of the graphs for each of the prepared `tensors` (N, channels, ...), in batches the graphs take."""
+    """The outputs of an input's graphs for each of the prepared `tensors` (N, channels, ...), in batches they take.
+
+    Those of its image encoder stand under the standard name, whichever graph that is; `embeds` as in
+    `ModelPack.graphs_of`.
+    """
+    graphs = pack.graphs_of(use, embeds=embeds)
     size = max(1, min(pack.graphs[name].max_batch_size for name in graphs))
     found: list[Outputs] = []
     for start in range(0, len(tensors), size):
@@ -39,7 +50,7 @@ async def run_graphs(
             if not all(np.isfinite(array).all() for array in response.outputs.values()):
                 what = name.replace("_", " ")
                 raise ModelError(ErrorCode.MODEL_OUTPUT_INVALID, f"the {what} returned values that are not numbers")
-            answers[name] = response.outputs
+            answers[IMAGE_ENCODER if name == use.image_encoder else name] = response.outputs
         found += [
             {name: {output: array[index] for output, array in answer.items()} for name, answer in answers.items()}
             for index in range(len(batch))
@@ -50,17 +61,20 @@ async def run_graphs(
 async def encode_frames(
     pack: ModelPack,
     runner: ModelRunner,
+    use: PackInput,
     instance: InstanceRef,
     frames: Sequence[int],
     prepared: Sequence[PreparedInput],
     deadline: Deadline,
-    graphs: Sequence[str] = (IMAGE_ENCODER,),
+    *,
+    embeds: bool = False,
 ) -> AsyncIterator[EncodedFrame]:
-    """Run the prepared frames (`frames` counts from 0) through the graphs."""
-    size = max(1, min(pack.graphs[name].max_batch_size for name in graphs))
+    """Run the prepared frames (`frames` counts from 0) of an input through its graphs, as `run_graphs`."""
+    size = max(1, min(pack.graphs[name].max_batch_size for name in pack.graphs_of(use, embeds=embeds)))
     for start in range(0, len(prepared), size):
         batch = prepared[start : start + size]
-        found = await run_graphs(pack, runner, graphs, np.stack([each.tensor for each in batch]), deadline)
+        tensors = np.stack([each.tensor for each in batch])
+        found = await run_graphs(pack, runner, use, tensors, deadline, embeds=embeds)
         for index, (each, outputs) in enumerate(zip(batch, found, strict=True), start):
             yield EncodedFrame(instance, frames[index] + 1, outputs, each.transform)
 

@@ -54,12 +54,10 @@ async def embed_images(
         return found
     asked = next((each for each in pack.labels if each.name == label), None)
     directions = (await embed_prompts(pack, pack_tokenizer(pack), runner)).directions if asked else {}
-    encodes = IMAGE_ENCODER in pack.graphs
-    graphs = tuple(dict.fromkeys((*([IMAGE_ENCODER] if encodes else []), *pack.graphs_of(use))))
     prepared = prepare_images(pack, use, images)
-    outputs = await run_graphs(pack, runner, graphs, prepared, Deadline.after(None))
+    outputs = await run_graphs(pack, runner, use, prepared, Deadline.after(None), embeds=True)
     nothing = np.zeros(0)
-    embeddings = np.stack([each[IMAGE_ENCODER]["embedding"] if encodes else nothing for each in outputs])
+    embeddings = np.stack([each[IMAGE_ENCODER]["embedding"] if pack.encodes(use) else nothing for each in outputs])
     examples = pack.exemplars.get(label)
     logits = [score_label(asked, directions.get(label), each, examples).logit if asked else 0.0 for each in outputs]
     embedded = Embedded(embeddings.astype(np.float64), np.array(logits, dtype=np.float64))

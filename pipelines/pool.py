@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve.errors import ErrorCode, PackError, RadserveError
-from radserve.models.pack import IMAGE_ENCODER, ModelPack
+from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PackInput
 from radserve.models.tokenizer import pack_tokenizer
 from radserve.pipelines.classify import encode_frames
@@ -41,7 +41,7 @@ async def pool_cases(
     image encoder and for a label that it does not know.
     """
     asked = pack.label(label)
-    if IMAGE_ENCODER not in pack.graphs:
+    if not any(pack.encodes(use) for use in pack.inputs if label in use.labels):
         raise PackError(ErrorCode.PACK_INVALID, f"pack {pack.name!r} has no image encoder: its cases have no embedding")
     direction = (await embed_prompts(pack, pack_tokenizer(pack), runner)).directions.get(label)
     for study in await source.list_studies():
@@ -51,9 +51,9 @@ async def pool_cases(
                 chain = input_chain(pack, use)
                 image = await source.read_image(instance)
                 frames = range(image.frames)
-                graphs = tuple(dict.fromkeys((IMAGE_ENCODER, *pack.graphs_of(use))))
                 prepared = prepare_now(chain, image, frames)
-                async for frame in encode_frames(pack, runner, instance, frames, prepared, Deadline(), graphs):
+                encoding = encode_frames(pack, runner, use, instance, frames, prepared, Deadline(), embeds=True)
+                async for frame in encoding:
                     score = score_label(asked, direction, frame.outputs, pack.exemplars.get(label))
                     if best is None or score.logit > best[0]:
                         case = PoolCase(study.study_instance_uid, score.probability, frame.embedding)

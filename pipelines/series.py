@@ -122,7 +122,6 @@ class SeriesFinder:
         self, plan: SeriesPlan, use: PackInput, watch: Stopwatch, deadline: Deadline
     ) -> SeriesOutcome:
         encoded: list[EncodedFrame] = []
-        graphs = self.pack.graphs_of(use)
         warnings: list[ResultWarning] = []
         errors: list[RadserveError] = []
         for instance in plan.instances:
@@ -142,7 +141,7 @@ class SeriesFinder:
             with watch.stage("preprocess"):
                 prepared = await self.preprocessor.prepare(image, use.name, frames)
             with watch.stage("classify"):
-                encoding = encode_frames(self.pack, self.runner, instance, frames, prepared, deadline, graphs)
+                encoding = encode_frames(self.pack, self.runner, use, instance, frames, prepared, deadline)
                 encoded += [frame async for frame in encoding]
         if not encoded:
             raise errors[0]

@@ -44,7 +44,7 @@ async def find_in_volume(
     in frames of one instance.
     """
     slices = slices_of(volume)
-    (outputs,) = await run_graphs(pack, runner, pack.graphs_of(use), prepared.tensor[np.newaxis], deadline)
+    (outputs,) = await run_graphs(pack, runner, use, prepared.tensor[np.newaxis], deadline)
     findings = []
     for label in pack.labels:
         if label.name in use.labels:

@@ -14,7 +14,7 @@ from radserve.models.adapt.heads import Rows
 from radserve.models.adapt.learners import Learner
 from radserve.models.adapt.manifest import Manifest
 from radserve.models.onnx_runner import OnnxRunner
-from radserve.models.pack import IMAGE_ENCODER, TEXT_ENCODER, ModelPack
+from radserve.models.pack import TEXT_ENCODER, ModelPack, graph_of
 from radserve.models.pack_files import invalid
 from radserve.models.pack_types import MaskScoring, PackLabel, PromptScoring
 from radserve.models.tokenizer import PackTokenizer, pack_tokenizer
@@ -74,7 +74,7 @@ def _low_rank_learner(base: ModelPack, manifest: Manifest, data: LabelledImages)
     by_prompts = isinstance(label.scoring, PromptScoring)
     if "text" in task.low_rank.towers and (not by_prompts or task.label in base.learned):
         raise invalid("task.low_rank.towers: the label has no written prompts for the text tower")
-    tower = _tower(base, IMAGE_ENCODER if isinstance(label.scoring, PromptScoring) else label.scoring.graph)
+    tower = _tower(base, graph_of(label, use))
     sides = _sides(base, label, learns="text" in task.low_rank.towers) if by_prompts else None
 
     def prepared(rows: Rows) -> npt.NDArray[np.float32]:

@@ -22,7 +22,7 @@ from radserve.models.adapt.derive import (
 from radserve.models.adapt.manifest import Manifest, MethodName, TaskTable
 from radserve.models.adapt.parts import parts_of
 from radserve.models.adapt.protocol import Comparison, Learned
-from radserve.models.pack import IMAGE_ENCODER, TEXT_ENCODER, ModelPack
+from radserve.models.pack import TEXT_ENCODER, ModelPack
 from radserve.models.pack_types import OutputScoring, PackInput, PromptScoring
 
 SCHEMA = "radserve-adaptation/1"
@@ -46,7 +46,7 @@ _PLACES: dict[MethodName, str] = {
 def check_task(base: ModelPack, manifest: Manifest) -> PackInput:
     """The input that a manifest adapts. Raises PACK_INVALID or INVALID_ARGUMENT where the base is not fit for it."""
     use = base.input(manifest.task.input)
-    encodes = IMAGE_ENCODER in base.graphs or manifest.task.method == "low-rank"
+    encodes = base.encodes(use) or manifest.task.method == "low-rank"
     if use.kind != "image" or not encodes:
         raise PackError(ErrorCode.PACK_INVALID, f"pack {base.name!r}: adaptation needs an image encoder and images")
     known = manifest.task.label in {label.name for label in base.labels}

@@ -15,7 +15,7 @@ from radserve.models.adapt.adapter_file import Adapter
 from radserve.models.adapt.head_graph import LOGIT, head_graph
 from radserve.models.adapt.heads import LinearHead
 from radserve.models.adapt.low_rank import from_tensors, merged
-from radserve.models.pack import IMAGE_ENCODER, ModelPack
+from radserve.models.pack import IMAGE_ENCODER, GraphSpec, ModelPack
 from radserve.models.pack_files import invalid
 from radserve.models.pack_types import OutputScoring
 
@@ -53,10 +53,9 @@ def parts_of(base: ModelPack, adapter: Adapter) -> Parts:
 
 def _head(base: ModelPack, adapter: Adapter) -> Parts:
     head = LinearHead(_vector(base, adapter, "weight"), float(_bias(adapter)))
-    graph, heat_map = head_graph(
-        onnx.load_model_from_string(base.read(IMAGE_ENCODER)), base.graphs[IMAGE_ENCODER], head
-    )
-    return Parts(graph=f"head_{adapter.slug}", content=graph, scoring=_scoring(f"head_{adapter.slug}", heat_map))
+    encoder, name = _encoder(base, adapter), f"head_{adapter.slug}"
+    graph, heat_map = head_graph(onnx.load_model_from_string(base.read(encoder.name)), encoder, head)
+    return Parts(graph=name, content=graph, like=encoder.name, scoring=_scoring(name, heat_map))
 
 
 def _low_rank(base: ModelPack, adapter: Adapter) -> Parts:
@@ -67,8 +66,9 @@ def _low_rank(base: ModelPack, adapter: Adapter) -> Parts:
     model = merged(onnx.load_model_from_string(base.read(like)), changes, float(adapter.details["factor"]))
     if "weight" in adapter.tensors:  # behind an embedding: the prompts' direction
         head = LinearHead(_vector(base, adapter, "weight"), float(_bias(adapter)))
-        content, heat_map = head_graph(model, base.graphs[IMAGE_ENCODER], head)
-        return Parts(graph=name, content=content, scoring=_scoring(name, heat_map))
+        encoder = _encoder(base, adapter)
+        content, heat_map = head_graph(model, encoder, head)
+        return Parts(graph=name, content=content, like=encoder.name, scoring=_scoring(name, heat_map))
     scoring = base.label(adapter.label).scoring
     if not isinstance(scoring, OutputScoring):
         raise invalid("adapter: has no direction for a label that is scored by prompts")
@@ -95,14 +95,19 @@ def _scoring(graph: str, heat_map: str) -> Table:
 
 
 def _vector(base: ModelPack, adapter: Adapter, name: str) -> npt.NDArray[np.float64]:
-    if IMAGE_ENCODER not in base.graphs:
-        raise invalid("adapter: the pack has no image encoder")
-    width = base.graphs[IMAGE_ENCODER].tensor("embedding").shape[1]
+    width = _encoder(base, adapter).tensor("embedding").shape[1]
     given = adapter.tensors.get(name)
     if given is None or given.shape != (width,) or not np.isfinite(given).all():
         got = "nothing" if given is None else f"{given.dtype} {given.shape}"
         raise invalid(f"adapter: {name}: got {got}, expected finite ({width},), as the image encoder's embedding")
     return given.astype(np.float64)
+
+
+def _encoder(base: ModelPack, adapter: Adapter) -> GraphSpec:
+    use = base.input(adapter.input)
+    if not base.encodes(use):
+        raise invalid("adapter: the pack has no image encoder")
+    return base.graphs[use.image_encoder]
 
 
 def _bias(adapter: Adapter) -> np.float64:

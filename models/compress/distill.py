@@ -21,7 +21,7 @@ from radserve.errors import ErrorCode, PackError
 from radserve.models.compress.samples import FloatArray, Samples
 from radserve.models.compress.scores import pack_scores
 from radserve.models.onnx_graph import OnnxGraph
-from radserve.models.pack import IMAGE_ENCODER, ModelPack
+from radserve.models.pack import ModelPack
 
 OPSET = 18
 BATCH = 128
@@ -53,9 +53,14 @@ class Student(nn.Module):
         return (total / length).flatten(1), self.tokens(features).flatten(2).transpose(1, 2), by_patch
 
 
-def distill_encoder(pack: ModelPack, train: Sequence[Samples], *, epochs: int, width: int, seed: int = 0) -> bytes:
-    """Train a student on the images of `train`; return its graph. Raises PACK_INVALID for an encoder without places."""
-    teacher = pack.graphs[IMAGE_ENCODER]
+def distill_encoder(
+    pack: ModelPack, encoder: str, train: Sequence[Samples], *, steps: int, width: int, seed: int = 0
+) -> bytes:
+    """Train a student of an image encoder on the images of `train`, which are those it sees; return its graph.
+
+    Raises PACK_INVALID for an encoder without places.
+    """
+    teacher = pack.graphs[encoder]
     if not (teacher.has_output("image_tokens") and teacher.has_output("patch_embeddings")):
         raise PackError(ErrorCode.PACK_INVALID, "distillation needs an image encoder with tokens and patch embeddings")
     patches, tokens = teacher.tensor("image_tokens").shape[1:]
@@ -67,15 +72,14 @@ def distill_encoder(pack: ModelPack, train: Sequence[Samples], *, epochs: int, w
     channels = teacher.inputs[0].shape[1]
     student = Student(channels, width, grid, tokens, embedding)
     scores = pack_scores(pack)
-    directions = torch.tensor(np.stack(list(scores.directions.values())), dtype=torch.float32)
-    _learn(student, scores.encoder, train, directions, epochs, seed)
+    directions = torch.tensor(np.stack([scores.directions[each.label] for each in train]), dtype=torch.float32)
+    _learn(student, scores.encoders[encoder], train, directions, steps, seed)
     return _export(student.eval(), teacher.inputs[0].shape[1:])
 
 
 def _learn(
-    student: Student, teacher: OnnxGraph, train: Sequence[Samples], directions: Tensor, epochs: int, seed: int
+    student: Student, teacher: OnnxGraph, train: Sequence[Samples], directions: Tensor, steps: int, seed: int
 ) -> None:
-    steps = epochs * max(1, sum(len(each.pixels) for each in train) // BATCH)
     optimiser = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
     student.train()

@@ -63,7 +63,7 @@ def _compare(before: PackScores, after: PackScores, samples: Samples, margin: fl
     interval = auc_interval(second, float(delong(logits[1], samples.positive).variance[0]), LEVEL)
     label = before.pack.label(samples.label)
     decided = [_probability(each, label.temperature, label.offset) >= label.threshold for each in logits]
-    embeddings = [scores.embeddings(samples.pixels) for scores in (before, after)]
+    embeddings = [scores.embeddings(samples) for scores in (before, after)]
     return LabelComparison(
         label=samples.label,
         images=len(samples.positive),

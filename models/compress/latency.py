@@ -10,17 +10,24 @@ from typing import Any
 import numpy as np
 
 from radserve.models.onnx_graph import OnnxGraph
-from radserve.models.pack import DECODER_STEP, IMAGE_ENCODER, ModelPack
+from radserve.models.pack import DECODER_STEP, ModelPack
 
 Timing = tuple[str, int]
 """A graph and a batch."""
-TIMINGS: tuple[Timing, ...] = ((IMAGE_ENCODER, 1), (IMAGE_ENCODER, 8), (DECODER_STEP, 1))
 ROUNDS, RUNS = 15, 20
+
+
+def timings_of(pack: ModelPack) -> tuple[Timing, ...]:
+    """What is timed: every image encoder with one image and with eight, and a step of the decoder."""
+    encoders = dict.fromkeys(use.image_encoder for use in pack.inputs if pack.encodes(use))
+    steps = ((DECODER_STEP, 1),) if DECODER_STEP in pack.graphs else ()
+    return (*((name, batch) for name in encoders for batch in (1, 8)), *steps)
 
 
 def latencies(packs: Mapping[str, ModelPack], rounds: int = ROUNDS, runs: int = RUNS) -> dict[str, dict[Timing, float]]:
     """Milliseconds of one run of each graph, on one thread: the median of rounds in which all packs take turns."""
-    timings = [each for each in TIMINGS if all(each[0] in pack.graphs for pack in packs.values())]
+    in_all = set[Timing].intersection(*(set(timings_of(pack)) for pack in packs.values()))
+    timings = sorted(in_all)
     ready = {}
     for name, pack in packs.items():
         graphs = {graph: OnnxGraph(pack.read(graph)) for graph, _ in timings}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from radserve.models.compress.quantise import fp16, int8_dynamic, int8_static, stripped
-from radserve.models.compress.samples import Samples, some
+from radserve.models.compress.samples import Samples, by_encoder, some
 from radserve.models.compress.variant import Change
-from radserve.models.pack import IMAGE_ENCODER, ModelPack
+from radserve.models.pack import ModelPack
 
 
 class Method(StrEnum):
@@ -37,30 +37,37 @@ class MethodOptions:
 def apply_method(method: Method, pack: ModelPack, train: Sequence[Samples], options: MethodOptions) -> Change:
     """Compress a pack by `method`; raises PACK_INVALID where it does not fit the pack's graphs."""
     graphs = {name: pack.read(name) for name in pack.graphs}
+    seen = by_encoder(pack, train)
     if method is Method.FP16:
         return _change(method, "16-bit floating point", {name: fp16(raw) for name, raw in graphs.items()}, "fp16")
     if method is Method.INT8_DYNAMIC:
         made = {name: int8_dynamic(raw) for name, raw in graphs.items()}
         return _change(method, "int8 (dynamic)", made, "int8")
     if method is Method.INT8_STATIC:
-        others = {name: int8_dynamic(raw) for name, raw in graphs.items() if name != IMAGE_ENCODER}
-        images = some(train, options.calibration, options.seed)
-        made = {IMAGE_ENCODER: int8_static(graphs[IMAGE_ENCODER], images), **others}
-        details = {"calibration_images": len(images), "calibration_split": "train", "dynamic": sorted(others)}
+        others = {name: int8_dynamic(raw) for name, raw in graphs.items() if name not in seen}
+        images = {name: some(of_encoder, options.calibration, options.seed) for name, of_encoder in seen.items()}
+        made = {**{name: int8_static(graphs[name], each) for name, each in images.items()}, **others}
+        count = sum(map(len, images.values()))
+        details = {"calibration_images": count, "calibration_split": "train", "dynamic": sorted(others)}
         return _change(method, "int8 (static image encoder, calibrated on the training split)", made, "int8", details)
     if method is Method.PRUNE:
         from radserve.models.compress.prune import prune_channels
 
-        images = some(train, options.calibration, options.seed)
-        pruned = prune_channels(graphs[IMAGE_ENCODER], images, options.keep)
-        details = {"keep": options.keep, "calibration_images": len(images), "channels": pruned.channels}
+        images = {name: some(of_encoder, options.calibration, options.seed) for name, of_encoder in seen.items()}
+        pruned = {name: prune_channels(graphs[name], each, options.keep) for name, each in images.items()}
+        channels = {name: each.channels for name, each in pruned.items()}
+        details = {"keep": options.keep, "calibration_images": sum(map(len, images.values())), "channels": channels}
         words = f"image encoder pruned by channels (about {options.keep:.0%} kept in each pruned layer)"
-        return _change(method, words, {IMAGE_ENCODER: pruned.graph}, "fp32", details)
-    from radserve.models.compress.distill import distill_encoder
+        return _change(method, words, {name: each.graph for name, each in pruned.items()}, "fp32", details)
+    from radserve.models.compress.distill import BATCH, distill_encoder
 
-    student = distill_encoder(pack, train, epochs=options.epochs, width=options.width, seed=options.seed)
+    steps = options.epochs * max(1, sum(len(each.pixels) for each in train) // BATCH)
+    students = {
+        name: distill_encoder(pack, name, of_encoder, steps=steps, width=options.width, seed=options.seed)
+        for name, of_encoder in seen.items()
+    }
     details = {"epochs": options.epochs, "width": options.width, "seed": options.seed}
-    return _change(method, "image encoder distilled into a smaller one", {IMAGE_ENCODER: student}, "fp32", details)
+    return _change(method, "image encoder distilled into a smaller one", students, "fp32", details)
 
 
 def _change(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from radserve.errors import ErrorCode, PackError
 from radserve.models.compress.gate import MARGIN, compare
 from radserve.models.compress.methods import Method, MethodOptions, apply_method
-from radserve.models.compress.samples import FloatArray, read_samples, some
+from radserve.models.compress.samples import FloatArray, Samples, by_encoder, read_samples, some
 from radserve.models.compress.scores import pack_scores
 from radserve.models.compress.variant import PARITY_IMAGES, Outcome, draft_variant, finish_variant, parity_record
 from radserve.models.export.onnx_model import OnnxModel
@@ -55,8 +56,8 @@ def compress(
             split="val",
             margin=margin,
             labels=compare(before, after, validation, margin),
-            parity=parity_record(pack, draft, some(validation, PARITY_IMAGES)),
-            reports_identical=_reports_identical(pack, draft, some(validation, REPORTS)),
+            parity=parity_record(pack, draft, _some_by_encoder(pack, validation, PARITY_IMAGES)),
+            reports_identical=_reports_identical(pack, draft, _some_by_encoder(pack, validation, REPORTS)),
             test=compare(before, after, read_samples(pack, data, "test"), margin) if test else (),
         )
         failed = [each for each in outcome.labels if not each.passed]
@@ -67,14 +68,21 @@ def compress(
         return Compressed(finish_variant(pack, draft, change, outcome, out), outcome)
 
 
-def _reports_identical(before: ModelPack, after: ModelPack, pixels: FloatArray) -> float | None:
+def _some_by_encoder(pack: ModelPack, samples: Sequence[Samples], count: int) -> dict[str, FloatArray]:
+    return {name: some(seen, count) for name, seen in by_encoder(pack, samples).items()}
+
+
+def _reports_identical(before: ModelPack, after: ModelPack, pixels: Mapping[str, FloatArray]) -> float | None:
     """The share of greedy reports that are the same, word for word; None for a pack that writes none."""
     tokenizer = pack_tokenizer(before)
     if tokenizer is None or before.decoder is None:
         return None
     most = before.decoder.max_tokens
-    models = [OnnxModel(pack.folder) for pack in (before, after)]
-    first, second = (
-        model.greedy_reports(tokenizer, model.encode_image(pixels)[1], max_tokens=most) for model in models
-    )
-    return float(np.mean([one == other for one, other in zip(first, second, strict=True)]))
+    same: list[bool] = []
+    for encoder, seen in pixels.items():
+        models = [OnnxModel(pack.folder, encoder) for pack in (before, after)]
+        first, second = (
+            model.greedy_reports(tokenizer, model.encode_image(seen)[1], max_tokens=most) for model in models
+        )
+        same += [one == other for one, other in zip(first, second, strict=True)]
+    return float(np.mean(same))

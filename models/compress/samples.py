@@ -48,6 +48,19 @@ def read_samples(pack: ModelPack, folder: Path, split: Split) -> list[Samples]:
     return found
 
 
+def encoder_of(pack: ModelPack, label: str) -> str:
+    """The graph that embeds the images of a label."""
+    return next(use for use in pack.inputs if label in use.labels).image_encoder
+
+
+def by_encoder(pack: ModelPack, samples: Sequence[Samples]) -> dict[str, list[Samples]]:
+    """The samples that each image encoder of the pack sees."""
+    found: dict[str, list[Samples]] = {}
+    for each in samples:
+        found.setdefault(encoder_of(pack, each.label), []).append(each)
+    return found
+
+
 def normalised(pixels: FloatArray, use: PackInput) -> FloatArray:
     """`pixels` (N, 1, rows, columns) in [0, 1] as the chain's NormalizeIntensity leaves them."""
     steps = [step for step in use.preprocess if step.transform == "NormalizeIntensity"]

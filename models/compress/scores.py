@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from radserve.errors import ErrorCode, PackError
-from radserve.models.compress.samples import FloatArray, Samples
+from radserve.models.compress.samples import Samples, encoder_of
 from radserve.models.onnx_graph import OnnxGraph
-from radserve.models.pack import IMAGE_ENCODER, TEXT_ENCODER, ModelPack
+from radserve.models.pack import TEXT_ENCODER, ModelPack
 from radserve.models.pack_types import PromptScoring
 from radserve.models.tokenizer import pack_tokenizer
 
@@ -20,16 +20,17 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class PackScores:
-    """Scores logits of one pack: `directions` has the vector of every label, (E,)."""
+    """Scores logits of one pack: `encoders` by the graph's name; `directions` has the vector of every label, (E,)."""
 
     pack: ModelPack
-    encoder: OnnxGraph
+    encoders: Mapping[str, OnnxGraph]
     directions: Mapping[str, npt.NDArray[np.float64]]
 
-    def embeddings(self, pixels: FloatArray) -> npt.NDArray[np.float64]:
+    def embeddings(self, samples: Samples) -> npt.NDArray[np.float64]:
         """Unit vectors (N, E)."""
+        pixels, encoder = samples.pixels, self.encoders[encoder_of(self.pack, samples.label)]
         parts = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
-        found = np.concatenate([self.encoder.run({"pixels": part})["embedding"] for part in parts])
+        found = np.concatenate([encoder.run({"pixels": part})["embedding"] for part in parts])
         return np.asarray(found, np.float64)
 
     def logits(self, samples: Samples) -> npt.NDArray[np.float64]:
@@ -37,7 +38,7 @@ class PackScores:
         scoring = self.pack.label(samples.label).scoring
         if not isinstance(scoring, PromptScoring):
             raise _unfit(self.pack)
-        cosines = self.embeddings(samples.pixels) @ self.directions[samples.label]
+        cosines = self.embeddings(samples) @ self.directions[samples.label]
         return np.asarray(scoring.logit_scale * cosines + scoring.logit_bias)
 
 
@@ -58,7 +59,8 @@ def pack_scores(pack: ModelPack) -> PackScores:
         name: side(prompts.positive) - (side(prompts.negative) if prompts.negative else 0)
         for name, prompts in pack.prompts.labels.items()
     }
-    return PackScores(pack, OnnxGraph(pack.read(IMAGE_ENCODER)), directions)
+    names = dict.fromkeys(encoder_of(pack, label) for label in directions)
+    return PackScores(pack, {name: OnnxGraph(pack.read(name)) for name in names}, directions)
 
 
 def _unfit(pack: ModelPack) -> PackError:

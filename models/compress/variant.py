@@ -19,7 +19,7 @@ import onnx
 from radserve.errors import ErrorCode, RadserveError
 from radserve.models.compress.gate import LabelComparison
 from radserve.models.onnx_graph import OnnxGraph
-from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
+from radserve.models.pack import ModelPack, load_pack
 from radserve.models.pack_files import PACK_FILE
 from radserve.models.pack_parity import PARITY_FILE
 
@@ -86,20 +86,33 @@ def finish_variant(original: ModelPack, draft: ModelPack, change: Change, outcom
     return load_pack(out)
 
 
-def parity_record(original: ModelPack, draft: ModelPack, pixels: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """How near the variant's image encoder is to the original's, output by output, on prepared images (N, ...)."""
-    raw = draft.read(IMAGE_ENCODER)
-    before, after = (OnnxGraph(each).run({"pixels": pixels}) for each in (original.read(IMAGE_ENCODER), raw))
-    opsets = {each.domain: each.version for each in onnx.load_model_from_string(raw).opset_import}
+def parity_record(
+    original: ModelPack, draft: ModelPack, pixels: Mapping[str, npt.NDArray[np.float32]]
+) -> dict[str, Any]:
+    """How near the variant's image encoders are to the original's, output by output.
+
+    `pixels` has by the name of the encoder prepared images (N, ...).
+    """
+    outputs: list[dict[str, Any]] = []
+    for graph, seen in pixels.items():
+        before, after = (OnnxGraph(pack.read(graph)).run({"pixels": seen}) for pack in (original, draft))
+        outputs += [
+            {
+                "graph": graph,
+                "name": name,
+                "max_abs_diff": float(np.abs(after[name] - values).max()),
+                **_cosines(values, after[name]),
+            }
+            for name, values in before.items()
+        ]
+    first = next(iter(pixels))
+    opsets = {each.domain: each.version for each in onnx.load_model_from_string(draft.read(first)).opset_import}
     return {
         "against": f"{original.name} {original.version} ({original.digest[:12]})",
-        "precision": draft.graphs[IMAGE_ENCODER].precision,
+        "precision": draft.graphs[first].precision,
         "opset": opsets[""],
-        "images": len(pixels),
-        "outputs": [
-            {"name": name, "max_abs_diff": float(np.abs(after[name] - values).max()), **_cosines(values, after[name])}
-            for name, values in before.items()
-        ],
+        "images": sum(map(len, pixels.values())),
+        "outputs": outputs,
     }
 
 

@@ -33,7 +33,7 @@ at that size.
 A small CoCa (contrastive captioner) of open_clip: a convolutional image tower, a causal text tower and a report
 decoder, trained by this project (seed $seed). The image tower is the first five stages of EfficientNet-Lite0 and starts
 from its ImageNet weights; the rest starts from random ones. It answers two questions, each as a zero-shot comparison of
-prompts, and writes a two-section report text in English or Chinese. Texts and decoder are shared. $towers
+prompts, and writes a two-section report text in English or Chinese. $towers
 
 | finding | input | higher score means |
 |---|---|---|
@@ -72,15 +72,17 @@ $jobs at a time on one thread each, of which the first $members are joined and s
 figures below and the export. On the clock, on cores that other work shared, without figures and export:
 $seconds.
 
-$own$steps steps of $batch images for each network, classes balanced. Loss: cross-entropy on the prompt pairs, contrast with
-all texts of the same class as positives, and next-word cross-entropy. The first layer and two stages of the tower stay
-as ImageNet made them. The final weights are an exponential moving average; no checkpoint was picked by its result, and
-the shipped seeds were fixed before training. Images are enlarged to 56 a side, not to the 112 of version 2.0.0, for
-two folds that keep twins together showed no loss (docs/measurements.md) and it costs a third of the time.
+$own$steps steps of $batch images for each network, classes balanced. Loss: cross-entropy on the prompt pairs, contrast
+with all texts of the same class as positives, and next-word cross-entropy. The first layer and two stages of a tower
+from ImageNet stay as ImageNet made them. The final weights are an exponential moving average; no checkpoint was picked
+by its result, and the shipped seeds were fixed before training. Images are enlarged to 56 a side, not to the 112 of
+version 2.0.0, for two folds that keep twins together showed no loss (docs/measurements.md) and it costs a third of the
+time.
 
-Then the decoder learns, with the mixes of the towers' maps that it reads, for $agreement_steps more steps to say what the classifier decides at its operating
-point, on augmented and blended training images, and for $last_steps last steps on banks of such images that the tower
-sees once: the text is **not a second opinion**, it puts the classifier's answer into words.
+Then the decoder learns, with the mixes of the towers' maps that it reads, for $agreement_steps more steps to say what
+the classifier decides at its operating point, on augmented and blended training images, and for $last_steps last steps
+on banks of such images that the towers see once: the text is **not a second opinion**, it puts the classifier's answer
+into words.
 
 ## Figures
 
@@ -153,10 +155,12 @@ attribution above.
 """)
 
 
-_KINDS = {
-    "imagenet": "from ImageNet, each as above",
-    "residual": "small residual network from random weights (He et al., CVPR 2016), which looks at the 28 x 28 pixels",
-}
+_TOWERS = Template("""\
+The input
+$name has image towers of its own: $imagenet_count as above, and $residual_count small residual (He et al., CVPR 2016)
+from random weights, which looks at the 28 x 28 pixels as they are. Their embedding is the unit vector of the sum of
+theirs, in the space that the text towers of the joined networks gave; texts and report decoder are those of all inputs.
+""")
 _OWN = Template("""\
 The $count towers of the input $name learned its images alone, against the prompt embeddings of the joined networks,
 which stayed as they were (the other way round: LiT, Zhai et al., CVPR 2022); those from ImageNet on images blended with
@@ -182,7 +186,7 @@ def write_card(folder: Path, record: TrainingRecord, parity: ParityReport) -> No
         patches=(-(-config["image_size"] // 16)) ** 2,
         networks=record.networks,
         members=record.members,
-        towers=" ".join(_towers(record)),
+        towers="".join(_towers(record)),
         own="".join(_own(record)),
         jobs=record.jobs,
         agreement_steps=record.agreement_steps,
@@ -224,11 +228,7 @@ def _rows(document: dict[str, Figures], row: Callable[[Figures], str]) -> Iterat
 def _towers(record: TrainingRecord) -> Iterator[str]:
     for name, members in record.own_towers.items():
         kinds = Counter(members.values())
-        listed = " and ".join(f"{count} {_KINDS[kind]}" for kind, count in kinds.items())
-        yield (
-            f"The input {name} has image towers of its own, {listed}, whose embedding is the unit vector of the sum of "
-            "theirs; what follows of towers holds for each of them."
-        )
+        yield _TOWERS.substitute(name=name, **{f"{kind}_count": kinds[kind] for kind in ("imagenet", "residual")})
 
 
 def _own(record: TrainingRecord) -> Iterator[str]:

@@ -11,7 +11,8 @@ from radserve.models.train.architecture import RadCoCa
 class ImageEncoder(nn.Module):
     """`pixels` (N, 1, 28, 28) -> `embedding` (N, E), `image_tokens` (N, P, C), `patch_embeddings` (N, P, E).
 
-    Of an input's own towers, or of those of all other inputs. The patch embeddings add up to the embedding, so their product with a text direction is an exact map of the score.
+    Of an input's own towers, or of those of all other inputs. The patch embeddings add up to the embedding, so their
+    product with a text direction is an exact map of the score.
     """
 
     def __init__(self, model: RadCoCa, input_name: str = "") -> None:

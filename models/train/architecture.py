@@ -104,7 +104,9 @@ class RadCoCa(CoCa):  # type: ignore[misc]  # open_clip ships no types
 
     def tower_of(self, input_name: str) -> ImageTower | JointImageTower | OwnImageTower:
         """What sees the images of an input: towers of its own, or those of all inputs."""
-        return self.own[input_name] if input_name in self.own else self.visual  # type: ignore[return-value]
+        if input_name in self.own:
+            return self.own[input_name]  # type: ignore[return-value]
+        return self.visual  # type: ignore[no-any-return]
 
     def encode(self, pixels: Tensor, input_name: str) -> tuple[Tensor, Tensor]:
         """Unit embeddings (N, E) and tokens (N, P, C) of an input's images (N, 1, 28, 28), normalised."""

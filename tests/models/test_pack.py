@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -13,7 +14,8 @@ from radserve.errors import ErrorCode, PackError
 from radserve.findings import CodedConcept
 from radserve.models.pack import GRAPH_NAMES, load_pack
 from radserve.tensors import ModelRef, TensorSpec
-from tests.support.packs import make_tiny_pack, seal
+from tests.support import packs
+from tests.support.packs import OWN_ENCODER, make_tiny_pack, seal
 
 
 @pytest.fixture
@@ -228,3 +230,33 @@ def test_files_that_do_not_belong_are_refused(folder: Path, spoil: Callable[[Pat
     assert error.code is ErrorCode.PACK_INVALID
     assert cause in error.client_message
     assert str(folder) not in error.client_message
+
+
+def test_inputs_may_have_an_image_encoder_each(tmp_path: Path) -> None:
+    pack = load_pack(make_tiny_pack(tmp_path / "tiny", own_encoder=True))
+    assert pack.graphs_of(pack.input("chest radiograph")) == ("image_encoder",)
+    assert pack.graphs_of(pack.input("breast ultrasound")) == (OWN_ENCODER,)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cause"),
+    [
+        (f'image_encoder = "{OWN_ENCODER}"', 'image_encoder = "vision"', "graphs.vision is missing"),
+        (f'image_encoder = "{OWN_ENCODER}"', 'image_encoder = "text_encoder"', "inputs and outputs are"),
+        (f'file = "{OWN_ENCODER}.onnx"', 'file = "decoder_step.onnx"', f"graphs.{OWN_ENCODER}: inputs and outputs are"),
+    ],
+)
+def test_an_image_encoder_that_is_none_is_refused(tmp_path: Path, old: str, new: str, cause: str) -> None:
+    folder = make_tiny_pack(tmp_path / "tiny", own_encoder=True)
+    edit(folder, old, new)
+    assert cause in refusal(folder).client_message
+
+
+def test_an_own_image_encoder_into_another_space_of_texts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tiny_pack(tmp_path / "tiny", own_encoder=True)
+    monkeypatch.setattr(packs, "EMBEDDING", packs.EMBEDDING + 1)
+    (folder / f"{OWN_ENCODER}.onnx").write_bytes(packs.image_encoder(np.random.default_rng(0)).SerializeToString())
+    seal(folder)
+    assert "embedding of image_encoder_breast and text encoder differ" in refusal(folder).client_message

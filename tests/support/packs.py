@@ -107,11 +107,22 @@ negative = ["benign lesion of the breast"]
 """
 
 
-def make_tiny_pack(folder: Path, name: str = NAME, *, version: str = "1.0.0", seed: int = 7, ballast: int = 0) -> Path:
+OWN_ENCODER = "image_encoder_breast"
+
+
+def make_tiny_pack(
+    folder: Path,
+    name: str = NAME,
+    *,
+    version: str = "1.0.0",
+    seed: int = 7,
+    ballast: int = 0,
+    own_encoder: bool = False,
+) -> Path:
     """Write the pack into `folder` (made when absent) and return it. The same call gives the same bytes.
 
     Packs of another `seed` have other weights and so other scores. `ballast` makes the image encoder slow: so many
-    784 x 784 products whose result changes nothing.
+    784 x 784 products whose result changes nothing. With `own_encoder` the breast images have one of their own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -140,7 +151,13 @@ def make_tiny_pack(folder: Path, name: str = NAME, *, version: str = "1.0.0", se
         where="Breast structure",
         word="malignant lesion",
     )
-    (folder / "pack.toml").write_text(PACK_TOML.format(name=name, version=version) + labels)
+    stated = PACK_TOML.format(name=name, version=version)
+    if own_encoder:
+        (folder / f"{OWN_ENCODER}.onnx").write_bytes(image_encoder(rng).SerializeToString())
+        graph = f'[graphs.{OWN_ENCODER}]\nfile = "{OWN_ENCODER}.onnx"\nmax_batch_size = 64\n\n[graphs.text_encoder]'
+        stated = stated.replace("[graphs.text_encoder]", graph)
+        stated = stated.replace('modalities = ["US"]', f'modalities = ["US"]\nimage_encoder = "{OWN_ENCODER}"')
+    (folder / "pack.toml").write_text(stated + labels)
     return seal(folder)
 
 

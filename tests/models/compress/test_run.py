@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from radserve.errors import ErrorCode, PackError, RadserveError
-from radserve.models.compress.latency import TIMINGS
+from radserve.models.compress.latency import timings_of
 from radserve.models.compress.methods import Method, MethodOptions
 from radserve.models.compress.run import compress
 from radserve.models.compress.samples import read_samples
@@ -20,6 +20,7 @@ from radserve.models.compress.scores import pack_scores
 from radserve.models.onnx_graph import OnnxGraph
 from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
 from radserve.server.cli import app
+from tests.support.packs import EMBEDDING, OWN_ENCODER, make_tiny_pack
 
 
 def test_a_compressed_pack_says_what_it_is_and_what_the_gate_found(pack: ModelPack, data: Path, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_the_command_reports_size_parity_and_speed_whatever_they_are(
     assert run.exit_code == 0, run.output
     assert re.search(r"graphs: [\d,]+ bytes of [\d,]+ \(\d+\.\d%\); parity: fp16, opset", run.output)
     timings = re.findall(r"(\w+) x (\d): ([\d.]+) ms for ([\d.]+) \(speed-up [\d.]+\)", run.output)
-    assert {(graph, int(batch)) for graph, batch, *_ in timings} == set(TIMINGS)
+    assert {(graph, int(batch)) for graph, batch, *_ in timings} == set(timings_of(pack))
 
 
 def test_the_same_compression_gives_the_same_pack(pack: ModelPack, data: Path, tmp_path: Path) -> None:
@@ -120,3 +121,16 @@ def test_a_distilled_encoder_keeps_the_contract_of_the_original(pack: ModelPack,
     taught = OnnxGraph(pack.read(IMAGE_ENCODER)).run({"pixels": pixels})
     assert {name: array.shape for name, array in answer.items()} == {n: a.shape for n, a in taught.items()}
     assert "distilled" in made.pack.description and "distilled" in (made.pack.folder / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("method", [Method.INT8_STATIC, Method.DISTILL])
+def test_every_image_encoder_is_compressed_on_the_images_it_sees(data: Path, tmp_path: Path, method: Method) -> None:
+    pack = load_pack(make_tiny_pack(tmp_path / "tiny", own_encoder=True))
+    before, (chest, breast) = pack_scores(pack), read_samples(pack, data, "val")
+    swapped = before.encoders["image_encoder"].run({"pixels": breast.pixels})["embedding"]
+    assert not np.allclose(before.embeddings(breast), swapped) and before.embeddings(chest).shape == (40, EMBEDDING)
+    made = compress(pack, method, data, tmp_path / "small", keep_failed=True, options=MethodOptions(epochs=1, width=8))
+    parity = json.loads((tmp_path / "small" / "parity.json").read_text())
+    assert {each["graph"] for each in parity["outputs"]} == {"image_encoder", OWN_ENCODER}
+    for name in ("image_encoder", OWN_ENCODER):
+        assert made.pack.read(name) != pack.read(name)

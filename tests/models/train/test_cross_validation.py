@@ -12,7 +12,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import cross_validation as script
-from benchmarks.residual_tower import Halved
 
 
 def test_twins_are_on_the_same_side_and_every_image_is_left_out_once() -> None:
@@ -102,10 +101,3 @@ def test_the_command_goes_on_where_it_stopped_and_shows_the_table_of_its_file(
     cosines = {line["fold"]: line["cosines"] for line in map(json.loads, kept.splitlines())}
     area = np.mean([roc_auc_score(positive[rows], cosines[fold]) for fold, rows in enumerate(held)])
     assert f"| residual | 5 | {area:.4f} |" in first
-
-
-@pytest.mark.parametrize("side", [6, 7])
-def test_halving_a_map_is_pooling_with_what_is_left_at_an_odd_end(side: int) -> None:
-    x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    expected = torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True)
-    torch.testing.assert_close(Halved()(x), expected, atol=1e-6, rtol=0)
