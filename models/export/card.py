@@ -33,7 +33,7 @@ at that size.
 A small CoCa (contrastive captioner) of open_clip: a convolutional image tower, a causal text tower and a report
 decoder, trained by this project (seed $seed). The image tower is the first five stages of EfficientNet-Lite0 and starts
 from its ImageNet weights; the rest starts from random ones. It answers two questions, each as a zero-shot comparison of
-prompts, and writes a two-section report text in English or Chinese. $towers
+prompts, and writes a two-section report text in English or Chinese.
 
 | finding | input | higher score means |
 |---|---|---|
@@ -44,7 +44,7 @@ The embedding of an image is the sum of the embeddings of its $patches patches, 
 difference of the two prompt embeddings is that patch's exact share of the score. A patch sees its surroundings too:
 the map shows where evidence was gathered, not the outline of a lesion. The tower enlarges an image to $size x $size and
 looks at it twice, as it is and mirrored; the two maps are averaged place by place.
-
+$towers
 ## Data
 
 MedMNIST v2: Yang, J. et al., "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D biomedical image
@@ -155,20 +155,20 @@ attribution above.
 """)
 
 
-_TOWERS = Template("""\
-The input
-$name has image towers of its own: $imagenet_count as above, and $residual_count small residual (He et al., CVPR 2016)
-from random weights, which looks at the 28 x 28 pixels as they are. Their embedding is the unit vector of the sum of
-theirs, in the space that the text towers of the joined networks gave; texts and report decoder are those of all inputs.
+_TOWERS = Template("""
+The input $name has image towers of its own: $imagenet such, and $residual small residual network (He et al., CVPR 2016)
+from random weights, which looks at the 28 x 28 pixels as they are. The embedding is the unit vector of the sum of
+theirs, in the space that the text towers of the joined networks gave. Texts and report decoder are those of all inputs.
 """)
 _OWN = Template("""\
-The $count towers of the input $name learned its images alone, against the prompt embeddings of the joined networks,
-which stayed as they were (the other way round: LiT, Zhai et al., CVPR 2022); those from ImageNet on images blended with
-one another (mixup, Beta($mixup, $mixup); Zhang et al., ICLR 2018). They were trained $sets times from other seeds, and
-the first set is shipped. The recipe was chosen by cross-validation on train and val, by a rule that was written down
-before its last cuts were run (docs/measurements.md). **The test split had been seen**: another candidate, of one
-ImageNet tower with mixup and one residual tower for all inputs, had been measured on it and given up, and its figures
-were known when this pack was designed.
+The $count towers of the input $name learned its images alone, against the prompt embeddings of the joined
+networks, which stayed as they were (the other way round: LiT, Zhai et al., CVPR 2022); those from ImageNet on images
+blended with one another (mixup, Beta($mixup, $mixup); Zhang et al., ICLR 2018). They were trained $sets times from \
+other
+seeds, and the first set is shipped. The recipe was chosen by cross-validation on train and val, by a rule that was
+written down before its last cut was run (docs/measurements.md). **The test split had been seen**: another candidate, of
+one ImageNet tower with mixup and one residual tower for all inputs, had been measured on it and given up, and its
+figures were known when this pack was designed.
 
 """)
 
@@ -228,7 +228,7 @@ def _rows(document: dict[str, Figures], row: Callable[[Figures], str]) -> Iterat
 def _towers(record: TrainingRecord) -> Iterator[str]:
     for name, members in record.own_towers.items():
         kinds = Counter(members.values())
-        yield _TOWERS.substitute(name=name, **{f"{kind}_count": kinds[kind] for kind in ("imagenet", "residual")})
+        yield _TOWERS.substitute(name=name, imagenet=kinds["imagenet"], residual=kinds["residual"])
 
 
 def _own(record: TrainingRecord) -> Iterator[str]:

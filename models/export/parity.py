@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -134,11 +135,11 @@ def _worst(reports: Sequence[ParityReport]) -> ParityReport:
     """The largest differences of all, and all reports together. NaN is the largest."""
     differences = ("image_embedding", "image_tokens", "text_embedding", "patch_sum", "decoder_logits")
     counts = ("image_count", "reports_compared", "reports_identical")
-    return replace(
-        reports[0],
+    found: dict[str, Any] = {
         **{name: float(np.max([getattr(each, name) for each in reports])) for name in differences},
         **{name: sum(getattr(each, name) for each in reports) for name in counts},
-    )
+    }
+    return replace(reports[0], **found)
 
 
 def seeded_images(count: int, seed: int = 7) -> npt.NDArray[np.uint8]:

@@ -102,11 +102,15 @@ class RadCoCa(CoCa):  # type: ignore[misc]  # open_clip ships no types
         """The same of an input."""
         return bounded_scale(self.own_scales[input_name] if input_name in self.own else self.logit_scale)
 
+    def own_tower(self, input_name: str) -> OwnImageTower:
+        """The towers of an input that has some of its own."""
+        found = self.own[input_name]
+        assert isinstance(found, OwnImageTower)  # noqa: S101  # a ModuleDict does not know what it holds
+        return found
+
     def tower_of(self, input_name: str) -> ImageTower | JointImageTower | OwnImageTower:
         """What sees the images of an input: towers of its own, or those of all inputs."""
-        if input_name in self.own:
-            return self.own[input_name]  # type: ignore[return-value]
-        return self.visual  # type: ignore[no-any-return]
+        return self.own_tower(input_name) if input_name in self.own else self.visual
 
     def encode(self, pixels: Tensor, input_name: str) -> tuple[Tensor, Tensor]:
         """Unit embeddings (N, E) and tokens (N, P, C) of an input's images (N, 1, 28, 28), normalised."""

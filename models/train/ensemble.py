@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from radserve.models.train.architecture import IMAGE_CHANNELS, RadCoCa
-from radserve.models.train.image_towers import ImageTower
+from radserve.models.train.image_towers import ImageTower, ResidualTower
 from radserve.models.train.own_tower import SingleTower
 
 _RIDGE = 1e-3  # of the mean square of a channel
@@ -46,13 +46,14 @@ def with_own_towers(model: RadCoCa, members: Mapping[str, Sequence[SingleTower]]
     joint = RadCoCa(replace(model.config, own_towers=own))
     joint.load_state_dict(model.state_dict(), strict=False)
     for name, towers in members.items():
-        group = joint.tower_of(name)
+        group = joint.own_tower(name)
         _check_frozen([each.visual for each in towers if isinstance(each.visual, ImageTower)])
-        for tower, member in zip(group.towers, towers, strict=True):  # type: ignore[union-attr]
+        for tower, member in zip(group.towers, towers, strict=True):
+            assert isinstance(tower, ImageTower | ResidualTower)  # noqa: S101  # as a ModuleList does not know
             tower.learning.load_state_dict(member.visual.learning.state_dict())
             tower.projection.load_state_dict(member.visual.projection.state_dict())
             if isinstance(tower, ImageTower) and not isinstance(tower.frozen, nn.Identity):
-                tower.frozen.load_state_dict(member.visual.frozen.state_dict())
+                tower.frozen.load_state_dict(member.visual.get_submodule("frozen").state_dict())
         with torch.no_grad():
             joint.own_scales[name].copy_(torch.stack([each.logit_scale for each in towers]).mean())
     joint.eval()
@@ -66,16 +67,17 @@ def fit_mix(model: RadCoCa, input_name: str, pixels: Tensor) -> None:
     `pixels` (N, 1, 28, 28), normalised. Ridge regression of the tokens of the other inputs' towers on the maps, place
     by place; the decoder and the mix learn together from there.
     """
-    group = model.tower_of(input_name)
-    maps = torch.cat(group.maps(pixels), dim=1).permute(0, 2, 3, 1).flatten(0, 2).double()  # type: ignore[union-attr]
+    group = model.own_tower(input_name)
+    maps = torch.cat(group.maps(pixels), dim=1).permute(0, 2, 3, 1).flatten(0, 2).double()
     known = model.visual(pixels)[1].flatten(0, 1).double()
     offset, aim = maps.mean(dim=0), known.mean(dim=0)
     centred = maps - offset
     gram = centred.T @ centred
     gram += torch.eye(len(gram), dtype=gram.dtype) * _RIDGE * gram.diagonal().mean()
     weight = torch.linalg.solve(gram, centred.T @ (known - aim)).T  # (C, members * C)
-    group.mix.weight.copy_(weight[:, :, None, None])  # type: ignore[union-attr]
-    group.mix.bias.copy_(aim - weight @ offset)  # type: ignore[union-attr]
+    group.mix.weight.copy_(weight[:, :, None, None])
+    assert group.mix.bias is not None  # noqa: S101
+    group.mix.bias.copy_(aim - weight @ offset)
 
 
 def _check_frozen(towers: Sequence[ImageTower]) -> None:

@@ -69,7 +69,7 @@ class ImageTower(_Tower):
         learning = nn.Sequential(*network.blocks[config.frozen_stages : _STAGES])
         super().__init__(learning, config.image_dropout, embedding or config.embedding_size)
         self.size = config.image_size
-        self.frozen = nn.Sequential(network.conv_stem, network.bn1, *network.blocks[: config.frozen_stages])
+        self.frozen: nn.Module = nn.Sequential(network.conv_stem, network.bn1, *network.blocks[: config.frozen_stages])
         self.frozen.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:

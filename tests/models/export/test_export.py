@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -20,11 +21,16 @@ from radserve.models.export.pack_facts import VERSION
 from radserve.models.export.parity import ParityReport, check_parity, seeded_images
 from radserve.models.tokenizer import PackTokenizer
 from radserve.models.train.architecture import RadCoCa
+from radserve.models.train.data import TASKS
 from radserve.models.train.prompt_file import Prompts
 from radserve.models.train.wordings import START_TOKENS
 
 _PASSING = ParityReport(18, "seeded", 4, 1e-6, 1e-4, 1e-6, 1e-7, 1e-5, reports_compared=4, reports_identical=4)
-_GRAPHS = ("image_encoder", "text_encoder", "decoder_step")
+_GRAPHS = ("image_encoder", "image_encoder_breast_ultrasound", "text_encoder", "decoder_step")
+
+
+def _images(count: int) -> dict[str, npt.NDArray[np.uint8]]:
+    return {task.wording.input_name: seeded_images(count, seed) for seed, task in enumerate(TASKS)}
 
 
 def _perturb(path: Path) -> None:
@@ -40,8 +46,10 @@ def _perturb(path: Path) -> None:
 def test_the_shipped_graphs_pass_on_seeded_images(
     model: RadCoCa, tokenizer: PackTokenizer, prompts: Prompts, pack_folder: Path
 ) -> None:
-    report = check_parity(model, tokenizer, prompts, pack_folder, seeded_images(6), "seeded", 48)
-    assert report.passed and report.reports_identical == 6 * len(START_TOKENS)
+    report = check_parity(model, tokenizer, prompts, pack_folder, _images(3), "seeded", 48)
+    assert (
+        report.passed and report.image_count == 6 and report.reports_identical == report.image_count * len(START_TOKENS)
+    )
 
 
 @pytest.mark.parametrize("graph", _GRAPHS)
@@ -52,7 +60,7 @@ def test_a_perturbed_weight_fails_the_gate(
         shutil.copyfile(pack_folder / f"{name}.onnx", tmp_path / f"{name}.onnx")
     _perturb(tmp_path / f"{graph}.onnx")
     with pytest.raises(PackError, match="ONNX and PyTorch differ") as caught:
-        check_parity(model, tokenizer, prompts, tmp_path, seeded_images(6), "seeded", 48)
+        check_parity(model, tokenizer, prompts, tmp_path, _images(3), "seeded", 48)
     assert caught.value.code is ErrorCode.PACK_INVALID
 
 
@@ -122,4 +130,4 @@ def test_a_fresh_export_of_the_weights_passes_the_gate(
     tmp_path: Path, model: RadCoCa, tokenizer: PackTokenizer, prompts: Prompts
 ) -> None:
     write_graphs(model, tmp_path)
-    assert check_parity(model, tokenizer, prompts, tmp_path, seeded_images(4), "seeded", 48).passed
+    assert check_parity(model, tokenizer, prompts, tmp_path, _images(2), "seeded", 48).passed

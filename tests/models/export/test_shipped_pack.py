@@ -22,17 +22,19 @@ from radserve.models.train.data import TASKS, Task
 from radserve.models.train.fit_calibration import fit_calibration
 from radserve.models.train.prompt_file import Prompts
 from radserve.models.train.scoring import greedy_reports, prepared_pixels, score_images
-from radserve.models.train.wordings import START_TOKENS, WORDINGS
+from radserve.models.train.wordings import START_TOKENS
 
 Images = npt.NDArray[np.uint8]
 each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.wording.input_name)
 
 
-def test_image_embeddings_are_those_of_pytorch(model: RadCoCa, graphs: OnnxModel, test_images: Images) -> None:
+def test_image_embeddings_are_those_of_pytorch(
+    model: RadCoCa, graphs: OnnxModel, test_images: Images, seen: Task
+) -> None:
     pixels = prepared_pixels(model, test_images)
     embedding, tokens, _ = graphs.encode_image(pixels.numpy())
     with torch.inference_mode():
-        expected, expected_tokens = model._encode_image(pixels)
+        expected, expected_tokens = model.encode(pixels, seen.wording.input_name)
     np.testing.assert_allclose(embedding, expected.numpy(), atol=1e-4, rtol=0)
     np.testing.assert_allclose(tokens, expected_tokens.numpy(), atol=1e-3, rtol=1e-4)
     assert np.ptp(embedding, axis=0).max() > 0.1  # not one answer for all images
@@ -49,45 +51,48 @@ def test_prompt_embeddings_are_those_of_pytorch(
 
 
 def test_greedy_reports_with_a_cache_are_those_of_full_recomputation(
-    model: RadCoCa, graphs: OnnxModel, tokenizer: PackTokenizer, test_images: Images
+    model: RadCoCa, graphs: OnnxModel, tokenizer: PackTokenizer, test_images: Images, seen: Task
 ) -> None:
     _, tokens, _ = graphs.encode_image(prepared_pixels(model, test_images).numpy())
     for start in START_TOKENS.values():
-        expected = greedy_reports(model, tokenizer, test_images, start, MAX_TOKENS)
+        expected = greedy_reports(model, tokenizer, test_images, seen.wording.input_name, start, MAX_TOKENS)
         assert graphs.greedy_reports(tokenizer, tokens, start, MAX_TOKENS) == expected
-        assert len({tuple(report) for report in expected}) >= 3
+        assert len({tuple(report) for report in expected}) >= 2
 
 
 def test_decoder_logits_are_those_of_full_recomputation(
-    model: RadCoCa, graphs: OnnxModel, tokenizer: PackTokenizer, test_images: Images
+    model: RadCoCa, graphs: OnnxModel, tokenizer: PackTokenizer, test_images: Images, seen: Task
 ) -> None:
-    pixels = prepared_pixels(model, test_images[48:52])
-    report = WORDINGS[0].reports(False)[0]
+    pixels = prepared_pixels(model, test_images[:4])
+    report = seen.wording.reports(False)[0]
     captions = np.array([[tokenizer.start_id, *tokenizer.encode_words(report)]] * 4, dtype=np.int64)
     with torch.inference_mode():
-        expected = model(pixels, torch.from_numpy(captions), output_labels=False)["logits"].numpy()
+        latent, tokens = model.encode(pixels, seen.wording.input_name)
+        said = model(pixels, torch.from_numpy(captions), image_latent=latent, image_embs=tokens, output_labels=False)
+        expected = said["logits"].numpy()
     _, tokens, _ = graphs.encode_image(pixels.numpy())
     np.testing.assert_allclose(graphs.caption_logits(captions, tokens), expected, atol=1e-3, rtol=0)
 
 
 def test_patch_embeddings_add_up_to_the_embedding_and_so_to_the_score(
-    model: RadCoCa, graphs: OnnxModel, tokenizer: PackTokenizer, prompts: Prompts, test_images: Images
+    model: RadCoCa, graphs: OnnxModel, tokenizer: PackTokenizer, prompts: Prompts, test_images: Images, seen: Task
 ) -> None:
     embedding, _, patches = graphs.encode_image(prepared_pixels(model, test_images).numpy())
     np.testing.assert_allclose(patches.sum(axis=1), embedding, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-6)
-    label, (positive, negative) = next(iter(prompts.items()))
+    label = seen.wording.label
+    positive, negative = prompts[label]
     sides = [
         graphs.encode_text(np.stack([tokenizer.encode_prompt(each) for each in side])) for side in (positive, negative)
     ]
     toward, away = (side.mean(axis=0) / np.linalg.norm(side.mean(axis=0)) for side in sides)
-    logit = (patches @ (toward - away)).sum(axis=1) * float(model.scale)
+    logit = (patches @ (toward - away)).sum(axis=1) * float(model.scale_of(seen.wording.input_name))
     expected = score_images(model, tokenizer, prompts, test_images)[label]
     np.testing.assert_allclose(1 / (1 + np.exp(-logit)), expected, atol=1e-5)
 
 
 def test_an_image_is_read_alike_alone_and_in_a_batch(model: RadCoCa, graphs: OnnxModel, test_images: Images) -> None:
-    pixels = prepared_pixels(model, test_images[46:54]).numpy()
+    pixels = prepared_pixels(model, test_images[:8]).numpy()
     together = graphs.encode_image(pixels)
     for index in range(len(pixels)):
         alone = graphs.encode_image(pixels[index : index + 1])
@@ -98,7 +103,7 @@ def test_an_image_is_read_alike_alone_and_in_a_batch(model: RadCoCa, graphs: Onn
 def test_reports_at_different_positions_share_a_step(
     model: RadCoCa, graphs: OnnxModel, tokenizer: PackTokenizer, test_images: Images
 ) -> None:
-    _, tokens, _ = graphs.encode_image(prepared_pixels(model, test_images[[0, 99]]).numpy())
+    _, tokens, _ = graphs.encode_image(prepared_pixels(model, test_images[[0, 49]]).numpy())
     first, second = graphs.greedy_reports(tokenizer, tokens, START, MAX_TOKENS)
     caches = [graphs.empty_cache(1), graphs.empty_cache(1)]
     for position, token in enumerate([tokenizer.start_id, *first[:9]]):  # the first report is ten words ahead
@@ -150,13 +155,13 @@ def test_pack_toml_states_the_recorded_calibration_and_every_file(pack_folder: P
         stated = (label["threshold"], label["temperature"], label["offset"])
         assert stated == (calibration.threshold, calibration.temperature, calibration.offset)
         assert tuple(label.get("cannot_assess", ())) == (calibration.cannot_assess or ())
-        assert label["scoring"]["logit_scale"] == record.logit_scale
+        assert label["scoring"]["logit_scale"] == record.logit_scales[label["name"]]
     hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pack_folder.iterdir()}
     assert pack["files"] == {name: value for name, value in hashes.items() if name != "pack.toml"}
 
 
 def test_the_pack_is_small_enough_for_the_repository(pack_folder: Path) -> None:
-    assert sum(path.stat().st_size for path in pack_folder.iterdir()) < 25_000_000
+    assert sum(path.stat().st_size for path in pack_folder.iterdir()) < 41_000_000  # five towers, in ONNX and PyTorch
 
 
 def test_no_graph_names_a_file_of_the_machine_it_was_made_on(pack_folder: Path) -> None:
@@ -165,7 +170,7 @@ def test_no_graph_names_a_file_of_the_machine_it_was_made_on(pack_folder: Path) 
         assert b"site-packages" not in content and b".py" not in content, path.name
 
 
-@pytest.mark.parametrize("graph", ["image_encoder", "text_encoder", "decoder_step"])
+@pytest.mark.parametrize("graph", ["image_encoder", "image_encoder_breast_ultrasound", "text_encoder", "decoder_step"])
 def test_only_the_batch_of_a_graph_is_free(graph: str, pack_folder: Path) -> None:
     loaded = onnx.load(pack_folder / f"{graph}.onnx")
     for value in (*loaded.graph.input, *loaded.graph.output):
