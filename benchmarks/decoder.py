@@ -36,7 +36,7 @@ from onnx import TensorProto, helper
 
 from radserve.decoding import DecodeJob, DecodingOptions
 from radserve.models.catalogue import PackCatalogue
-from radserve.models.compress.samples import read_samples
+from radserve.models.compress.samples import encoder_of, read_samples
 from radserve.models.decoding.batch import GraphBatch
 from radserve.models.decoding.guesses import Guesses, leaps_as_steps
 from radserve.models.decoding.in_place import InPlaceBatch
@@ -69,13 +69,15 @@ Batch = GraphBatch | InPlaceBatch
 
 def jobs_of(pack: ModelPack, data: Path, split: Split, number: int) -> list[DecodeJob]:
     """Reports to be written: images of all labels of a split in turns, drawn from a seed, each next one in English."""
-    encoder, rng, options = OnnxGraph(pack.read("image_encoder")), np.random.default_rng(0), DecodingOptions()
+    rng, options = np.random.default_rng(0), DecodingOptions()
     tokenizer = PackTokenizer(pack.tokenizer_path, sections=pack.decoder.sections)
     rules = [text_rules(pack, tokenizer, language, options, ()) for language in ("en", "zh")]
     samples = read_samples(pack, data, split)
     drawn = [rng.permutation(len(each.pixels))[: -(-number // len(samples))] for each in samples]
-    pixels = np.concatenate([each.pixels[places] for each, places in zip(samples, drawn, strict=True)])
-    tokens = [encoder.run({"pixels": each[np.newaxis]})["image_tokens"][0] for each in pixels]
+    tokens = []
+    for each, places in zip(samples, drawn, strict=True):
+        encoder = OnnxGraph(pack.read(encoder_of(pack, each.label)))
+        tokens += [encoder.run({"pixels": image[np.newaxis]})["image_tokens"][0] for image in each.pixels[places]]
     return [
         DecodeJob(tokens[place], rules[number % 2], options) for number, place in enumerate(rng.permutation(number))
     ]
