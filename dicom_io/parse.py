@@ -100,6 +100,14 @@ def instance_ref(ds: Elements) -> InstanceRef:
     )
 
 
+def patient_key(path: Path) -> tuple[str, str, str]:
+    """Patient ID, its issuer and the birth date, which together tell patients apart. Raises DicomError."""
+    file = open_dicom(path)
+    with quiet():
+        known = [attributes.text(file.dataset, name) for name in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")]
+    return known[0], known[1], known[2]
+
+
 def source_context(path: Path) -> SourceContext:
     """The header without pixels, icon, overlays and bulky private data, as Part 10 bytes in explicit VR little endian.
 

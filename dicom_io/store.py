@@ -25,7 +25,7 @@ from radserve.dicom_io.durable import DurableTree, uid_conflict
 from radserve.dicom_io.incoming import Incoming, StoredInstance
 from radserve.dicom_io.index import Received, StudyIndex
 from radserve.dicom_io.index_entry import IndexEntry, read_received
-from radserve.dicom_io.parse import InstanceHeader
+from radserve.dicom_io.parse import InstanceHeader, patient_key
 from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.quick_header import QuickHeader, entry_of, quick_header
 from radserve.dicom_io.recovery import Recovery, place_of
@@ -214,6 +214,15 @@ class StudyStore:
     def header(self, sop_instance_uid: str) -> InstanceHeader | None:
         """The header of an instance, None where it is not stored."""
         return self._by_sop.get(sop_instance_uid)
+
+    async def same_patient(self, one: StudyRef, other: StudyRef) -> bool:
+        """Whether both studies have the same Patient ID, its issuer and birth date; nobody's ID is empty.
+
+        Raises RequestError STUDY_NOT_FOUND, DicomError, WorkerError.
+        """
+        first = [place_of(self._root, self.headers(study)[0].instance) for study in (one, other)]
+        patient, another = [await self._workers.run(patient_key, path) for path in first]
+        return bool(patient[0]) and patient == another
 
     async def read_image(self, instance: InstanceRef) -> Image:
         """Decode one instance in a worker. Raises RequestError, DicomError, WorkerError."""

@@ -10,6 +10,7 @@ from radserve.findings import Finding
 from radserve.models.ontology import Ontology, built_in_ontology
 from radserve.pipelines import evidence
 from radserve.pipelines.evidence import Grounds, LabelReader
+from radserve.pipelines.prior import PriorReading
 from radserve.pipelines.wording import ENGLISH, Wording
 from radserve.references import AcquisitionContext
 from radserve.reports import Evidence, EvidenceKind, Report, ReportSection, ReportSentence
@@ -45,22 +46,25 @@ def compose_draft(
     left_out: Sequence[str] = (),
     wording: Wording = ENGLISH,
     labels_of: LabelReader | None = None,
+    prior: PriorReading | None = None,
 ) -> Report:
     """Put the draft together: Indication, Technique, Comparison, the written sections, Model findings, Notice.
 
     Everything the requester said stands in Indication and Comparison, word for word. `left_out`: sentences on series
-    that could not be read. `labels_of` reads what a written sentence speaks of; every sentence of the draft is listed
-    with what it rests on. Raises DRAFT_WITHOUT_EVIDENCE where one rests on nothing.
+    that could not be read. `prior`: what the model found in the prior study. `labels_of` reads what a written sentence
+    speaks of; every sentence of the draft is listed with what it rests on. Raises DRAFT_WITHOUT_EVIDENCE where one
+    rests on nothing.
     """
     ontology = built_in_ontology()
     texts = [_texts(draft, wording, ontology) for draft in drafts]
     grounds = [grounds_of(draft, pack, wording, ontology, labels_of) for draft in drafts]
     measured = [_measured(each, wording, ontology) for draft in drafts for each in draft.findings]
     written = dict.fromkeys(name for each in texts for name in each)
+    comparison = _comparison(context, drafts, wording, ontology, prior)
     sections = [
         ReportSection("Indication", _indication(context, wording)),
         ReportSection("Technique", "\n".join((*(_technique(draft, wording) for draft in drafts), *left_out))),
-        ReportSection("Comparison", _comparison(context, wording)),
+        ReportSection("Comparison", "\n".join(line for line, _ in comparison)),
         *(ReportSection(name, _written([each.get(name, "") for each in texts], wording)) for name in written),
         ReportSection("Model findings", "\n".join(measured)),
         ReportSection("Notice", _notice(pack, wording, drafts)),
@@ -69,7 +73,7 @@ def compose_draft(
         *evidence.lines("Indication", sections[0].text, evidence.REQUEST),
         *(each for draft in drafts for each in evidence.lines("Technique", _technique(draft, wording), _series(draft))),
         *(each for text in left_out for each in evidence.lines("Technique", text, evidence.CHECK)),
-        *evidence.lines("Comparison", sections[2].text, evidence.REQUEST),
+        *(ReportSentence("Comparison", line, rests_on) for line, rests_on in comparison),
         *(
             sentence
             for name in written
@@ -166,10 +170,31 @@ def _technique(draft: SeriesDraft, wording: Wording) -> str:
     )
 
 
-def _comparison(context: ClinicalContext, wording: Wording) -> str:
-    if not context.prior_study_instance_uid:
-        return wording.no_prior
-    return wording.prior.format(uid=context.prior_study_instance_uid)
+def _comparison(
+    context: ClinicalContext,
+    drafts: Sequence[SeriesDraft],
+    wording: Wording,
+    ontology: Ontology,
+    prior: PriorReading | None,
+) -> list[tuple[str, tuple[Evidence, ...]]]:
+    """The lines of Comparison with what each rests on."""
+    uid = context.prior_study_instance_uid
+    if prior is None:
+        return [(wording.prior.format(uid=uid) if uid else wording.no_prior, evidence.REQUEST)]
+    rests_on = Evidence(EvidenceKind.PRIOR, prior.study_instance_uid)
+    date = f" ({prior.study_date})" if prior.study_date else ""
+    lines: list[tuple[str, tuple[Evidence, ...]]]
+    lines = [(wording.prior_read.format(uid=prior.study_instance_uid, date=date), (*evidence.REQUEST, rests_on))]
+    for now, then in prior.beside([each for draft in drafts for each in draft.findings]):
+        text = wording.compared.format(
+            name=wording.name(now, ontology),
+            now=_state(now, wording),
+            probability=now.probability,
+            then=_state(then, wording),
+            prior_probability=then.probability,
+        )
+        lines.append((text, (*evidence.of_findings([now]), rests_on)))
+    return lines
 
 
 def _written(texts: Sequence[str], wording: Wording) -> str:
@@ -179,15 +204,17 @@ def _written(texts: Sequence[str], wording: Wording) -> str:
     return "\n".join(wording.series.format(number=number, text=text) for number, text in numbered if text)
 
 
-def _measured(finding: Finding, wording: Wording, ontology: Ontology) -> str:
+def _state(finding: Finding, wording: Wording) -> str:
     positive, negative, unsure = wording.states
-    state = unsure if finding.cannot_assess else positive if finding.positive else negative
+    return unsure if finding.cannot_assess else positive if finding.positive else negative
+
+
+def _measured(finding: Finding, wording: Wording, ontology: Ontology) -> str:
     measured = wording.measured.format(
         name=wording.name(finding, ontology),
-        state=state,
+        state=_state(finding, wording),
         probability=finding.probability,
         threshold=finding.threshold,
     )
-    states = {True: positive, False: negative}
-    examples = [f"{each.id} ({states[each.positive]}, {each.cosine:.3f})" for each in finding.exemplars]
+    examples = [f"{each.id} ({wording.states[not each.positive]}, {each.cosine:.3f})" for each in finding.exemplars]
     return measured + (wording.exemplars.format(examples=wording.join.join(examples)) if examples else "")

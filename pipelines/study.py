@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from radserve.clinical_context import ClinicalContext
-from radserve.errors import ErrorCode, RequestError
+from radserve.errors import DicomError, ErrorCode, GeometryError, RequestError, WorkerError
 from radserve.image import Image
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import PromptScoring
@@ -16,6 +17,7 @@ from radserve.pipelines.authoring import ReportAuthor, ReportOptions, ReportText
 from radserve.pipelines.consistency import consistency_warnings
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.intended_use import IntendedUsePolicy, check_conflicts, check_intended_use, input_for
+from radserve.pipelines.prior import PriorReading
 from radserve.pipelines.prompts import PromptEmbeddings
 from radserve.pipelines.remote_report import RemoteAuthor
 from radserve.pipelines.series import SeriesFinder, SeriesOutcome, SeriesPlan
@@ -25,6 +27,13 @@ from radserve.pipelines.template_report import TemplateAuthor
 from radserve.ports import InstanceSource, ModelRunner, Preprocessor
 from radserve.references import StudyRef
 from radserve.results import ResultWarning, StudyResult, TaskAnswer, WarningCode
+
+PRIOR_NOT_READ = (
+    "The prior study named in the request was not compared: there is none here of this patient that this model is for."
+)
+PRIOR_READ = "The images of the prior study were not compared: the model read each study by itself."
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +107,19 @@ class StudyAnalyser:
         plans = await self._plan(request)
         warnings = [*self.notices, *request.warnings, *self._check(plans, request.context)]
         outcomes, unread = await self._finder.find_all(plans, watch, deadline)
+        prior: PriorReading | None = None
+        if request.report and request.context.prior_study_instance_uid:
+            with watch.stage("prior"):
+                prior = await self._read_prior(request, outcomes, deadline)
+        if request.context.prior_study_instance_uid:
+            warnings.append(ResultWarning(WarningCode.PRIOR_NOT_COMPARED, PRIOR_READ if prior else PRIOR_NOT_READ))
         warnings += [warning for outcome in outcomes for warning in outcome.warnings] + unread
         warnings += [warning for outcome in outcomes for warning in consistency_warnings(outcome.findings)]
         written = WrittenReport(None, None, (), self.pack.provenance)
         if request.report:
             left_out = [warning.message for warning in unread]
             with watch.stage("report"):
-                writing = writer.write(outcomes, request.context, left_out, request.options, deadline)
+                writing = writer.write(outcomes, request.context, left_out, request.options, deadline, prior)
                 async with aclosing(writing) as events:
                     async for event in events:
                         if isinstance(event, ReportText):
@@ -165,6 +180,29 @@ class StudyAnalyser:
             raise RequestError(ErrorCode.REQUEST_TOO_LARGE, message)
         return plans
 
+    async def _read_prior(
+        self, request: AnalysisRequest, outcomes: Sequence[SeriesOutcome], deadline: Deadline
+    ) -> PriorReading | None:
+        """What the pack finds in the prior study; None where there is none here of this patient that it is for."""
+        prior = StudyRef(request.context.prior_study_instance_uid)
+        if prior == request.study:
+            return None
+        try:
+            if not await self.source.same_patient(request.study, prior):
+                return None
+            plans = await self._plan(AnalysisRequest(prior))
+            warnings = self._check(plans, ClinicalContext())
+            found, _ = await self._finder.find_all(plans, Stopwatch(), deadline)
+        except (RequestError, DicomError, GeometryError, WorkerError) as error:
+            logger.info("the prior study of a request was not read: %s", error.code)
+            return None
+        warnings += [warning for outcome in found for warning in outcome.warnings]
+        if {WarningCode.OUTSIDE_INTENDED_USE, WarningCode.OUT_OF_DISTRIBUTION} & {each.code for each in warnings}:
+            return None
+        findings = tuple(finding for outcome in found for finding in outcome.findings)
+        reading = PriorReading(prior.study_instance_uid, plans[0].acquisition.study_date, findings)
+        return reading if reading.beside([each for outcome in outcomes for each in outcome.findings]) else None
+
     def _check(self, plans: Sequence[SeriesPlan], context: ClinicalContext) -> list[ResultWarning]:
         warnings: list[ResultWarning] = []
         for plan in plans:
@@ -179,9 +217,6 @@ class StudyAnalyser:
         if not self.prompts.calibrated:
             message = "The prompt set of the request is not the pack's own: its thresholds were not set with it."
             warnings.append(ResultWarning(WarningCode.PROMPTS_NOT_CALIBRATED, message))
-        if context.prior_study_instance_uid:
-            message = "The prior study named in the request was not compared: this model reads one study."
-            warnings.append(ResultWarning(WarningCode.PRIOR_NOT_COMPARED, message))
         return warnings
 
     def _tasks(self, outcomes: Sequence[SeriesOutcome]) -> tuple[TaskAnswer, ...]:

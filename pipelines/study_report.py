@@ -22,6 +22,7 @@ from radserve.pipelines.authoring import (
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.draft import SeriesDraft, compose_draft, grounds_of, template_sections
 from radserve.pipelines.evidence import LabelReader, unborne
+from radserve.pipelines.prior import PriorReading
 from radserve.pipelines.remote_report import RemoteAuthor
 from radserve.pipelines.report import check_language, languages
 from radserve.pipelines.series import SeriesOutcome, cause_of
@@ -69,11 +70,12 @@ class StudyWriter:
         left_out: Sequence[str],
         options: ReportOptions,
         deadline: Deadline,
+        prior: PriorReading | None = None,
     ) -> AsyncGenerator[ReportText | WrittenReport, None]:
         """Yield the text as it is written, then what became of it.
 
-        `left_out` says, a sentence each, what of the study could not be read. Raises ModelError, RadserveError of what
-        writes last.
+        `left_out` says, a sentence each, what of the study could not be read; `prior` is set beside the
+        findings. Raises ModelError, RadserveError of what writes last.
         """
         writer: Writer | None = self.templates.get(options.language) or self.remote or self.author
         wording = WORDINGS.get(options.language, ENGLISH)
@@ -94,7 +96,7 @@ class StudyWriter:
         drafts = [_draft(each, texts.get(each.plan.series_instance_uid), wording) for each in outcomes]
         report: Report | None = None
         try:
-            report = compose_draft(context, drafts, self.pack.ref, left_out, wording, labels_of)
+            report = compose_draft(context, drafts, self.pack.ref, left_out, wording, labels_of, prior)
         except DraftError as error:  # the findings are delivered without it
             text = f"No draft was built: {error.client_message}."
             warnings.append(ResultWarning(WarningCode.REPORT_WITHOUT_EVIDENCE, text))

@@ -30,6 +30,8 @@ class Wording:
     unread: str
     no_prior: str
     prior: str
+    prior_read: str
+    compared: str
     series: str
     found: str
     not_found: str
@@ -69,6 +71,8 @@ ENGLISH = Wording(
     unread=", {count} more could not be read and were not analysed",
     no_prior="None.",
     prior="Prior study {uid} was named. No comparison was made.",
+    prior_read="Prior study {uid}{date}: read by the same model. The images were not compared with one another.",
+    compared="{name}: {now} (probability {probability:.3f}), in the prior study {then} ({prior_probability:.3f}).",
     series="Series {number}: {text}",
     found="{name}: found{measures}.",
     not_found="Not found: {names}.",
@@ -101,6 +105,8 @@ CHINESE = Wording(
     unread="，另有 {count} 幅无法读取，未作判读",
     no_prior="无。",
     prior="申请中提及既往检查 {uid}，未作比较。",
+    prior_read="既往检查 {uid}{date}：由同一模型判读，图像之间未作比较。",
+    compared="{name}：{now}（概率 {probability:.3f}），既往检查为{then}（{prior_probability:.3f}）。",
     series="序列 {number}：{text}",
     found="{name}：阳性{measures}。",
     not_found="未见：{names}。",

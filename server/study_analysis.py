@@ -42,6 +42,9 @@ class Selection:
     async def list_instances(self, study: StudyRef) -> Sequence[tuple[InstanceRef, AcquisitionContext]]:
         return [each for each in await self.source.list_instances(study) if each[0] in self.instances]
 
+    async def same_patient(self, one: StudyRef, other: StudyRef) -> bool:
+        return await self.source.same_patient(one, other)
+
     async def read_image(self, instance: InstanceRef) -> Image:
         return await self.source.read_image(instance)
 

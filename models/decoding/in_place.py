@@ -176,8 +176,8 @@ class InPlaceBatch:
             views = {name: each[start:end] for name, each in arrays.items()}
             outputs = {name: views[name.replace("kept_", "slot_")] for name in graph.outputs}
             calls.append(graph.bound({name: views[name] for name in graph.inputs}, outputs))
-        by_token = [told[name].reshape(rows, -1) for name in _TOLD]
-        run = self._runs[leaps, rows] = _Run(*by_token, logits.reshape(rows, -1, logits.shape[-1]), calls)
+        token, position = (told[name].reshape(rows, -1) for name in _TOLD)
+        run = self._runs[leaps, rows] = _Run(token, position, logits.reshape(rows, -1, logits.shape[-1]), calls)
         return run
 
     def _keep(self, kept: list[tuple[_Job, list[int]]]) -> None:

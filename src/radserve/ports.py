@@ -39,6 +39,10 @@ class InstanceSource(Protocol):
         """
         ...
 
+    async def same_patient(self, one: StudyRef, other: StudyRef) -> bool:
+        """Whether two stored studies are surely of one patient. Raises RequestError STUDY_NOT_FOUND, DicomError."""
+        ...
+
     async def read_image(self, instance: InstanceRef) -> Image:
         """Decode one instance. Raises DicomError or WorkerError with the cause."""
         ...

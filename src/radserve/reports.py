@@ -26,6 +26,8 @@ class EvidenceKind(StrEnum):
     """A series of the study, by its UID: what its headers say."""
     REQUEST = "request"
     """What the requester said; the reference is "context"."""
+    PRIOR = "prior"
+    """A prior study of the patient that the model read too, by its UID."""
     CHECK = "check"
     """The check that withheld a text, or what could not be read; the reference is "warnings"."""
     PACK = "pack"

@@ -76,6 +76,35 @@ async def refused(made: StudyStore, data: bytes) -> RadserveError:
     return caught.value
 
 
+# Giving
+
+
+async def test_studies_are_of_one_patient_by_id_issuer_and_birth_date_and_an_empty_id_is_nobodys(
+    stored: StudyStore,
+) -> None:
+    known = {"PatientID": "1", "IssuerOfPatientID": "H", "PatientBirthDate": "20200101"}
+    given = {
+        "one": known,
+        "again": known,
+        "other id": known | {"PatientID": "2"},
+        "other issuer": known | {"IssuerOfPatientID": "K"},
+        "other birth": known | {"PatientBirthDate": "20210101"},
+        "none": known | {"PatientID": ""},
+        "none too": known | {"PatientID": ""},
+    }
+    refs = {}
+    for number, (name, tags) in enumerate(given.items()):
+        header = (await put(stored, instance(number, study=name, **tags))).header
+        refs[name] = StudyRef(header.instance.study_instance_uid)
+    assert await stored.same_patient(refs["one"], refs["again"])
+    for name in ("other id", "other issuer", "other birth", "none"):
+        assert not await stored.same_patient(refs["one"], refs[name])
+    assert not await stored.same_patient(refs["none"], refs["none too"])
+    with pytest.raises(RadserveError) as caught:
+        await stored.same_patient(refs["one"], StudyRef("1.2.3"))
+    assert caught.value.code is ErrorCode.STUDY_NOT_FOUND
+
+
 # Taking
 
 

@@ -39,6 +39,7 @@ class MemorySource:
     def __init__(self, images: Sequence[Image]) -> None:
         self.images = {image.instance.sop_instance_uid: image for image in images}
         self.reads: list[str] = []
+        self.strangers: set[str] = set()  # studies of another patient
 
     async def list_studies(self) -> Sequence[StudyRef]:
         return [StudyRef(uid) for uid in sorted({i.instance.study_instance_uid for i in self.images.values()})]
@@ -52,6 +53,10 @@ class MemorySource:
         if not found:
             raise RequestError(ErrorCode.STUDY_NOT_FOUND, f"study {study.study_instance_uid} is not stored")
         return found
+
+    async def same_patient(self, one: StudyRef, other: StudyRef) -> bool:
+        await self.list_instances(other)
+        return other.study_instance_uid not in self.strangers
 
     async def read_image(self, instance: InstanceRef) -> Image:
         self.reads.append(instance.sop_instance_uid)
