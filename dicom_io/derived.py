@@ -53,7 +53,7 @@ def source_dataset(source: SourceContext) -> Dataset:
     than allowed) is left empty too, since a derived object has to be valid. Specific Character Set is kept. UIDs are
     those of `source.instance`. Raises DicomError INVALID_HEADER.
     """
-    header = _read(source.header)
+    header = read_header(source.header)
     ds = Dataset()
     if charset := _raw(header, "SpecificCharacterSet"):
         ds.SpecificCharacterSet = charset
@@ -73,7 +73,8 @@ def source_dataset(source: SourceContext) -> Dataset:
     return ds
 
 
-def _read(header: bytes) -> Dataset:
+def read_header(header: bytes) -> Dataset:
+    """The kept header of a source as a dataset. Raises DicomError INVALID_HEADER."""
     try:
         return dcmread(io.BytesIO(header), stop_before_pixels=True)
     except Exception as error:

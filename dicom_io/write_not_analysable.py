@@ -2,7 +2,8 @@
 
 A Comprehensive SR of TID 1500 with one measurement group (TID 1501): Summary of Analyses (111065, DCM) is Failed
 (111224) or, where the pack does not take the study, Not Attempted (111225), both of CID 6042; a Comment (121106, DCM)
-names the error code and the reason, the group points to the images it speaks of. TID 1501 is extensible, which is what
+names the error code and the reason, the group points to the images it speaks of. The request stands in it as in the SR
+of a result (write_request), and the orders of its sources (requested). TID 1501 is extensible, which is what
 allows the comment. A qualitative evaluation was chosen over a Key Object note because programs can read it: it stands
 where they look for findings, with the same tracking and algorithm items.
 """
@@ -18,9 +19,12 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UltrasoundImageStorage
 
 from radserve._checks import invalid
+from radserve.clinical_context import ClinicalContext
 from radserve.dicom_io.derived import source_dataset
 from radserve.dicom_io.part10 import quiet
+from radserve.dicom_io.requested import referenced_requests, texts_of_requests
 from radserve.dicom_io.write_base import DRAFT, content_date, join_study, reference, to_bytes
+from radserve.dicom_io.write_request import request_items, request_texts
 from radserve.dicom_io.write_sr import (
     ARTIFICIAL_INTELLIGENCE,
     IMAGING,
@@ -29,6 +33,7 @@ from radserve.dicom_io.write_sr import (
     DraftSR,
     device_observer,
     previous_versions,
+    put_first,
 )
 from radserve.errors import ErrorCode
 from radserve.references import SourceContext
@@ -60,17 +65,21 @@ def write_not_analysable(failure: StudyFailure, sources: Sequence[SourceContext]
             "sources", f"those of studies {studies}", f"one or more of one study, {failure.study_instance_uid}"
         )
     with quiet():
-        return to_bytes(_document(failure, [source_dataset(source) for source in sources], pack))
+        return to_bytes(_document(failure, sources, pack))
 
 
-def _document(failure: StudyFailure, evidence: Sequence[Dataset], pack: PackRef) -> Dataset:
+def _document(failure: StudyFailure, sources: Sequence[SourceContext], pack: PackRef) -> Dataset:
+    evidence = [source_dataset(source) for source in sources]
     first = evidence[0]
+    requests = referenced_requests(sources)
     uids = sorted(source.SOPInstanceUID for source in evidence)
     names = (first.StudyInstanceUID, pack.digest)
     later = [f"revision {failure.revision}"] if failure.revision > 1 else []
+    if failure.context != ClinicalContext():
+        later.append(repr(failure.context))
     date, time = content_date(first)
     document = DraftSR(
-        evidence=list(evidence),
+        evidence=evidence,
         content=_report(failure, evidence, pack, derive_uid("failure", *names, *uids)),
         series_instance_uid=derive_uid("failure series", *names),
         series_number=SERIES_NUMBER,
@@ -82,11 +91,13 @@ def _document(failure: StudyFailure, evidence: Sequence[Dataset], pack: PackRef)
         is_verified=False,
         content_date=date,
         content_time=time,
+        requested_procedures=requests or None,
         previous_versions=previous_versions(failure.predecessor),
         specific_character_set=None,
     )
     document.CompletionFlagDescription = f"{failure.code}"
-    return join_study(document, first, pack, SERIES_DESCRIPTION, [pack.name, pack.version, failure.message])
+    texts = [pack.name, pack.version, failure.message, *request_texts(failure.context), *texts_of_requests(requests)]
+    return join_study(document, first, pack, SERIES_DESCRIPTION, texts)
 
 
 def _report(
@@ -111,12 +122,14 @@ def _report(
             relationship_type=sr.RelationshipTypeValues.CONTAINS,
         )
     )
-    return sr.MeasurementReport(
+    report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=device_observer(pack)),
         procedure_reported=IMAGING,
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=[group],
     )
+    put_first(report, list(request_items(failure.context)))
+    return report
 
 
 def _source_image(source: Dataset) -> sr.SourceImageForMeasurementGroup:

@@ -29,6 +29,7 @@ from pydicom.uid import UltrasoundImageStorage
 
 from radserve._checks import invalid
 from radserve.dicom_io.derived import COPIED, source_dataset
+from radserve.dicom_io.requested import referenced_requests, texts_of_requests
 from radserve.dicom_io.write_request import request_items, request_texts, text_item
 from radserve.findings import CodedConcept, Finding
 from radserve.references import InstanceRef
@@ -81,6 +82,7 @@ def _document(result: StudyResult) -> Dataset:
     evidence = list(sources.values())
     names = (result.study_instance_uid, result.pack.digest)
     first = evidence[0]
+    requests = referenced_requests(result.sources)
     document = DraftSR(
         evidence=evidence,
         content=_report(result, sources),
@@ -97,10 +99,12 @@ def _document(result: StudyResult) -> Dataset:
         series_description=SERIES_DESCRIPTION,
         content_date=first.StudyDate or FALLBACK_DATE,
         content_time=(first.StudyTime or FALLBACK_TIME) if first.StudyDate else FALLBACK_TIME,
+        requested_procedures=requests or None,
         previous_versions=previous_versions(result.predecessor),
         specific_character_set=None,  # highdicom refuses sets with an empty first value, which Japanese sources have
     )
-    if kept := character_set(first, [*texts_of(result), *request_texts(result.context), *_remarks(result)]):
+    texts = [*texts_of(result), *request_texts(result.context), *_remarks(result), *texts_of_requests(requests)]
+    if kept := character_set(first, texts):
         document.SpecificCharacterSet = kept
     del document.InstanceCreationDate, document.InstanceCreationTime
     return document
@@ -167,13 +171,17 @@ def _report(result: StudyResult, sources: dict[str, Dataset]) -> sr.MeasurementR
         imaging_measurements=[_group(finding, result, sources) for finding in result.findings],
         referenced_images=[sources[uid] for uid in sorted(shown) if _describable(sources[uid])] or None,
     )
-    # TID 1500 is extensible; what a reader is to know first stands before its own content.
+    remarks = (text_item(codes.DCM.Comment, text) for text in _remarks(result))
+    put_first(report, [*request_items(result.context), *remarks])
+    return report
+
+
+def put_first(report: sr.MeasurementReport, items: Sequence[sr.ContentItem]) -> None:
+    """TID 1500 is extensible; what a reader is to know first stands before its own content."""
     content = report[0].ContentSequence
     at = next(n for n, item in enumerate(content) if item.RelationshipType == sr.RelationshipTypeValues.CONTAINS.value)
-    first = [*request_items(result.context), *(text_item(codes.DCM.Comment, text) for text in _remarks(result))]
-    for place, item in enumerate(first, start=at):
+    for place, item in enumerate(items, start=at):
         content.insert(place, item)
-    return report
 
 
 def _remarks(result: StudyResult) -> list[str]:

@@ -112,7 +112,7 @@ class StoredStudyAnalysis:
                     made: Sequence[ResultObject] = await self.workers.run(result_objects, result, event.images, outputs)
                     return made
         except (DicomError, GeometryError, RequestError) as error:
-            return await self._failure(job, error, analyser.pack.ref, revised)
+            return await self._failure(job, error, analyser.pack.ref, {**revised, "context": request.context})
         raise AssertionError("an analysis ends with its result")
 
     async def _document(self, result_uid: str) -> InstanceRef | None:

@@ -33,6 +33,9 @@ REASONS: Mapping[ErrorCode, int] = {
 }
 
 
+OTHER_KINDS = frozenset({ErrorCode.UNSUPPORTED_SOP_CLASS, ErrorCode.UNSUPPORTED_TRANSFER_SYNTAX})
+
+
 class OtherTypeError(DicomError):
     """The part says that it is something else than DICOM, or is encoded."""
 
@@ -57,11 +60,13 @@ class Outcome:
     refused: tuple[Refused, ...]
 
     def status(self) -> int:
-        """The HTTP status (PS3.18 section 10.5.3): 507 and 413 where nothing was stored for that one reason."""
+        """The HTTP status (PS3.18 section 10.5.3): 507, 413 and 415 where nothing was stored for that one reason."""
         if not self.refused:
             return 200
         if self.stored:
             return 202
+        if all(_is_of_other_kind(each.error) for each in self.refused):
+            return 415
         codes = {each.error.code for each in self.refused}
         if codes == {ErrorCode.STORAGE_FULL}:
             return 507
@@ -86,6 +91,15 @@ class Outcome:
             "0008119A": [_reason(each) for each in self.refused if not each.sop_instance_uid],
         }
         return found | {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
+
+
+def _is_of_other_kind(error: RadserveError) -> bool:
+    """Whether it is refused for what it is, which sending it again does not change.
+
+    PS3.18 gives an unsupported SOP class as an example of 409, in a table of common codes, and 415 to the Content-Type;
+    RFC 9110 section 15.5.16 has 415 for what inspecting the content shows, too. A client reads the payload with both.
+    """
+    return isinstance(error, OtherTypeError) or error.code in OTHER_KINDS
 
 
 def _stored(instance: InstanceRef, base_url: str) -> dict[str, JsonElement]:

@@ -43,7 +43,8 @@ MEANINGS: Mapping[int, str] = {
     409: "of a store: no instance is stored; the answer says why for each",
     410: "the study was erased here",
     413: "the body, a part, its headers or the number of parts is larger than the site takes",
-    415: "the body, or every part of it, has a content type or encoding that is not read, or names none",
+    415: "the body, or every part of it, has a content type or encoding that is not read, or names none; "
+    "of a store: so has every instance its SOP class or transfer syntax, and the answer names each",
     500: "the server failed; its log names the place",
     503: "too many connections, or the server is going down: come back later",
     507: "the disk is full or below its reserve: come back later",

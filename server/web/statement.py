@@ -98,8 +98,10 @@ def _store() -> list[str]:
     rows = ((f"`{reason:04X}`", overridden.get(reason, meanings[reason])) for reason in reasons)
     after = """A body that ends before its last boundary is answered with 400; parts that were whole may be stored then,
         and sending all of it again does no harm. So is a body that does not have the boundary that it states. One all
-        of whose parts are of another type is answered with 415. Where a client leaves out the parameter `type`, which
-        RFC 2387 requires, each part has to state its own Content-Type."""
+        of whose parts are of another type is answered with 415, and so is one all of whose instances are of an SOP
+        class or in a transfer syntax that is not taken (`0122`, `C122`); its answer names each as that of 409 does.
+        Where a client leaves out the parameter `type`, which RFC 2387 requires, each part has to state its own
+        Content-Type."""
     return ["## 2. Store", "", *paragraph(text), "", *table(("reason", "meaning"), rows), "", *paragraph(after)]
 
 

@@ -175,7 +175,7 @@ class StudyResult:
 class StudyFailure:
     """Why an input has no result. `reference` is the caller's own name for it (a file, a UID).
 
-    `revision` and `predecessor` are as in a StudyResult.
+    `revision`, `predecessor` and `context` are as in a StudyResult.
     """
 
     code: ErrorCode
@@ -184,6 +184,7 @@ class StudyFailure:
     study_instance_uid: str = ""
     revision: int = 1
     predecessor: InstanceRef | None = None
+    context: ClinicalContext = field(default_factory=ClinicalContext)
 
 
 @dataclass(frozen=True, slots=True)

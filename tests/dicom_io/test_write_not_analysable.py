@@ -6,18 +6,23 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from highdicom.sr import ComprehensiveSR, MeasurementReport
 
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.dicom_io.parse import IMAGE_STORAGE
 from radserve.dicom_io.result_objects import instance_of
 from radserve.dicom_io.write_not_analysable import FAILED, NOT_ATTEMPTED, SUMMARY_OF_ANALYSES, write_not_analysable
+from radserve.dicom_io.write_sr import write_sr
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.image import Image
 from radserve.references import SourceContext
 from radserve.results import StudyFailure
-from tests.support.results import PACK
+from tests.dicom_io.test_write_request import said
+from tests.support.dicoms import cr
+from tests.support.results import PACK, sample_image, sample_result
 from tests.support.written import IMAGES, assert_valid, cr_images, ct_images, us_images
 
 REASON = "pack sample-pack takes modality ['CR']; the study has ['US']"
@@ -80,6 +85,17 @@ def test_it_is_a_preliminary_unverified_partial_document_of_the_study() -> None:
     assert flags == ("PARTIAL", "PRELIMINARY", "UNVERIFIED")
     assert document.StudyInstanceUID == images[0].instance.study_instance_uid
     assert (document.PatientName, document.SeriesDescription) == ("Doe^Jane", "Not analysed by AI")
+
+
+def test_the_request_stands_in_it_as_in_the_sr_of_a_result(tmp_path: Path) -> None:
+    context = ClinicalContext("Cough\nAllergy: nüts", 41.0, "F", (LaboratoryValue("CRP", "90", "mg/L"),), "1.2.3")
+    image = sample_image(cr(np.zeros((64, 48), np.uint16), SpecificCharacterSet="ISO_IR 100", PatientName="Müller"))
+    data = write_not_analysable(replace(FAILURE, context=context), [image.source], PACK)
+    assert_valid(data, tmp_path)
+    assert said(data) == said(write_sr(sample_result(image, context=context)))
+    document = read(data)
+    assert document.PatientName == "Müller"
+    assert document.SOPInstanceUID != read(write_not_analysable(FAILURE, [image.source], PACK)).SOPInstanceUID
 
 
 def test_the_same_failure_is_the_same_object_and_another_is_another() -> None:

@@ -15,6 +15,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEGLSLossless
+from requests import HTTPError
 
 from radserve.errors import ErrorCode
 from radserve.work import QuarantineKind
@@ -91,12 +92,35 @@ def test_what_is_no_image_is_refused_one_by_one_and_the_rest_is_stored(web: Live
     assert [item["00081197"]["Value"] for item in document["0008119A"]["Value"]] == [[0xC000], [0xC000]]
 
 
-def test_an_object_that_is_no_image_is_a_conflict_that_names_its_class(web: LiveWeb) -> None:
-    answer = web.store_instances(Path(str(get_testdata_file("test-SR.dcm"))).read_bytes())
-    assert answer.status_code == 409  # PS3.18 table 10.5.3-1: 415 is for the media type of the request
+def test_a_body_of_objects_that_are_no_images_is_of_an_unsupported_kind_and_the_answer_names_the_class(
+    web: LiveWeb,
+) -> None:
+    report = Path(str(get_testdata_file("test-SR.dcm"))).read_bytes()
+    answer = web.store_instances(report)
+    assert (answer.status_code, answer.headers["content-type"]) == (415, "application/dicom+json")
     (failed,) = answer.json()["00081198"]["Value"]
     assert failed["00081150"]["Value"] == [dcmread(get_testdata_file("test-SR.dcm")).SOPClassUID]
     assert failed["00081197"]["Value"] == [0x0122]
+    with pytest.raises(HTTPError) as caught:  # what a client of others makes of it
+        web.client.store_instances([dcmread(io.BytesIO(report))])
+    assert caught.value.response.status_code == 415
+
+
+def test_an_unsupported_kind_beside_another_failure_is_a_conflict_and_each_has_its_reason(web: LiveWeb) -> None:
+    report = Path(str(get_testdata_file("test-SR.dcm"))).read_bytes()
+    answer = web.store_instances(report, radiograph("stow-17")[:450])
+    assert answer.status_code == 409
+    assert sorted(item["00081197"]["Value"][0] for item in answer.json()["00081198"]["Value"]) == [0x0122, 0xC000]
+
+
+def test_a_body_in_a_transfer_syntax_that_is_not_read_is_of_an_unsupported_kind(web: LiveWeb) -> None:
+    known = radiograph("stow-18")
+    unknown = known.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0", 1)
+    answer = web.store_instances(unknown)
+    assert answer.status_code == 415
+    (failed,) = answer.json()["00081198"]["Value"]
+    assert failed["00081155"]["Value"] == [dcmread(io.BytesIO(known)).SOPInstanceUID]
+    assert failed["00081197"]["Value"] == [0xC122]
 
 
 def test_one_of_three_new_instances_that_fails_is_named_and_the_others_are_stored(web: LiveWeb) -> None:
