@@ -226,7 +226,7 @@ def _created() -> list[str]:
             were left out; PDF is UNVERIFIED; a Parametric Map has Content Qualification RESEARCH.""",
             """A negative result is an object, too: SR with Absent, a key object note, a presentation state, a picture
             and a report that say so. SEG and Parametric Map are of positive findings only.""",
-            "A study that could not be analysed gets an SR that says so and why, with the request as the SR of a result.",
+            "A study that could not be analysed gets an SR that says so and why, and has the request as others have.",
             """An SR names the orders that the Request Attributes Sequence of its sources does, by accession number or
             Requested Procedure ID, in Referenced Request Sequence (0040,A370).""",
             "A radiograph gets no SEG and no Parametric Map: it has no place in the patient.",

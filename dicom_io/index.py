@@ -27,6 +27,12 @@ REQUESTED, ERASED = "requested", "erased"
 EXPIRING, EXPIRED = "expiring", "expired"
 
 
+OF_A_STUDY = (  # the tables with rows of a study
+    *(schema.instances, schema.performed_steps, schema.studies, schema.revisions),
+    *(schema.results, schema.result_objects, schema.deliveries, schema.quarantine, schema.image_annotations),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """An entry, when it came and from whom ("" where that has no name)."""
@@ -122,9 +128,19 @@ class StudyIndex:
         """Add what the files of such instances say."""
         await self._database.run(lambda connection: self._adding.add_steps(connection, read))
 
-    async def bury(self, study_instance_uid: str, now: float) -> None:
-        """Note that a study is to be erased: from now on it is."""
-        await self._database.run(lambda connection: _bury(connection, study_instance_uid, REQUESTED, now))
+    async def bury(self, study_instance_uid: str, now: float) -> bool:
+        """Note that a study is to be erased: from now on it is. False where there is nothing of it, and none is noted.
+
+        One that retention erased is noted, too: it is not taken again then. One that was erased keeps its tombstone.
+        """
+
+        def work(connection: sa.Connection) -> bool:
+            if not (_has_rows(connection, study_instance_uid) or _has_expired(connection, study_instance_uid)):
+                return False
+            _bury(connection, study_instance_uid, REQUESTED, now)
+            return True
+
+        return await self._database.run(work)
 
     async def to_be_erased(self) -> Sequence[str]:
         """The UIDs of studies whose erasure was asked for and is not finished."""
@@ -269,11 +285,22 @@ def _is_known(connection: sa.Connection, study_instance_uid: str) -> bool:
     return connection.execute(query).first() is not None
 
 
+def _has_rows(connection: sa.Connection, study_instance_uid: str) -> bool:
+    rows = (
+        sa.select(table.c.study_instance_uid).where(table.c.study_instance_uid == study_instance_uid).limit(1)
+        for table in OF_A_STUDY
+    )
+    return any(connection.execute(query).first() is not None for query in rows)
+
+
+def _has_expired(connection: sa.Connection, study_instance_uid: str) -> bool:
+    table = schema.tombstones
+    query = sa.select(table.c.state).where(table.c.study_sha256 == _digest(study_instance_uid))
+    return connection.execute(query).scalar() in (EXPIRING, EXPIRED)
+
+
 def _erase(connection: sa.Connection, study_instance_uid: str, instances: int, now: float) -> None:
-    for table in (
-        *(schema.instances, schema.performed_steps, schema.studies, schema.revisions),
-        *(schema.results, schema.result_objects, schema.deliveries, schema.quarantine, schema.image_annotations),
-    ):
+    for table in OF_A_STUDY:
         connection.execute(table.delete().where(table.c.study_instance_uid == study_instance_uid))
     stone = schema.tombstones
     done = sa.case((stone.c.state == EXPIRING, EXPIRED), else_=ERASED)

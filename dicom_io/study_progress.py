@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.database import Database
-from radserve.dicom_io.delivery_rows import DELIVERED
+from radserve.dicom_io.delivery_rows import DELIVERED, PENDING, SENDING
 from radserve.references import StudyRef
 from radserve.work import StudyState
 
@@ -44,6 +44,22 @@ class StudyProgress:
         return self.state in (StudyState.ANALYSED, StudyState.DELIVERED) and not self.undelivered
 
 
+@dataclass(frozen=True, slots=True)
+class StudyLine:
+    """A study in a list of all: `incomplete` of its newest revision; objects that are still to be delivered; what is
+    in quarantine of it. `last_received_at`: seconds since 1970.
+    """
+
+    study_instance_uid: str
+    state: StudyState
+    revision: int
+    incomplete: bool
+    instances: int
+    last_received_at: float
+    undelivered: int
+    quarantined: int
+
+
 class SqlStudyProgress:
     """Reads it from the tables of the index. Raises StorageError."""
 
@@ -53,6 +69,40 @@ class SqlStudyProgress:
     async def of(self, study: StudyRef) -> StudyProgress | None:
         """None for a study that is not stored here."""
         return await self._database.run(lambda connection: _read(connection, study.study_instance_uid))
+
+    async def newest(self, state: StudyState | None, most: int) -> Sequence[StudyLine]:
+        """The studies, of one state where it is given, that something came for last; the newest first."""
+        return await self._database.run(lambda connection: _newest(connection, state, most))
+
+
+def _newest(connection: sa.Connection, state: StudyState | None, most: int) -> list[StudyLine]:
+    studies, revisions = schema.studies, schema.revisions
+    newest = sa.and_(
+        revisions.c.study_instance_uid == studies.c.study_instance_uid, revisions.c.revision == studies.c.revision
+    )
+    query = (
+        sa.select(
+            *(studies.c.study_instance_uid, studies.c.state, studies.c.revision, studies.c.last_received_at),
+            sa.func.coalesce(revisions.c.incomplete, 0).label("incomplete"),
+            _count(schema.instances).label("instances"),
+            _count(schema.deliveries, schema.deliveries.c.state.in_((PENDING, SENDING))).label("undelivered"),
+            _count(schema.quarantine).label("quarantined"),
+        )
+        .select_from(studies.outerjoin(revisions, newest))
+        .order_by(studies.c.last_received_at.desc(), studies.c.study_instance_uid)
+        .limit(most)
+    )
+    if state is not None:
+        query = query.where(studies.c.state == state.value)
+    rows = connection.execute(query).mappings()
+    return [
+        StudyLine(**{**row, "state": StudyState(row["state"]), "incomplete": bool(row["incomplete"])}) for row in rows
+    ]
+
+
+def _count(table: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    of_study = table.c.study_instance_uid == schema.studies.c.study_instance_uid
+    return sa.select(sa.func.count()).select_from(table).where(of_study, *conditions).scalar_subquery()
 
 
 def _read(connection: sa.Connection, uid: str) -> StudyProgress | None:

@@ -1,4 +1,4 @@
-"""What the commands share: the two consoles, and settings with what a command line gives."""
+"""What the commands share: the two consoles, tables, and settings with what a command line gives."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 from rich.console import Console
+from rich.table import Column, Table
 
 from radserve.server.settings import PREFIX, Settings, unknown_variables
 
 PackDirs = Annotated[list[Path] | None, typer.Option("--pack-dir", help="A folder with further packs; repeatable.")]
+
+WIDTH_OF_FILES = 1000
 
 
 def settings_of(**given: object) -> Settings:
@@ -48,8 +51,19 @@ def _cause(error: ErrorDetails) -> str:
 
 
 def stdout() -> Console:
-    return Console(soft_wrap=False)
+    return _console(stderr=False)
 
 
 def stderr() -> Console:
-    return Console(stderr=True)
+    return _console(stderr=True)
+
+
+def table_of(*names: str, title: str | None = None) -> Table:
+    """A table whose cells are broken where a terminal is narrow, never cut: ids are there to be copied."""
+    return Table(*(Column(name, overflow="fold") for name in names), title=title)
+
+
+def _console(*, stderr: bool) -> Console:
+    """What goes into a file or a pipe is not broken at the width of a terminal that is not there."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_OF_FILES)

@@ -152,14 +152,16 @@ class WebSender:
     ) -> AsyncGenerator[Outcome, None]:
         """Each object in a request of its own, so that one does not stop the others; until the service is not there."""
         peer = self._peers.web(url)
-        unanswered = 0
-        error: RadserveError | None = None
+        unanswered: list[StoreOutcome] = []
         for index in objects:
-            if unanswered < UNANSWERED:
+            if len(unanswered) < UNANSWERED:
                 (outcome,) = await stow.store(peer, [artifacts[index].data])
                 error = await self._error(url, artifacts[index], outcome)
-                unanswered = unanswered + 1 if error and outcome.state is StoreState.UNCONFIRMED else 0
-            yield index, error
+                is_unanswered = error is not None and outcome.state is StoreState.UNCONFIRMED
+                unanswered = [*unanswered, outcome] if is_unanswered else []
+                yield index, error
+            else:
+                yield index, _not_stored(unanswered[-1], peer.name, artifacts[index].name)
 
     async def _error(self, url: str, artifact: Artifact, outcome: StoreOutcome) -> RadserveError | None:
         """Why an object is not there, None where it is: an answer that does not say so is settled by a query."""

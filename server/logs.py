@@ -15,6 +15,9 @@ def log_to_standard_error(level: str) -> None:
     """Log what is of `level` or above."""
     logging.basicConfig(level=level, handlers=[_handler()], force=True)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it quotes values of headers: patient data
+    for client in ("httpx2", "httpcore2"):  # they name addresses with what is searched for there: patient data
+        logging.getLogger(client).setLevel(logging.WARNING)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # a line for every change
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its start and end are the server's own, which says so
 
 

@@ -1,4 +1,4 @@
-"""radserve store rebuild | verify | erase | retention, radserve quarantine list | retry | drop: on a data folder."""
+"""radserve store list | rebuild | verify | erase | retention, radserve quarantine list | retry | drop."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from radserve.errors import StorageError
+from radserve.errors import ErrorCode, RequestError, StorageError
 from radserve.references import StudyRef
-from radserve.server.console import settings_of
+from radserve.server.console import settings_of, stdout, table_of
 from radserve.server.settings import Settings
-from radserve.work import QuarantineEntry
+from radserve.work import QuarantineEntry, StudyState
 
 if TYPE_CHECKING:  # they import the database and pydicom, for which other commands need not wait
     from radserve.dicom_io.integrity import Verification
@@ -52,6 +50,22 @@ def rebuild(data_dir: DataDir = None) -> None:
     typer.echo(f"the index has {_on_records(settings, work)} instances")
 
 
+@store_app.command("list")
+def list_studies(
+    state: Annotated[StudyState | None, typer.Option(help="Those of one state.")] = None,
+    most: Annotated[int, typer.Option("--limit", min=1, help="So many, the newest first.")] = 100,
+    data_dir: DataDir = None,
+) -> None:
+    """Show how far each study has come, those that something came for last first. A server may run meanwhile."""
+    found = _on_records(settings_of(data_dir=data_dir), lambda records: records.progress.newest(state, most))
+    table = table_of("study", "state", "instances", "last instance", "revision", "to be delivered", "in quarantine")
+    for each in found:
+        reached = f"{each.state}, with instances missing" if each.incomplete else each.state
+        counts = map(str, (each.revision, each.undelivered, each.quarantined))
+        table.add_row(each.study_instance_uid, reached, str(each.instances), _time(each.last_received_at), *counts)
+    stdout().print(table)
+
+
 @store_app.command("erase")
 def erase(
     study: Annotated[str, typer.Option(help="Study Instance UID.")],
@@ -62,7 +76,11 @@ def erase(
     reference = StudyRef(study)
 
     async def work(records: Records) -> str:
-        await records.index.bury(reference.study_instance_uid, time.time())
+        if not await records.index.bury(reference.study_instance_uid, time.time()):
+            stone = await records.index.tombstone(reference.study_instance_uid)
+            if stone is None:
+                raise RequestError(ErrorCode.STUDY_NOT_FOUND, "nothing of this study is stored here, nothing is erased")
+            return f"the study was erased before: {stone.instances} instances{_at(stone.erased_at)}"
         if not await _erase_asked(settings, records):
             return "the erasure is asked for; the server that uses the store does it, or the next one to start"
         stone = await records.index.tombstone(reference.study_instance_uid)
@@ -92,12 +110,11 @@ def retention(
         return found, await _erase_asked(settings, records)
 
     found, is_done = _on_records(settings, work)
-    table = Table("study", "state", "last instance", "instances")
+    table = table_of("study", "state", "last instance", "instances")
     for study in found:
-        since = datetime.fromtimestamp(study.last_received_at, UTC).isoformat(timespec="seconds")
-        table.add_row(study.study_instance_uid, study.state, since, str(study.instances))
+        table.add_row(study.study_instance_uid, study.state, _time(study.last_received_at), str(study.instances))
     if found:
-        Console(soft_wrap=True).print(table)
+        stdout().print(table)
     became = "would be erased" if dry_run else "are erased" if is_done else "are to be erased by the server"
     typer.echo(f"{len(found)} studies {became}")
 
@@ -119,11 +136,11 @@ def verify(
             return await integrity.verify(settings.data_dir / "studies", records.index, workers, wanted)
 
     found = _on_records(settings, work)
-    table = Table("study", "instance", "damage")
+    table = table_of("study", "instance", "damage")
     for each in found.damaged:
         table.add_row(each.instance.study_instance_uid, each.instance.sop_instance_uid, each.damage)
     if found.damaged:
-        Console(soft_wrap=True).print(table)
+        stdout().print(table)
     typer.echo(
         f"{found.checked} instances, {found.signed} with digital signatures (unchecked): {len(found.damaged)} damaged"
     )
@@ -134,12 +151,11 @@ def verify(
 def list_entries(data_dir: DataDir = None) -> None:
     """Show what is in quarantine and why, oldest first."""
     entries = _on_records(settings_of(data_dir=data_dir), lambda records: records.ledger.quarantined())
-    table = Table("id", "kind", "since", "code", "reason", "study", "destination")
+    table = table_of("id", "kind", "since", "code", "reason", "study", "destination")
     for entry in entries:
-        since = datetime.fromtimestamp(entry.created_at, UTC).isoformat(timespec="seconds")
-        row = (entry.kind, since, entry.code, entry.reason, entry.study_instance_uid, entry.destination)
-        table.add_row(entry.quarantine_id, *row)
-    Console(soft_wrap=True).print(table)
+        since, study = _time(entry.created_at), entry.study_instance_uid
+        table.add_row(entry.quarantine_id, entry.kind, since, entry.code, entry.reason, study, entry.destination)
+    stdout().print(table)
 
 
 @quarantine_app.command("retry")
@@ -170,6 +186,14 @@ def _release(ids: list[str] | None, everything: bool, data_dir: Path | None, *, 
         return released
 
     return _on_records(settings_of(data_dir=data_dir), work)
+
+
+def _at(seconds: float | None) -> str:
+    return f" at {_time(seconds)}" if seconds else ""
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 async def _erase_asked(settings: Settings, records: Records) -> bool:

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from radserve.errors import RadserveError
 from radserve.pipelines.rules import Routing, RuleSet, StudyFacts, match
 from radserve.pipelines.rules_file import read_rules
-from radserve.server.console import settings_of
+from radserve.server.console import settings_of, stdout, table_of
 from radserve.server.settings import Settings
 
 if TYPE_CHECKING:  # pydicom, for which other commands need not wait
@@ -73,10 +71,10 @@ async def _read(paths: Sequence[Path], rules: RuleSet, settings: Settings) -> li
 
 def _show(study: StudyFacts, rules: RuleSet) -> Routing:
     routing = match(rules, study)
-    table = Table("rule", "series", "matches", "why", title=f"study {study.study_instance_uid}")
+    table = table_of("rule", "series", "matches", "why", title=f"study {study.study_instance_uid}")
     for each in routing.explanations:
         table.add_row(each.rule, each.series_instance_uid, "yes" if each.verdict.holds else "no", each.verdict.reason)
-    console = Console(soft_wrap=True)
+    console = stdout()
     console.print(table)
     for decision in routing.decisions:
         routes = [f"{route.destination} ({', '.join(route.outputs) or 'the usual'})" for route in decision.routes]

@@ -1,4 +1,4 @@
-"""What is wrong with the settings is said in one line that names the variable."""
+"""What is wrong with the settings is said in one line that names the variable; ids in tables are whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from radserve.server.cli import app
-from radserve.server.console import settings_of
+from radserve.server.console import settings_of, stdout, table_of
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,11 @@ def test_every_command_says_so_without_a_traceback(monkeypatch: pytest.MonkeyPat
 def test_the_version_is_told() -> None:
     done = CliRunner().invoke(app, ["--version"])
     assert (done.exit_code, done.output.split()[0]) == (0, "radserve")
+
+
+def test_an_id_in_a_table_is_whole_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    table = table_of("id", "reason")
+    table.add_row("2.25." + "7" * 59, "word " * 40)
+    stdout().print(table)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "2.25" in line]
+    assert "2.25." + "7" * 59 in row and row.count("word") == 40

@@ -415,6 +415,8 @@ async def test_a_web_service_that_is_away_is_not_tried_for_each_object() -> None
     archive = WebArchive()
     with served(archive.app()) as url:
         pass
-    sent = await send_all(destinations(f"dicomweb+{url}/dicom-web"), "web", artifacts(6))
+    objects = artifacts(6)
+    sent = await send_all(destinations(f"dicomweb+{url}/dicom-web"), "web", objects)
     assert all(isinstance(error, PeerError) and error.is_transient for error in sent.errors.values())
     assert len(sent.errors) == 6
+    assert all(f"did not take {objects[index].name}:" in str(error) for index, error in sent.errors.items())

@@ -30,11 +30,6 @@ from tests.support.workflow import InlineWorkers, instance
 STUDY = uid("study", "s")
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
-
-
 def on_site(root: Path, work: Callable[[Records, StudyStore], Awaitable[Any]]) -> Any:
     async def run() -> Any:
         async with opened_records(Settings(data_dir=root)) as records:
@@ -112,6 +107,41 @@ def test_a_study_is_erased_by_the_server_that_runs(tmp_path: Path) -> None:
         assert stone is not None and stone.erased_at is not None
 
     on_site(tmp_path, work)
+
+
+def test_what_is_not_here_is_not_erased_and_a_tombstone_stays_as_it_is(tmp_path: Path) -> None:
+    on_site(tmp_path, lambda records, store: receive(store, instance("s")))
+    erasing = ["store", "erase", "--data-dir", str(tmp_path), "--study"]
+    result = CliRunner().invoke(app, [*erasing, "1.2.3"])
+    assert isinstance(result.exception, RadserveError) and result.exception.code is ErrorCode.STUDY_NOT_FOUND
+    call(*erasing, STUDY)
+    assert "was erased before: 1 instances" in call(*erasing, STUDY)
+
+    async def stones(records: Records, store: StudyStore) -> list[int | None]:
+        found = [await records.index.tombstone(uid) for uid in (STUDY, "1.2.3")]
+        return [stone.instances if stone else None for stone in found]
+
+    assert on_site(tmp_path, stones) == [1, None]
+
+
+def test_studies_are_listed_with_how_far_they_have_come(tmp_path: Path) -> None:
+    async def more(records: Records, store: StudyStore) -> None:
+        await spoil(records, store)
+        for name in ("cut off", "waiting"):
+            await receive(store, instance(name))
+        await records.ledger.close(StudyRef(uid("study", "cut off")), incomplete=True, now=1.0)
+
+    on_site(tmp_path, more)
+    listed = call("store", "list", "--data-dir", tmp_path)
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in listed.splitlines() if "2.25" in line]
+    shown = {cell[0]: (cell[1], cell[2], cell[4], cell[5], cell[6]) for cell in cells}
+    assert shown == {
+        STUDY: ("quarantined", "1", "1", "0", "2"),
+        uid("study", "cut off"): ("complete, with instances missing", "1", "1", "0", "0"),
+        uid("study", "waiting"): ("receiving", "1", "0", "0", "0"),
+    }
+    quarantined = call("store", "list", "--state", "quarantined", "--data-dir", tmp_path)
+    assert STUDY in quarantined and uid("study", "waiting") not in quarantined
 
 
 def test_old_studies_are_shown_and_then_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
