@@ -222,8 +222,9 @@ def _created() -> list[str]:
             """UIDs are derived from the study, its images, the digest of the model pack and what the requester said,
             those of the SR from its warnings, too: the same input gives the same UIDs and the same bytes. Content Date
             and Time are those of the study.""",
-            """Every object says in words that it is an AI draft; SR is PRELIMINARY and UNVERIFIED, PARTIAL where series
-            were left out; PDF is UNVERIFIED; a Parametric Map has Content Qualification RESEARCH.""",
+            """Every object says in words that it is an AI draft; SR is PRELIMINARY and UNVERIFIED, PARTIAL where
+            instances were missing or series left out; PDF is UNVERIFIED; a Parametric Map has Content Qualification
+            RESEARCH.""",
             """A negative result is an object, too: SR with Absent, a key object note, a presentation state, a picture
             and a report that say so. SEG and Parametric Map are of positive findings only.""",
             "A study that could not be analysed gets an SR that says so and why, and has the request as others have.",

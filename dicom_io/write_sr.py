@@ -41,6 +41,7 @@ SERIES_DESCRIPTION = "AI draft findings, not verified"
 SERIES_NUMBER = 9901
 FALLBACK_DATE, FALLBACK_TIME = "19700101", "000000"
 PARTIAL_WARNINGS = (
+    WarningCode.STUDY_INCOMPLETE,
     WarningCode.SERIES_NOT_ANALYSED,
     WarningCode.IMAGE_NOT_ANALYSED,
     WarningCode.FRAMES_SAMPLED,
@@ -63,8 +64,9 @@ def write_sr(result: StudyResult) -> bytes:
     """Return the SR of a result as Part 10 bytes, Explicit VR Little Endian.
 
     The SR lies in the source study with its patient and accession number, is PRELIMINARY and UNVERIFIED, and PARTIAL
-    when series, images or frames were left out. Raises RadserveError INVALID_ARGUMENT where a finding points to an
-    instance that is not among `result.sources`, DicomError INVALID_HEADER where a source header cannot be read.
+    when instances were missing, or series, images or frames were left out. Raises RadserveError INVALID_ARGUMENT where
+    a finding points to an instance that is not among `result.sources`, DicomError INVALID_HEADER where a source header
+    cannot be read.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom and highdicom quote names and values in their warnings

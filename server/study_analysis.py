@@ -20,13 +20,17 @@ from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
 from radserve.pipelines.workflow import AnalysisJob
 from radserve.ports import InstanceSource, ResultStore, WorkLedger
 from radserve.references import AcquisitionContext, InstanceRef, StudyRef
-from radserve.results import PackRef, StudyFailure
+from radserve.results import PackRef, ResultWarning, StudyFailure, WarningCode
 from radserve.server.operation.served import ServedPacks
 from radserve.server.study_facts import series_facts
 from radserve.work import ResultObject
 from radserve.workers import WorkerPool
 
 USUAL_OUTPUTS = ("sr", "sc")
+MISSING = ResultWarning(
+    WarningCode.STUDY_INCOMPLETE,
+    "The study was closed before all of its instances had come; those that were missing are not in this result.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,8 @@ class StoredStudyAnalysis:
 
     async def _analyse(self, job: AnalysisJob, analyser: StudyAnalyser) -> Sequence[ResultObject]:
         selected = replace(analyser, source=Selection(self.store, frozenset(job.instances)))
-        request = AnalysisRequest(StudyRef(job.result.study_instance_uid))
+        warnings = (MISSING,) if job.result.incomplete else ()
+        request = AnalysisRequest(StudyRef(job.result.study_instance_uid), warnings=warnings)
         revised: dict[str, Any] = {
             "revision": job.result.revision,
             "predecessor": await self._document(job.result.predecessor_uid),
