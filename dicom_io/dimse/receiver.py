@@ -109,7 +109,8 @@ class InstanceReceiver:
         return size
 
     async def _tell_refused(self, message: Message, error: RadserveError, status: int, origin: Origin) -> None:
-        logger.warning("an instance from %s is refused with %04X: %s", origin.calling_ae, status, error.code)
+        text = "an instance from %s is refused with %04X: %s (%s)"
+        logger.warning(text, origin.calling_ae, status, error.code, error.client_message)
         try:
             await self._events.on_refused(_refusal(message, error, status), origin)
         except Exception as failure:  # the sender is owed its answer
