@@ -30,7 +30,8 @@ def test_a_value_with_line_ends_does_not_make_a_record_of_its_own() -> None:
 def test_through_a_pipe_every_record_is_such_a_line() -> None:
     script = (
         "import logging; from radserve.server.logs import log_to_standard_error; log_to_standard_error('INFO');"
-        "[logging.getLogger(name).info('y' * 200) for name in ('radserve.a', 'uvicorn.error', 'httpx2', 'watchfiles', 'radserve.b')]"
+        "names = ('radserve.a', 'uvicorn.error', 'httpx2', 'watchfiles', 'radserve.b');"
+        "[logging.getLogger(name).info('y' * 200) for name in names]"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     lines = done.stderr.splitlines()
