@@ -1,12 +1,13 @@
 """Decode one full radiograph in each transfer syntax: radserve's `decode_image` against pydicom's `pixel_array`.
 
-    python benchmarks/decode.py [--runs 11] [--json FILE]
+    python benchmarks/decode.py [--runs 11] [--keep-memory] [--json FILE]
 
 The pixels are those of RG1_UNCR of pydicom-data (extra `demo`), 1955 x 1841 of 15 bits, coded anew without loss. Both
 start from the file: pydicom gives the stored values, radserve an Image (modality values, header
 for derived objects). The ways are run in turns, so that a busy machine is busy for both, in one thread of this process.
 pydicom takes the first of its plugins that is installed; the table names it. Where python-gdcm is installed, pydicom
 takes GDCM for the JPEG family; radserve never uses it. Every array is compared before a time is printed.
+With --keep-memory the process keeps what is freed, for both ways, as radserve's workers do.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from radserve._worker_process import keep_freed_memory
 from radserve.dicom_io.decode import decode_image
 
 CODERS: dict[str, tuple[UID, Callable[[np.ndarray], bytes] | None]] = {
@@ -132,7 +134,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=11)
     parser.add_argument("--json", type=Path, help="write the rows there too")
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as radserve's workers do")
     arguments = parser.parse_args()
+    if arguments.keep_memory:
+        keep_freed_memory()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
     print(", ".join(f"{name} {version(name)}" for name in ("pydicom", "imagecodecs", "numpy")))
     print(f"\n{'':18} {'radserve, ms':>15} {'pydicom, ms':>15} {'ratio':>12}")

@@ -64,13 +64,14 @@ def _check(header: FrameHeader, layout: PixelLayout) -> None:
 
 def _stored(values: Array, header: FrameHeader, layout: PixelLayout) -> Array:
     """Bring decoded values to the layout's dtype; the codestream's own precision and sign may differ from the tags."""
-    if not header.signed and int(values.max()) >> header.precision:
+    has_spare_bits = header.precision < 8 * values.dtype.itemsize
+    if not header.signed and has_spare_bits and int(values.max()) >> header.precision:
         raise failed(f"it has values above its {header.precision} bits")
     if not header.signed and layout.signed:  # the values are bit patterns (PS3.5 8.2)
         values = extend_sign(values.astype(f"u{layout.dtype.itemsize}"), min(header.precision, layout.bits_stored))
     if header.precision > layout.bits_stored or (header.signed and not layout.signed):
         least, greatest = layout.stored_range
-        found = int(values.min()), int(values.max())
+        found = int(values.min()) if values.dtype.kind == "i" else 0, int(values.max())
         if found[0] < least or found[1] > greatest:
             raise layout.inconsistent("range of values", found, f"{layout.bits_stored} bits, {least} to {greatest}")
     return values.astype(layout.dtype, copy=False)

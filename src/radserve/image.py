@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +59,7 @@ class PlanePosition:
     def __post_init__(self) -> None:
         for name, count in (("image_orientation", 6), ("image_position_mm", 3)):
             value = getattr(self, name)
-            if len(value) != count or not np.isfinite(value).all():
+            if len(value) != count or not all(map(math.isfinite, value)):
                 raise invalid(f"PlanePosition.{name}", value, f"{count} finite numbers")
 
 
