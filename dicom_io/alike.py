@@ -86,11 +86,14 @@ class HeaderForm:
 
 
 def form_of(file: DicomFile, differing: Set[int]) -> HeaderForm | None:
-    """The form of the header of a file with other values of the elements `differing`; None where it has none."""
+    """The form of the header of a file with other values of the elements `differing`; None where it has none.
+
+    What a file is opened by is the same in all files of a form.
+    """
     meta, elements = file.meta_elements, file.elements
     if not isinstance(meta, ElementTable) or not isinstance(elements, ElementTable) or file.pixels is None:
         return None
-    if meta.data is not file.data or elements.data is not file.data or differing & READ_TO_OPEN:
+    if meta.data is not file.data or elements.data is not file.data:
         return None
     parts: list[_Part] = []
     begin = 0
@@ -98,7 +101,7 @@ def form_of(file: DicomFile, differing: Set[int]) -> HeaderForm | None:
     for table in (meta, elements):
         for tag, place in table.places.items():
             vr, value_at, length = place
-            if tag not in differing:
+            if tag not in differing or tag in READ_TO_OPEN:
                 within.append((tag, (vr, value_at - begin, length)))
                 continue
             start = value_at - (12 if vr in LONG_VRS and not table.implicit else 8)

@@ -21,7 +21,7 @@ from radserve.dicom_io.element_table import ElementTable
 from radserve.dicom_io.grey import ToGrey, to_grey
 from radserve.dicom_io.header_bytes import header_bytes
 from radserve.dicom_io.lookup import Modality, modality_transforms, voi_transform
-from radserve.dicom_io.parse import InstanceHeader, header_of, instance_ref, pixel_element
+from radserve.dicom_io.parse import header_of, instance_ref, pixel_element
 from radserve.dicom_io.part10 import DicomFile, bytes_of, opened, quiet
 from radserve.dicom_io.pixel_layout import DecodeLimits, PixelLayout
 from radserve.dicom_io.place import pixel_spacing, planes
@@ -97,10 +97,11 @@ class _Description:
 class ImageDecoder:
     """`decode_image` of one instance after the other; where headers are alike, they are read once."""
 
-    def __init__(self, limits: DecodeLimits) -> None:
+    def __init__(self, limits: DecodeLimits, differing: frozenset[int] = frozenset()) -> None:
+        """Make it for instances of which some are known to have other values of the elements `differing`."""
         self._limits = limits
+        self._differing = differing
         self._before: DicomFile | None = None
-        self._differing: frozenset[int] = frozenset()
         self._forms = 0
         self._known: tuple[HeaderForm, _Description] | None = None
 
@@ -114,27 +115,22 @@ class ImageDecoder:
             else:
                 file = opened(data)
                 header = header_of(file)
-                instance = header.instance
-                description = self._described(file, header)
+                instance, description = header.instance, _describe(file, header.context, self._limits)
+                self._learn(file, description)
             return _decode(file, SourceContext(instance, header_bytes(file)), description, out)
 
-    def _described(self, file: DicomFile, header: InstanceHeader) -> _Description:
-        """The description of a file; the next one may be alike."""
-        description = _describe(file, header.context, self._limits)
-        asked = {
-            tag
-            for table in (file.elements, file.meta_elements)
-            if isinstance(table, ElementTable)
-            for tag in table.asked
-        }
-        if self._forms < MOST_FORMS and not description.layout.floating:
-            self._forms += 1
-            found = differences(self._before, file) if self._before else frozenset[int]()
-            self._differing = frozenset() if found is None else self._differing | found
-            self._before = file
-            form = form_of(file, self._differing) if not self._differing & (asked - OF_EACH_SLICE) else None
-            self._known = (form, description) if form else None
-        return description
+    def _learn(self, file: DicomFile, description: _Description) -> None:
+        """The next file may be like this one in all that the description was made from."""
+        if self._forms == MOST_FORMS or description.layout.floating:
+            return
+        tables = [table for table in (file.meta_elements, file.elements) if isinstance(table, ElementTable)]
+        described = frozenset[int]().union(*(table.asked for table in tables)) - OF_EACH_SLICE
+        if self._before:
+            self._differing |= differences(self._before, file) or frozenset()
+        form = form_of(file, self._differing - described)
+        self._known = (form, description) if form else None
+        self._before = file
+        self._forms += 1
 
 
 class _Notes:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from radserve.dicom_io.alike import differences
 from radserve.dicom_io.decode import ImageDecoder
 from radserve.dicom_io.parse import header_of
 from radserve.dicom_io.part10 import DicomFile, open_dicom, quiet
@@ -30,11 +31,13 @@ FloatArray = npt.NDArray[np.float32]
 class Stack:
     """What the first and the last file of a series promise: slices of one size (count, rows, columns), float32.
 
-    `descending`: the volume's first slice is that of the last file.
+    `descending`: the volume's first slice is that of the last file. `differing`: the tags of elements in which the two
+    headers differ.
     """
 
     shape: tuple[int, int, int]
     descending: bool
+    differing: frozenset[int]
 
     def turned(self, parts: Sequence[T]) -> Sequence[T]:
         """From the order of the files to that of the volume's slices, and back."""
@@ -60,25 +63,29 @@ def stack_of(paths: Sequence[Path], limits: DecodeLimits) -> Stack | None:
     if len(paths) < 2:
         return None
     try:
-        ends = [_end(open_dicom(path)) for path in (paths[0], paths[-1])]
+        files = [open_dicom(path) for path in (paths[0], paths[-1])]
+        ends = [_end(file) for file in files]
     except RadserveError:  # told when it is decoded
         return None
     (size, first), (other_size, last) = ends
     if size is None or size != other_size or first is None or last is None:
         return None
-    stack = Stack((len(paths), *size), descending=last < first)
+    stack = Stack((len(paths), *size), last < first, differences(*files) or frozenset())
     limits.check_total(4 * int(np.prod(stack.shape)), f"{len(paths)} slices")
     return stack
 
 
-def decode_slices(paths: Sequence[Path], limits: DecodeLimits, out: FloatArray) -> list[DecodedSlice] | None:
+def decode_slices(
+    paths: Sequence[Path], limits: DecodeLimits, differing: frozenset[int], out: FloatArray
+) -> list[DecodedSlice] | None:
     """Decode the instances into `out` (slices, rows, columns), all of it.
 
-    None where one of them is no single slice of that size: then `out` is not to be used. Raises the error of the first
+    `differing` is that of their Stack. None where one of them is no single slice of that size: then `out` is not to be
+    used. Raises the error of the first
     that cannot be decoded, as `decode_image`.
     """
     slices: list[DecodedSlice] = []
-    decoder = ImageDecoder(limits)
+    decoder = ImageDecoder(limits, differing)
     for path, place in zip(paths, out[:, np.newaxis], strict=True):
         image = decoder.decode(path, place)
         if image.array.shape != place.shape:

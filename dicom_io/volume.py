@@ -51,7 +51,7 @@ def decode_volume(paths: Sequence[Path], limits: DecodeLimits | None = None) -> 
     left = half_of(limits)
     if stack := stack_of(paths, left):
         block = np.empty(stack.shape, np.float32)
-        if slices := decode_slices(stack.turned(paths), left, block):
+        if slices := decode_slices(stack.turned(paths), left, stack.differing, block):
             return assemble_volume(stack.turned(images_of(slices, block)), block)
     return assemble_volume(_only_images(decode_images(paths, left)))
 

@@ -39,7 +39,7 @@ async def read_volume(workers: Workers, paths: Sequence[Path], limits: DecodeLim
         return await workers.run(decode_volume, paths, limits)
     block = np.empty(stack.shape, np.float32)
     ordered = stack.turned(paths)
-    tasks = [workers.fill(block[span], decode_slices, ordered[span], left) for span in _spans(stack)]
+    tasks = [workers.fill(block[span], decode_slices, ordered[span], left, stack.differing) for span in _spans(stack)]
     slices: list[DecodedSlice] = []
     for found in await asyncio.gather(*tasks, return_exceptions=True):  # to cancel one would kill its worker
         if isinstance(found, BaseException):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pydicom import Dataset
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import DicomDictionary, tag_for_keyword
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
@@ -32,12 +33,13 @@ from radserve.image import Image
 from tests.support.dicoms import ct_series, save
 
 STORED = np.random.default_rng(5).integers(-1000, 2000, (8, 6, 5)).astype("i2")
+EVERYTHING = frozenset((*DicomDictionary, 0x00020003, 0x00020010))
 Change = Callable[[Dataset, int], None]
 
 
 def series(folder: Path, change: Change | None = None, syntax: str = ExplicitVRLittleEndian) -> list[Path]:
     """Slices whose UIDs, numbers and positions have several lengths, each changed by `change(ds, index)`."""
-    parts = ct_series(STORED, RescaleIntercept=-1024)
+    parts = ct_series(STORED, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400)
     for index, ds in enumerate(parts):
         ds.SOPInstanceUID = f"1.2.3.{10**index}"
         ds.InstanceNumber = 10 * index
@@ -60,9 +62,10 @@ def outcome(decode: Callable[[], Image]) -> Any:
 
 
 def check_as_alone(paths: list[Path]) -> None:
-    decoder = ImageDecoder(DecodeLimits())
-    for path in paths:
-        assert outcome(lambda path=path: decoder.decode(path)) == outcome(lambda path=path: decode_image(path)), path
+    expected = [outcome(partial(decode_image, path)) for path in paths]
+    for differing in (frozenset[int](), EVERYTHING):
+        decoder = ImageDecoder(DecodeLimits(), differing)
+        assert [outcome(partial(decoder.decode, path)) for path in paths] == expected
 
 
 def set_of(keyword: str, *values: Any) -> Change:
@@ -128,7 +131,7 @@ def test_slices_with_damaged_bytes_are_as_when_decoded_alone(tmp_path: Path) -> 
     paths = series(tmp_path)
     header = open_dicom(paths[3]).end + 12
     whole = paths[3].read_bytes()
-    for _ in range(300):
+    for _ in range(200):
         data = bytearray(whole)
         at = int(rng.integers(header))
         match rng.integers(4):
@@ -172,6 +175,18 @@ def test_most_slices_of_a_usual_series_are_read_by_their_form(tmp_path: Path, mo
     for path in series(tmp_path):
         decoder.decode(path)
     assert len(parsed) <= 4
+
+
+def test_a_window_that_changes_once_is_read_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    real = decode.opened
+    monkeypatch.setattr(decode, "opened", lambda data: parsed.append(len(data)) or real(data))
+    paths = series(tmp_path, lambda ds, index: setattr(ds, "WindowCenter", 40 + index // 4))
+    decoder = ImageDecoder(DecodeLimits(), EVERYTHING)
+    found = [decoder.decode(path).properties.voi for path in paths]
+    assert len(parsed) == 2
+    assert len(set(found)) == 2
+    assert found == [decode_image(path).properties.voi for path in paths]
 
 
 def test_slices_that_are_never_alike_are_soon_no_more_compared(tmp_path: Path) -> None:
