@@ -35,7 +35,12 @@ from radserve.workers import WorkerPool
 STEPS: dict[str, tuple[tuple[Any, str], ...]] = {
     "first and last header": ((volume, "stack_of"),),
     "open and read the files": ((decode, "bytes_of"),),
-    "headers, parsed and described": ((decode, "opened"), (decode, "header_of"), (decode.ImageDecoder, "_described")),
+    "headers, parsed and described": (
+        (decode, "opened"),
+        (decode, "header_of"),
+        (decode, "_describe"),
+        (decode.ImageDecoder, "_learn"),
+    ),
     "headers, as those before": ((HeaderForm, "read"), (decode, "instance_ref")),
     "place of the slice": ((decode, "planes"),),
     "header for derived objects": ((decode, "header_bytes"),),
@@ -124,7 +129,7 @@ def whole(paths: list[Path]) -> dict[str, float]:
     return {
         "decode_volume": cpu_ms(partial(volume_of, paths)),
         "new pages of the volume": cpu_ms(new_pages),
-        "a copy from 16 MiB into new pages": cpu_ms(copied),
+        "a copy from 32 MiB into new pages": cpu_ms(copied),
     }
 
 

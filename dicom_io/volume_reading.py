@@ -16,10 +16,10 @@ from radserve.dicom_io.volume import assemble_volume, decode_volume, half_of
 from radserve.image import Volume
 
 T = TypeVar("T")
-# In one task: enough to make up for the exchange with a worker, few enough for all to have work. A worker keeps memory
-# of that many bytes; 16 MiB, half of a usual cache, are copied from it to the volume before they leave the cache.
+# In one task: enough to make up for the exchange with a worker, few enough for all to have work, and for the memory
+# that each worker keeps.
 SLICES_AT_ONCE = 32
-BYTES_AT_ONCE = 16 * 2**20
+BYTES_AT_ONCE = 32 * 2**20
 
 
 class Workers(Protocol):
