@@ -138,7 +138,7 @@ def gate_record(
 
     `model` says which model was measured (name, version, pipeline digest ...), `evaluation` is the evaluation file as
     it was read. `digest` is the SHA-256 over all the rest, so that a changed record is found out (`check_record`); it
-    is not a signature: who signs records puts theirs beside it.
+    is not a signature: `radserve models sign` puts one beside it.
     """
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -152,6 +152,20 @@ def gate_record(
         ],
     }
     return record | {"digest": _digest(record)}
+
+
+def read_record(path: Path) -> Mapping[str, Any]:
+    """Read a record that was written to a file. Raises RadserveError INVALID_ARGUMENT as `check_record` does."""
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise refusal(f"cannot read {path.name}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise refusal(f"gate record: {path.name!r} is not JSON") from error
+    if not isinstance(record, dict):
+        raise refusal(f"gate record: {path.name!r} is not a JSON object")
+    check_record(record)
+    return record
 
 
 def check_record(record: Mapping[str, Any], profile: Profile | None = None) -> bool:

@@ -172,9 +172,13 @@ class ModelClient(_Client):
     async def unload(self, pack: str) -> model_pb2.Model:
         return await _model(self._models.UnloadModel(model_pb2.UnloadModelRequest(pack=pack)))
 
-    async def promote(self, pack: str, record: bytes, persons: Sequence[str] = (), reason: str = "") -> model_pb2.Model:
+    async def promote(
+        self, pack: str, record: bytes, persons: Sequence[str] = (), reason: str = "", signature: bytes = b""
+    ) -> model_pb2.Model:
         override = model_pb2.PromotionOverride(persons=persons, reason=reason) if persons or reason else None
-        request = model_pb2.PromoteModelRequest(pack=pack, evaluation_record=record, override=override)
+        request = model_pb2.PromoteModelRequest(
+            pack=pack, evaluation_record=record, override=override, evaluation_signature=signature
+        )
         return await _model(self._models.PromoteModel(request))
 
     async def roll_back(self, name: str) -> model_pb2.Model:

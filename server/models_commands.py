@@ -87,12 +87,20 @@ def models_add(
 
 @models_app.command("sign")
 def models_sign(
-    folder: Annotated[Path, typer.Argument(help="The pack's folder.")],
+    signed: Annotated[
+        Path, typer.Argument(metavar="PACK|RECORD", help="A pack's folder, or a record of `radserve evaluate gate`.")
+    ],
     key: Annotated[Path, typer.Option(help="Private key, PEM, of an elliptic curve (P-256, P-384, P-521).")],
 ) -> None:
-    """Sign a pack (OpenSSF Model Signing); a site with the public key takes packs signed so and no others."""
+    """Sign a pack or an evaluation record (OpenSSF Model Signing) for sites that have the public key."""
     from radserve.models.pack import load_pack
-    from radserve.models.pack_signature import sign_folder
+    from radserve.models.pack_signature import sign_folder, sign_record
 
-    pack = load_pack(folder)
-    stdout().out(f"{pack.name} {pack.version} is signed: {sign_folder(folder, key)}")
+    if signed.is_dir():
+        pack = load_pack(signed)
+        stdout().out(f"{pack.name} {pack.version} is signed: {sign_folder(signed, key)}")
+        return
+    from radserve.evaluation.gates import read_record
+
+    outcome = "passed" if read_record(signed)["passed"] else "did NOT pass"
+    stdout().out(f"{signed.name}, which {outcome}, is signed: {sign_record(signed, key)}")

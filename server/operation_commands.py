@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from radserve.errors import ErrorCode, RadserveError
+from radserve.models.pack_signature import RECORD_SUFFIX
 from radserve.server.console import settings_of, stdout
 
 if TYPE_CHECKING:  # grpc takes a moment that other commands need not wait
@@ -64,14 +65,11 @@ def promote(
     ] = None,
     reason: Annotated[str, typer.Option(help="Why the failed gate is overridden.")] = "",
 ) -> None:
-    """Make a version the one that answers. Its evaluation record must have passed."""
-    try:
-        content = record.read_bytes()
-    except OSError as error:
-        message = f"cannot read {record.name}: {error.strerror or error}"
-        raise RadserveError(ErrorCode.INVALID_ARGUMENT, message) from None
+    """Make a version the one that answers. Its evaluation record must have passed; RECORD.sig beside it goes along."""
+    content, bundle = _read(record), record.with_name(record.name + RECORD_SUFFIX)
+    signature = _read(bundle) if bundle.exists() else b""
     persons = tuple(override_by or ())
-    _tell(_call(server, lambda client: client.promote(version, content, persons, reason)))
+    _tell(_call(server, lambda client: client.promote(version, content, persons, reason, signature)))
 
 
 def rollback(
@@ -145,3 +143,11 @@ def _shadow_lines(model: model_pb2.Model) -> list[str]:
         for each in shadow.labels
     ]
     return [seen, *labels]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"cannot read {path.name}: {error.strerror or error}"
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, message) from None

@@ -50,6 +50,7 @@ async def serving_packs(
         Registry(settings.data_dir / REGISTRY_FILE),
         AuditLog(settings.data_dir / AUDIT_FILE),
         settings.promotion_profile,
+        settings.record_signing_key,
     )
     versions = site_versions(settings, catalogue)
     packs = versions.at_start(records.registry.read())

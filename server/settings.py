@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     promotion_profile: Path | None = Field(
         None, description="acceptance profile that an evaluation record must be of; none: of any"
     )
+    record_signing_key: Path | None = Field(
+        None, description="public key (PEM) that evaluation records must be signed with for promotion; none: not asked"
+    )
     reference_studies: Path | None = Field(
         None,
         description="table (CSV) of stored, labelled studies for re-evaluation by the promotion profile; none: none",

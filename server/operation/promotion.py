@@ -1,11 +1,12 @@
 """The gate of promotion: a pack answers by itself only with an evaluation record of exactly this pack that passed.
 
-A record with a failed gate can be overridden by two persons with a reason; a record that is missing, was altered or
-speaks of another pack cannot.
+A record with a failed gate can be overridden by two persons with a reason; a record that is missing, was altered,
+speaks of another pack or lacks the signature that the site asks for cannot.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from radserve.errors import ErrorCode, RequestError
 from radserve.models.pack import ModelPack
+from radserve.models.pack_signature import check_record_signature
 
 SHOWN = 12
 
@@ -28,20 +30,25 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a promotion is asked for with: the evaluation record as it was written, and an override if need be."""
+    """What a promotion is asked for with: the evaluation record as it was written, its signature, an override."""
 
     record: bytes
     override: Override | None = None
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A promotion that is allowed: by which record of which profile, which gates failed, and who overrode them."""
+    """A promotion that is allowed: by which record of which profile, which gates failed, and who overrode them.
+
+    `signed_by` is the SHA-256 of the public key that the record's signature was checked with; "" where none was asked.
+    """
 
     record_digest: str
     profile: str
     failed: tuple[str, ...]
     override: Override | None
+    signed_by: str = ""
 
     def facts(self) -> dict[str, Any]:
         """For the audit log."""
@@ -51,18 +58,21 @@ class Verdict:
             "profile": self.profile,
             "failed_gates": list(self.failed),
             "override": override,
+            "signed_by": self.signed_by,
         }
 
 
-def judge(pack: ModelPack, evidence: Evidence, profile: Path | None = None) -> Verdict:
-    """Say whether `pack` may be promoted; with `profile`, by a record of exactly that profile.
+def judge(pack: ModelPack, evidence: Evidence, profile: Path | None = None, signing_key: Path | None = None) -> Verdict:
+    """Say whether `pack` may be promoted: by a record of exactly `profile` and signed for `signing_key`, where given.
 
     Raises RequestError PROMOTION_REFUSED with the cause, RadserveError INVALID_ARGUMENT for a record that was altered
-    or is of another profile.
+    or is of another profile, PackError RECORD_UNSIGNED or RECORD_SIGNATURE.
     """
     from radserve.evaluation.gates import check_record, read_profile  # numpy tables: only here are they needed
 
     record = _parsed(evidence.record)
+    if signing_key:
+        check_record_signature(evidence.record, evidence.signature, signing_key)
     passed = check_record(record, read_profile(profile) if profile else None)
     _check_pack(pack, record["model"])
     failed = tuple(_name(gate) for gate in record["gates"] if gate.get("passed") is not True)
@@ -70,7 +80,8 @@ def judge(pack: ModelPack, evidence: Evidence, profile: Path | None = None) -> V
     if not passed:
         override = _checked(evidence.override, failed)
     named = f"{record['profile']['name']} {record['profile']['version']}"
-    return Verdict(str(record["digest"]), named, failed, override)
+    signed_by = hashlib.sha256(signing_key.read_bytes()).hexdigest() if signing_key else ""
+    return Verdict(str(record["digest"]), named, failed, override, signed_by)
 
 
 def _parsed(text: bytes) -> Mapping[str, Any]:

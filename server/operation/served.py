@@ -37,11 +37,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OperationRecords:
-    """What operation writes down; `profile` is what evaluation records must be of, where the site has one."""
+    """What operation writes down, and the records it goes by: of `profile`, signed with the key of `record_key`."""
 
     registry: Registry
     audit: AuditLog
     profile: Path | None = None
+    record_key: Path | None = None
 
 
 class ServedPacks:
@@ -141,10 +142,10 @@ class ServedPacks:
         return self._status(pack)
 
     async def promote(self, reference: str, evidence: Evidence) -> VersionStatus:
-        """Let a version answer requests that name none. Raises PROMOTION_REFUSED unless its record passed."""
+        """Let a version answer requests that name none. Raises as `judge` does unless its record passed."""
         async with self._operating:
             pack = await self._found(reference)
-            verdict = await asyncio.to_thread(judge, pack, evidence, self._records.profile)
+            verdict = await asyncio.to_thread(judge, pack, evidence, self._records.profile, self._records.record_key)
             before = self._active(pack.name)
             if before and before.digest == pack.digest:
                 return self._status(pack)

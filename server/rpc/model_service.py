@@ -38,7 +38,9 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     ) -> model_pb2.PromoteModelResponse:
         given = request.override
         override = Override(tuple(given.persons), given.reason) if request.HasField("override") else None
-        promoting = self._packs.promote(request.pack, Evidence(request.evaluation_record, override))
+        promoting = self._packs.promote(
+            request.pack, Evidence(request.evaluation_record, override, request.evaluation_signature)
+        )
         model = await answered("PromoteModel", context, self._told(promoting))
         return model_pb2.PromoteModelResponse(model=model)
 

@@ -98,12 +98,14 @@ def test_the_commands_that_operate_models_work(folder: Path) -> None:
     (folder / "evaluation.json").write_text(json.dumps({"indicators": [{"key": "auroc", "values": values}]}))
     scripts = blocks("docs/models-operation.md", "sh")
     assert len(scripts) == 3
-    with live_server(folder / "radserve-data", pack_dirs=(folder / "packs",), default_pack="chest") as live:
+    site = {"pack_dirs": (folder / "packs",), "record_signing_key": folder / "evaluators.pub"}
+    with live_server(folder / "radserve-data", default_pack="chest", **site) as live:
         tried, shadowed, promoted = (run_script(each, folder, RADSERVE_SERVER=live.address) for each in scripts)
     assert "is loaded" in tried
     assert "is available" in tried
     assert "is shadow" in shadowed
     assert "is active" in promoted
+    assert "record.json, which passed, is signed" in promoted
     assert "each follows the one before" in promoted
     versions = {
         out: json.loads(next((folder / out).rglob("result.json")).read_text())["pack"]["version"]

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from radserve.v1 import common_pb2 as radserve_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17radserve/v1/model.proto\x12\x0bradserve.v1\x1a\x18radserve/v1/common.proto\"\x13\n\x11ListModelsRequest\"\xca\x01\n\tPackInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmodalities\x18\x02 \x03(\t\x12\x12\n\nbody_parts\x18\x03 \x03(\t\x12\r\n\x05views\x18\x04 \x03(\t\x12\x1c\n\x0fleast_age_years\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12greatest_age_years\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06labels\x18\x07 \x03(\tB\x12\n\x10_least_age_yearsB\x15\n\x13_greatest_age_years\"U\n\tPackLabel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04\x63ode\x18\x02 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\x12\x11\n\tthreshold\x18\x03 \x01(\x01\"\xc3\x02\n\x05Model\x12(\n\x04pack\x18\x01 \x01(\x0b\x32\x1a.radserve.v1.PackReference\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07licence\x18\x03 \x01(\t\x12\x11\n\trisk_tier\x18\x04 \x01(\t\x12&\n\x06inputs\x18\x05 \x03(\x0b\x32\x16.radserve.v1.PackInput\x12&\n\x06labels\x18\x06 \x03(\x0b\x32\x16.radserve.v1.PackLabel\x12\r\n\x05ready\x18\x07 \x01(\x08\x12&\n\x05state\x18\x08 \x01(\x0e\x32\x17.radserve.v1.ModelState\x12\x12\n\ndeprecated\x18\t \x01(\t\x12\x10\n\x08requests\x18\n \x01(\x05\x12*\n\x06shadow\x18\x0b \x01(\x0b\x32\x1a.radserve.v1.ShadowSummary\"\xb6\x01\n\x0eLabelAgreement\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x05\x12\x10\n\x08\x61greeing\x18\x03 \x01(\x05\x12\x1a\n\x12\x64\x65livered_positive\x18\x04 \x01(\x05\x12\x17\n\x0fshadow_positive\x18\x05 \x01(\x05\x12\x17\n\x0fmean_difference\x18\x06 \x01(\x01\x12#\n\x1blargest_absolute_difference\x18\x07 \x01(\x01\"o\n\rShadowSummary\x12\x0f\n\x07studies\x18\x01 \x01(\x05\x12\x10\n\x08\x66\x61ilures\x18\x02 \x01(\x05\x12\x0e\n\x06missed\x18\x03 \x01(\x05\x12+\n\x06labels\x18\x04 \x03(\x0b\x32\x1b.radserve.v1.LabelAgreement\" \n\x10LoadModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\"6\n\x11LoadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"\"\n\x12UnloadModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\"8\n\x13UnloadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"4\n\x11PromotionOverride\x12\x0f\n\x07persons\x18\x01 \x03(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"p\n\x13PromoteModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x19\n\x11\x65valuation_record\x18\x02 \x01(\x0c\x12\x30\n\x08override\x18\x03 \x01(\x0b\x32\x1e.radserve.v1.PromotionOverride\"9\n\x14PromoteModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"$\n\x14RollbackModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\":\n\x15RollbackModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"/\n\x12ShadowModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0b\n\x03off\x18\x02 \x01(\x08\"8\n\x13ShadowModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"5\n\x15\x44\x65precateModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\x16\x44\x65precateModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"N\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.radserve.v1.Model\x12\x14\n\x0c\x64\x65\x66\x61ult_pack\x18\x02 \x01(\t*\xa6\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x16\n\x12MODEL_STATE_LOADED\x10\x02\x12\x16\n\x12MODEL_STATE_ACTIVE\x10\x03\x12\x16\n\x12MODEL_STATE_SHADOW\x10\x04\x12\x18\n\x14MODEL_STATE_PREVIOUS\x10\x05\x32\xd5\x04\n\x0cModelService\x12M\n\nListModels\x12\x1e.radserve.v1.ListModelsRequest\x1a\x1f.radserve.v1.ListModelsResponse\x12J\n\tLoadModel\x12\x1d.radserve.v1.LoadModelRequest\x1a\x1e.radserve.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.radserve.v1.UnloadModelRequest\x1a .radserve.v1.UnloadModelResponse\x12S\n\x0cPromoteModel\x12 .radserve.v1.PromoteModelRequest\x1a!.radserve.v1.PromoteModelResponse\x12V\n\rRollbackModel\x12!.radserve.v1.RollbackModelRequest\x1a\".radserve.v1.RollbackModelResponse\x12P\n\x0bShadowModel\x12\x1f.radserve.v1.ShadowModelRequest\x1a .radserve.v1.ShadowModelResponse\x12Y\n\x0e\x44\x65precateModel\x12\".radserve.v1.DeprecateModelRequest\x1a#.radserve.v1.DeprecateModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17radserve/v1/model.proto\x12\x0bradserve.v1\x1a\x18radserve/v1/common.proto\"\x13\n\x11ListModelsRequest\"\xca\x01\n\tPackInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmodalities\x18\x02 \x03(\t\x12\x12\n\nbody_parts\x18\x03 \x03(\t\x12\r\n\x05views\x18\x04 \x03(\t\x12\x1c\n\x0fleast_age_years\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12greatest_age_years\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06labels\x18\x07 \x03(\tB\x12\n\x10_least_age_yearsB\x15\n\x13_greatest_age_years\"U\n\tPackLabel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04\x63ode\x18\x02 \x01(\x0b\x32\x19.radserve.v1.CodedConcept\x12\x11\n\tthreshold\x18\x03 \x01(\x01\"\xc3\x02\n\x05Model\x12(\n\x04pack\x18\x01 \x01(\x0b\x32\x1a.radserve.v1.PackReference\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07licence\x18\x03 \x01(\t\x12\x11\n\trisk_tier\x18\x04 \x01(\t\x12&\n\x06inputs\x18\x05 \x03(\x0b\x32\x16.radserve.v1.PackInput\x12&\n\x06labels\x18\x06 \x03(\x0b\x32\x16.radserve.v1.PackLabel\x12\r\n\x05ready\x18\x07 \x01(\x08\x12&\n\x05state\x18\x08 \x01(\x0e\x32\x17.radserve.v1.ModelState\x12\x12\n\ndeprecated\x18\t \x01(\t\x12\x10\n\x08requests\x18\n \x01(\x05\x12*\n\x06shadow\x18\x0b \x01(\x0b\x32\x1a.radserve.v1.ShadowSummary\"\xb6\x01\n\x0eLabelAgreement\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x05\x12\x10\n\x08\x61greeing\x18\x03 \x01(\x05\x12\x1a\n\x12\x64\x65livered_positive\x18\x04 \x01(\x05\x12\x17\n\x0fshadow_positive\x18\x05 \x01(\x05\x12\x17\n\x0fmean_difference\x18\x06 \x01(\x01\x12#\n\x1blargest_absolute_difference\x18\x07 \x01(\x01\"o\n\rShadowSummary\x12\x0f\n\x07studies\x18\x01 \x01(\x05\x12\x10\n\x08\x66\x61ilures\x18\x02 \x01(\x05\x12\x0e\n\x06missed\x18\x03 \x01(\x05\x12+\n\x06labels\x18\x04 \x03(\x0b\x32\x1b.radserve.v1.LabelAgreement\" \n\x10LoadModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\"6\n\x11LoadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"\"\n\x12UnloadModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\"8\n\x13UnloadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"4\n\x11PromotionOverride\x12\x0f\n\x07persons\x18\x01 \x03(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x8e\x01\n\x13PromoteModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x19\n\x11\x65valuation_record\x18\x02 \x01(\x0c\x12\x30\n\x08override\x18\x03 \x01(\x0b\x32\x1e.radserve.v1.PromotionOverride\x12\x1c\n\x14\x65valuation_signature\x18\x04 \x01(\x0c\"9\n\x14PromoteModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"$\n\x14RollbackModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\":\n\x15RollbackModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"/\n\x12ShadowModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0b\n\x03off\x18\x02 \x01(\x08\"8\n\x13ShadowModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"5\n\x15\x44\x65precateModelRequest\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\";\n\x16\x44\x65precateModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.radserve.v1.Model\"N\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.radserve.v1.Model\x12\x14\n\x0c\x64\x65\x66\x61ult_pack\x18\x02 \x01(\t*\xa6\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x16\n\x12MODEL_STATE_LOADED\x10\x02\x12\x16\n\x12MODEL_STATE_ACTIVE\x10\x03\x12\x16\n\x12MODEL_STATE_SHADOW\x10\x04\x12\x18\n\x14MODEL_STATE_PREVIOUS\x10\x05\x32\xd5\x04\n\x0cModelService\x12M\n\nListModels\x12\x1e.radserve.v1.ListModelsRequest\x1a\x1f.radserve.v1.ListModelsResponse\x12J\n\tLoadModel\x12\x1d.radserve.v1.LoadModelRequest\x1a\x1e.radserve.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.radserve.v1.UnloadModelRequest\x1a .radserve.v1.UnloadModelResponse\x12S\n\x0cPromoteModel\x12 .radserve.v1.PromoteModelRequest\x1a!.radserve.v1.PromoteModelResponse\x12V\n\rRollbackModel\x12!.radserve.v1.RollbackModelRequest\x1a\".radserve.v1.RollbackModelResponse\x12P\n\x0bShadowModel\x12\x1f.radserve.v1.ShadowModelRequest\x1a .radserve.v1.ShadowModelResponse\x12Y\n\x0e\x44\x65precateModel\x12\".radserve.v1.DeprecateModelRequest\x1a#.radserve.v1.DeprecateModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'radserve.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=1816
-  _globals['_MODELSTATE']._serialized_end=1982
+  _globals['_MODELSTATE']._serialized_start=1847
+  _globals['_MODELSTATE']._serialized_end=2013
   _globals['_LISTMODELSREQUEST']._serialized_start=66
   _globals['_LISTMODELSREQUEST']._serialized_end=85
   _globals['_PACKINPUT']._serialized_start=88
@@ -56,24 +56,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNLOADMODELRESPONSE']._serialized_end=1185
   _globals['_PROMOTIONOVERRIDE']._serialized_start=1187
   _globals['_PROMOTIONOVERRIDE']._serialized_end=1239
-  _globals['_PROMOTEMODELREQUEST']._serialized_start=1241
-  _globals['_PROMOTEMODELREQUEST']._serialized_end=1353
-  _globals['_PROMOTEMODELRESPONSE']._serialized_start=1355
-  _globals['_PROMOTEMODELRESPONSE']._serialized_end=1412
-  _globals['_ROLLBACKMODELREQUEST']._serialized_start=1414
-  _globals['_ROLLBACKMODELREQUEST']._serialized_end=1450
-  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=1452
-  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=1510
-  _globals['_SHADOWMODELREQUEST']._serialized_start=1512
-  _globals['_SHADOWMODELREQUEST']._serialized_end=1559
-  _globals['_SHADOWMODELRESPONSE']._serialized_start=1561
-  _globals['_SHADOWMODELRESPONSE']._serialized_end=1617
-  _globals['_DEPRECATEMODELREQUEST']._serialized_start=1619
-  _globals['_DEPRECATEMODELREQUEST']._serialized_end=1672
-  _globals['_DEPRECATEMODELRESPONSE']._serialized_start=1674
-  _globals['_DEPRECATEMODELRESPONSE']._serialized_end=1733
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1735
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1813
-  _globals['_MODELSERVICE']._serialized_start=1985
-  _globals['_MODELSERVICE']._serialized_end=2582
+  _globals['_PROMOTEMODELREQUEST']._serialized_start=1242
+  _globals['_PROMOTEMODELREQUEST']._serialized_end=1384
+  _globals['_PROMOTEMODELRESPONSE']._serialized_start=1386
+  _globals['_PROMOTEMODELRESPONSE']._serialized_end=1443
+  _globals['_ROLLBACKMODELREQUEST']._serialized_start=1445
+  _globals['_ROLLBACKMODELREQUEST']._serialized_end=1481
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=1483
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=1541
+  _globals['_SHADOWMODELREQUEST']._serialized_start=1543
+  _globals['_SHADOWMODELREQUEST']._serialized_end=1590
+  _globals['_SHADOWMODELRESPONSE']._serialized_start=1592
+  _globals['_SHADOWMODELRESPONSE']._serialized_end=1648
+  _globals['_DEPRECATEMODELREQUEST']._serialized_start=1650
+  _globals['_DEPRECATEMODELREQUEST']._serialized_end=1703
+  _globals['_DEPRECATEMODELRESPONSE']._serialized_start=1705
+  _globals['_DEPRECATEMODELRESPONSE']._serialized_end=1764
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1766
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1844
+  _globals['_MODELSERVICE']._serialized_start=2016
+  _globals['_MODELSERVICE']._serialized_end=2613
 # @@protoc_insertion_point(module_scope)

@@ -144,14 +144,16 @@ class PromotionOverride(_message.Message):
     def __init__(self, persons: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PromoteModelRequest(_message.Message):
-    __slots__ = ("pack", "evaluation_record", "override")
+    __slots__ = ("pack", "evaluation_record", "override", "evaluation_signature")
     PACK_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_RECORD_FIELD_NUMBER: _ClassVar[int]
     OVERRIDE_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     pack: str
     evaluation_record: bytes
     override: PromotionOverride
-    def __init__(self, pack: _Optional[str] = ..., evaluation_record: _Optional[bytes] = ..., override: _Optional[_Union[PromotionOverride, _Mapping]] = ...) -> None: ...
+    evaluation_signature: bytes
+    def __init__(self, pack: _Optional[str] = ..., evaluation_record: _Optional[bytes] = ..., override: _Optional[_Union[PromotionOverride, _Mapping]] = ..., evaluation_signature: _Optional[bytes] = ...) -> None: ...
 
 class PromoteModelResponse(_message.Message):
     __slots__ = ("model",)

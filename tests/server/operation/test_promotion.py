@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,9 @@ import pytest
 
 from radserve.errors import ErrorCode, RadserveError
 from radserve.models.pack import ModelPack, load_pack
+from radserve.models.pack_signature import check_record_signature, sign_record
 from radserve.server.operation.promotion import Evidence, Override, judge
+from tests.models.test_pack_policy import keys
 from tests.support.operation import PROFILE, PROFILE_TOML, evaluation_record
 from tests.support.packs import make_tiny_pack
 
@@ -76,3 +81,78 @@ def test_the_sites_profile_is_the_only_one_that_counts(pack: ModelPack, tmp_path
     easier = replace(PROFILE, gates=(replace(PROFILE.gates[0], threshold=0.1),))
     error = refusal(pack, Evidence(evaluation_record(pack.digest, profile=easier), TWO), site)
     assert "another profile" in error.client_message
+
+
+def signed(record: bytes, private: Path) -> bytes:
+    file = private.with_name("record.json")
+    file.write_bytes(record)
+    return sign_record(file, private).read_bytes()
+
+
+def test_a_site_with_a_key_promotes_by_a_signed_record_and_remembers_whose_it_was(
+    pack: ModelPack, tmp_path: Path
+) -> None:
+    private, public = keys(tmp_path)
+    record = evaluation_record(pack.digest)
+    verdict = judge(pack, Evidence(record, signature=signed(record, private)), signing_key=public)
+    assert verdict.facts()["signed_by"] == hashlib.sha256(public.read_bytes()).hexdigest()
+    assert judge(pack, Evidence(record)).signed_by == ""  # a site without a key does not ask
+
+
+def test_an_unsigned_record_is_refused_by_name_and_two_persons_cannot_override_that(
+    pack: ModelPack, tmp_path: Path
+) -> None:
+    _, public = keys(tmp_path)
+    with pytest.raises(RadserveError, match="not signed") as caught:
+        judge(pack, Evidence(evaluation_record(pack.digest), TWO), signing_key=public)
+    assert caught.value.code is ErrorCode.RECORD_UNSIGNED
+
+
+def test_a_record_made_anew_with_a_fitting_hash_does_not_fit_the_signature(pack: ModelPack, tmp_path: Path) -> None:
+    private, public = keys(tmp_path)
+    signature = signed(evaluation_record(pack.digest, auroc=0.5), private)
+    better = evaluation_record(pack.digest, auroc=0.95)
+    judge(pack, Evidence(better, signature=signature))  # its own hash fits: without a key nothing tells
+    with pytest.raises(RadserveError, match="does not fit") as caught:
+        judge(pack, Evidence(better, TWO, signature), signing_key=public)
+    assert caught.value.code is ErrorCode.RECORD_SIGNATURE
+
+
+@pytest.mark.parametrize("signature", ["of another key", b"{}", b"\x00 not a bundle"])
+def test_a_signature_of_a_stranger_or_none_at_all_is_refused(
+    pack: ModelPack, tmp_path: Path, signature: str | bytes
+) -> None:
+    _, public = keys(tmp_path)
+    stranger, _ = keys(tmp_path, "stranger")
+    record = evaluation_record(pack.digest)
+    given = signature if isinstance(signature, bytes) else signed(record, stranger)
+    with pytest.raises(RadserveError) as caught:
+        judge(pack, Evidence(record, signature=given), signing_key=public)
+    assert caught.value.code is ErrorCode.RECORD_SIGNATURE
+
+
+def test_a_missing_key_of_the_site_lets_nothing_through(pack: ModelPack, tmp_path: Path) -> None:
+    private, public = keys(tmp_path)
+    record = evaluation_record(pack.digest)
+    evidence = Evidence(record, signature=signed(record, private))
+    public.unlink()
+    with pytest.raises(RadserveError, match=r"'site\.pub' cannot be read") as caught:
+        judge(pack, evidence, signing_key=public)
+    assert caught.value.code is ErrorCode.RECORD_SIGNATURE
+
+
+def test_a_signed_failing_record_still_fails(pack: ModelPack, tmp_path: Path) -> None:
+    private, public = keys(tmp_path)
+    record = evaluation_record(pack.digest, auroc=0.5)
+    with pytest.raises(RadserveError, match="did not pass"):
+        judge(pack, Evidence(record, signature=signed(record, private)), signing_key=public)
+
+
+def test_the_tool_of_the_standard_verifies_the_signature_too(pack: ModelPack, tmp_path: Path) -> None:
+    private, public = keys(tmp_path)
+    signed(evaluation_record(pack.digest), private)
+    command = [sys.executable, "-m", "model_signing", "verify", "key", "record.json"]
+    command += ["--signature", "record.json.sig", "--public_key", str(public)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    check_record_signature((tmp_path / "record.json").read_bytes(), (tmp_path / "record.json.sig").read_bytes(), public)
