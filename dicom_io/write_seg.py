@@ -54,6 +54,7 @@ from radserve.findings import Finding
 from radserve.image import Image, PlanePosition
 from radserve.results import PackRef, StudyResult
 
+LABEL_PREFIX = "AI: "
 SEGMENT_RGB = (0, 220, 255)
 MOST_STACKED = 64 << 20  # pixels of all segments of an object in which segments may overlap
 
@@ -191,7 +192,7 @@ def _segment(number: int, finding: Finding, pack: PackRef) -> seg.SegmentDescrip
     whole = finding.code == finding.site  # the structure itself, and nothing found in it
     description = seg.SegmentDescription(
         segment_number=number,
-        segment_label=f"AI: {finding.label}"[:LONG_STRING],
+        segment_label=f"{LABEL_PREFIX}{finding.label}"[:LONG_STRING],
         segmented_property_category=codes.SCT.AnatomicalStructure
         if whole
         else codes.SCT.MorphologicallyAbnormalStructure,

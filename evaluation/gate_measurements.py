@@ -1,4 +1,4 @@
-"""Reads what gates look at out of the JSON that `radserve evaluate` writes: of `report`, `roc` and `report-text`."""
+"""Reads what gates look at out of the JSON of `radserve evaluate report | roc | report-text | segmentation`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def read_measurements(evaluation: bytes) -> Found:
     - of `report`: every value of every indicator, by its finding ("" for the model as a whole) and the indicator's key
     - of `roc`: "auc" and "average_precision" of each score column
     - of `report-text`: every metric of each column of generated text
+    - of `segmentation`: every metric of each structure, and of all of them together as the model as a whole
 
     Raises RadserveError INVALID_ARGUMENT for anything else.
     """
@@ -32,7 +33,10 @@ def read_measurements(evaluation: bytes) -> Found:
         return _of_roc(document)
     if isinstance(document, dict) and isinstance(document.get("hypotheses"), dict):
         return _of_report_text(document)
-    raise refusal("evaluation: got none of 'indicators', 'scores' and 'hypotheses', expected a result of evaluate")
+    if isinstance(document, dict) and isinstance(document.get("structures"), dict):
+        return _of_segmentation(document)
+    expected = "'indicators', 'scores', 'hypotheses' and 'structures'"
+    raise refusal(f"evaluation: got none of {expected}, expected a result of evaluate")
 
 
 def _of_report(indicators: list[Mapping[str, Any]]) -> Found:
@@ -59,6 +63,17 @@ def _of_report_text(document: Mapping[str, Any]) -> Found:
     return {
         (name, metric): Measurement(_number(each.get("value")), *_bounds(each.get("ci")), document.get("n"))
         for name, metrics in document["hypotheses"].items()
+        for metric, each in metrics.items()
+        if isinstance(each, dict) and "value" in each
+    }
+
+
+def _of_segmentation(document: Mapping[str, Any]) -> Found:
+    counted = {name: (each, each.get("n")) for name, each in document["structures"].items()}
+    counted[""] = document.get("mean") or {}, document.get("n_cases")
+    return {
+        (name, metric): Measurement(_number(each.get("value")), *_bounds(each.get("ci")), n)
+        for name, (metrics, n) in counted.items()
         for metric, each in metrics.items()
         if isinstance(each, dict) and "value" in each
     }

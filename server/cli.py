@@ -149,9 +149,10 @@ def infer_command(
 )
 def evaluate(context: typer.Context) -> None:
     """Measure how good a model is (see `radserve evaluate --help`)."""
-    from radserve.evaluation.cli import evaluate_app  # scipy takes a second that other commands need not wait
+    from radserve.evaluation.cli import build  # scipy takes a second that other commands need not wait
+    from radserve.server.segmentation_command import register as register_segmentation
 
-    evaluate_app(context.args, prog_name="radserve evaluate")
+    build(register_segmentation)(context.args, prog_name="radserve evaluate")
 
 
 @app.command()
