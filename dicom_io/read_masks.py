@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset, dcmread
+from scipy.ndimage import find_objects
 
 from radserve.dicom_io.annotations_seg import BACKGROUND, LABEL_MAP, SEGMENTATION
 from radserve.dicom_io.part10 import quiet
 from radserve.dicom_io.write_seg import LABEL_PREFIX
 from radserve.errors import DicomError, ErrorCode, GeometryError, RadserveError
 from radserve.geometry import VolumeGeometry
-from radserve.segments import SegmentedVolume
+from radserve.segments import MaskBlock, SegmentedVolume, union
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 HALF = 0.5
+MOST = 65535  # of the values of a label map
+NOWHERE = MaskBlock((0, 0, 0), np.zeros((0, 0, 0), np.bool_))
 Names = Mapping[str, str]  # of a segment's label or a voxel's value, to the name of the structure
 
 
@@ -59,7 +62,7 @@ def _seg(path: Path, names: Names | None) -> SegmentedVolume:
     except Exception as error:
         message = f"the segments of {path.name!r} cannot be read ({type(error).__name__})"
         raise DicomError(ErrorCode.INVALID_HEADER, message) from None
-    masks: dict[str, npt.NDArray[np.bool_]] = {}
+    masks: dict[str, MaskBlock] = {}
     geometry = None
     for number, structure in wanted.items():
         try:
@@ -68,9 +71,9 @@ def _seg(path: Path, names: Names | None) -> SegmentedVolume:
             message = f"the segments of {path.name!r} do not lie on a regular grid in the patient"
             detail = f"{message}: {type(error).__name__}"
             raise GeometryError(ErrorCode.GEOMETRY_MISSING, message, detail=detail) from None
-        mask = volume.array[..., 0] >= HALF
-        masks[structure] = masks[structure] | mask if structure in masks else mask
-        geometry = VolumeGeometry(np.array(volume.affine), (mask.shape[0], mask.shape[1], mask.shape[2]))
+        mask = MaskBlock.of(volume.array[..., 0] >= HALF)
+        masks[structure] = union(masks[structure], mask) if structure in masks else mask
+        geometry = _geometry(np.array(volume.affine), volume.array.shape)
     if geometry is None:
         raise _refusal(f"{path.name!r} has no segment")
     return SegmentedVolume(geometry, masks)
@@ -88,17 +91,28 @@ def _nifti(path: Path, names: Names | None) -> SegmentedVolume:
     if names is None:
         raise _refusal(f"{path.name!r} is a label map: its values need names")
     values, affine_ras = _label_map(path)
-    masks: dict[str, npt.NDArray[np.bool_]] = {}
+    masks: dict[str, MaskBlock] = {}
+    boxes = find_objects(values)
     for text, structure in names.items():
         if not text.isascii() or not text.isdigit():
             continue  # the label of a segment, for other files
-        mask = values == int(text)
-        masks[structure] = masks[structure] | mask if structure in masks else mask
+        value = int(text)
+        box = boxes[value - 1] if 0 < value <= len(boxes) else None
+        mask = _value(values, value, box) if box else NOWHERE
+        masks[structure] = union(masks[structure], mask) if structure in masks else mask
     if not masks:
         raise _refusal(f"{path.name!r} is a label map, and no whole number was given a name")
     # NIfTI counts its world to the right, front and head; DICOM to the left, back and head.
     affine_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine_ras
-    return SegmentedVolume(VolumeGeometry(affine_lps, (values.shape[0], values.shape[1], values.shape[2])), masks)
+    return SegmentedVolume(_geometry(affine_lps, values.shape), masks)
+
+
+def _value(values: npt.NDArray[Any], value: int, box: tuple[slice, ...]) -> MaskBlock:
+    return MaskBlock((box[0].start, box[1].start, box[2].start), values[box] == value)
+
+
+def _geometry(affine_lps: npt.NDArray[np.float64], shape: tuple[int, ...]) -> VolumeGeometry:
+    return VolumeGeometry(affine_lps, (shape[0], shape[1], shape[2]))
 
 
 def _label_map(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
@@ -117,9 +131,9 @@ def _label_map(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
         raise GeometryError(ErrorCode.GEOMETRY_MISSING, message)
     if values.ndim != 3:
         raise _refusal(f"{path.name!r} has {values.ndim} axes, expected 3")
-    if not np.array_equal(values, np.rint(values)):
-        raise _refusal(f"{path.name!r} has values that are no whole numbers: not a label map")
-    return values, affine
+    if not np.array_equal(values, np.rint(values)) or (values.size and not 0 <= values.min() <= values.max() <= MOST):
+        raise _refusal(f"{path.name!r} has values that are no whole numbers from 0 to {MOST}: not a label map")
+    return values.astype(np.int32), affine
 
 
 def _refusal(message: str) -> RadserveError:

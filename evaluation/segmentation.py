@@ -7,16 +7,17 @@ centres of such voxels, in mm. Each surface voxel counts once. MONAI's metrics a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from radserve._checks import read_only
+from radserve.errors import RadserveError
 from radserve.evaluation.tables import BoolArray, FloatArray, refusal
 from radserve.geometry import VolumeGeometry
-from radserve.segments import SegmentedVolume
+from radserve.segments import MaskBlock, SegmentedVolume, box_of, union
 
 PERCENTILE = 95.0
 OFF_GRID = 0.05
@@ -41,104 +42,84 @@ class Agreement:
 
 
 def agreement(
-    reference: BoolArray, predicted: BoolArray, spacing_mm: tuple[float, float, float], tolerance_mm: float
+    reference: MaskBlock, predicted: MaskBlock, spacing_mm: tuple[float, float, float], tolerance_mm: float
 ) -> Agreement:
-    """Compare two masks (slices, rows, columns) on one grid. Raises RadserveError INVALID_ARGUMENT for other shapes."""
-    if reference.shape != predicted.shape:
-        raise refusal(f"masks: got shapes {reference.shape} and {predicted.shape}, expected the same")
-    sizes = int(reference.sum()), int(predicted.sum())
+    """Compare two masks on one grid of voxels of `spacing_mm` (slices, rows, columns)."""
+    sizes = reference.voxels, predicted.voxels
     voxel_ml = math.prod(spacing_mm) / 1000
-    overlap = int((reference & predicted).sum())
-    dice = 2 * overlap / sum(sizes) if sum(sizes) else math.nan
     volumes = sizes[0] * voxel_ml, sizes[1] * voxel_ml
-    if not all(sizes):
-        surface_dice = 0.0 if any(sizes) else math.nan  # a structure that was missed, or made up
-        return Agreement(dice, surface_dice, math.nan, math.nan, *volumes)
-    to_reference, to_predicted = _distances(reference, predicted, spacing_mm)
-    both = np.concatenate([to_reference, to_predicted])
-    greatest = max(float(np.percentile(each, PERCENTILE)) for each in (to_reference, to_predicted))
-    return Agreement(dice, float((both <= tolerance_mm).mean()), greatest, float(both.mean()), *volumes)
+    if not all(sizes):  # a structure that was missed, or made up, or neither is there
+        overlap = 0.0 if any(sizes) else math.nan
+        return Agreement(overlap, overlap, math.nan, math.nan, *volumes)
+    start, stop = box_of(reference, predicted)
+    truth, found = reference.within(start, stop), predicted.within(start, stop)
+    to_truth, to_found = _distances(truth, found, spacing_mm)
+    both = np.concatenate([to_truth, to_found])
+    return Agreement(
+        dice=2 * int((truth & found).sum()) / sum(sizes),
+        surface_dice=float((both <= tolerance_mm).mean()),
+        hd95_mm=max(float(np.percentile(each, PERCENTILE)) for each in (to_truth, to_found)),
+        assd_mm=float(both.mean()),
+        reference_ml=volumes[0],
+        predicted_ml=volumes[1],
+    )
 
 
-def on_one_grid(reference: SegmentedVolume, predicted: SegmentedVolume) -> tuple[SegmentedVolume, SegmentedVolume]:
-    """Both segmentations on the smallest grid that holds both: their voxels are the same, only the boxes differ.
+def on_grid_of(reference: SegmentedVolume, other: SegmentedVolume) -> SegmentedVolume:
+    """The other segmentation by the indices of the reference's grid; it may reach beyond it.
 
     The axes may run in other orders and directions. Nothing is resampled: raises RadserveError INVALID_ARGUMENT where
     the voxels of one are not voxels of the other.
     """
-    to_reference = np.linalg.inv(reference.geometry.affine_lps) @ predicted.geometry.affine_lps
+    to_reference = np.linalg.inv(reference.geometry.affine_lps) @ other.geometry.affine_lps
     turn = np.rint(to_reference[:3, :3])
-    if not np.array_equal(np.abs(turn).sum(axis=0), np.ones(3)) or not np.array_equal(
-        np.abs(turn).sum(axis=1), np.ones(3)
-    ):
-        raise _other_grid(reference.geometry, predicted.geometry)
-    last = np.array(predicted.geometry.shape) - 1
+    if not all((np.abs(turn).sum(axis=axis) == 1).all() for axis in (0, 1)):
+        raise _other_grid(reference.geometry, other.geometry)
+    last = np.array(other.geometry.shape) - 1
     corners = np.array(np.meshgrid(*((0, each) for each in last), indexing="ij")).reshape(3, -1)
     reached = to_reference[:3, :3] @ corners + to_reference[:3, 3:]
-    shift = np.rint(reached[:, :1])
-    if np.abs(reached - (turn @ corners + shift)).max() > OFF_GRID:
-        raise _other_grid(reference.geometry, predicted.geometry)
-    axes = np.abs(turn).argmax(axis=1)
-    flips = tuple(slice(None, None, int(turn[row, axes[row]])) for row in range(3))
-    start = np.rint(reached.min(axis=1)).astype(int)
-    turned = {name: mask.transpose(axes)[flips] for name, mask in predicted.masks.items()}
-    shape = np.array(predicted.geometry.shape)[axes]
-    low = np.minimum(start, 0)
-    high = np.maximum(start + shape, reference.geometry.shape)
-    affine = reference.geometry.affine_lps.copy()
-    affine[:3, 3] = reference.geometry.to_patient(low)
-    grid = VolumeGeometry(affine, (int(high[0] - low[0]), int(high[1] - low[1]), int(high[2] - low[2])))
-    return _placed(reference.masks, -low, grid), _placed(turned, start - low, grid)
+    shift = np.rint(reached[:, 0]).astype(int)
+    if np.abs(reached - (turn @ corners + shift[:, np.newaxis])).max() > OFF_GRID:
+        raise _other_grid(reference.geometry, other.geometry)
+    turned = {name: _turned(block, turn.astype(int), shift) for name, block in other.masks.items()}
+    return SegmentedVolume(reference.geometry, turned)
 
 
 def joined(parts: Sequence[SegmentedVolume]) -> SegmentedVolume:
     """Several segmentations of one case, as a SEG is written in parts, on one grid; what two parts have is united.
 
-    Raises RadserveError INVALID_ARGUMENT as `on_one_grid`.
+    Raises RadserveError INVALID_ARGUMENT as `on_grid_of`.
     """
-    whole = parts[0]
+    masks = dict(parts[0].masks)
     for part in parts[1:]:
-        whole, other = on_one_grid(whole, part)
-        both = {name: whole.masks[name] | other.masks[name] for name in whole.masks.keys() & other.masks.keys()}
-        whole = SegmentedVolume(whole.geometry, {**whole.masks, **other.masks, **both})
-    return whole
+        for name, block in on_grid_of(parts[0], part).masks.items():
+            masks[name] = union(masks[name], block) if name in masks else block
+    return SegmentedVolume(parts[0].geometry, masks)
+
+
+def _turned(block: MaskBlock, turn: npt.NDArray[np.int_], shift: npt.NDArray[np.int_]) -> MaskBlock:
+    """A block by other indices: turn x index + shift, `turn` having one 1 or -1 in each row and column."""
+    if not block.inside.size:
+        return block
+    axes = np.abs(turn).argmax(axis=1)
+    flips = tuple(slice(None, None, int(turn[row, axes[row]])) for row in range(3))
+    ends = np.array([block.start, np.array(block.stop) - 1]) @ turn.T + shift
+    start = ends.min(axis=0).tolist()
+    return MaskBlock((start[0], start[1], start[2]), block.inside.transpose(axes)[flips])
 
 
 def _distances(
     reference: BoolArray, predicted: BoolArray, spacing_mm: tuple[float, float, float]
 ) -> tuple[FloatArray, FloatArray]:
     """From each surface voxel of the prediction to the reference's surface, and the other way round, in mm."""
-    box = _box(reference | predicted)
-    surfaces = [_surface(mask[box]) for mask in (reference, predicted)]
+    surfaces = [mask & ~binary_erosion(mask) for mask in (reference, predicted)]  # what is beyond the box is outside
     away = [distance_transform_edt(~each, sampling=spacing_mm) for each in surfaces]
-    return read_only(away[0][surfaces[1]]), read_only(away[1][surfaces[0]])
+    return away[0][surfaces[1]], away[1][surfaces[0]]
 
 
-def _surface(mask: BoolArray) -> BoolArray:
-    return np.asarray(mask & ~binary_erosion(mask))  # what lies beyond the array is outside
-
-
-def _box(mask: BoolArray) -> tuple[slice, ...]:
-    """The smallest box with all of a mask that is not empty."""
-    found = []
-    for axis in range(mask.ndim):
-        along = np.flatnonzero(mask.any(axis=tuple(each for each in range(mask.ndim) if each != axis)))
-        found.append(slice(int(along[0]), int(along[-1]) + 1))
-    return tuple(found)
-
-
-def _placed(masks: Mapping[str, BoolArray], start: FloatArray, grid: VolumeGeometry) -> SegmentedVolume:
-    placed = {}
-    for name, mask in masks.items():
-        whole = np.zeros(grid.shape, np.bool_)
-        whole[tuple(slice(int(at), int(at) + size) for at, size in zip(start, mask.shape, strict=True))] = mask
-        placed[name] = whole
-    return SegmentedVolume(grid, placed)
-
-
-def _other_grid(reference: VolumeGeometry, predicted: VolumeGeometry) -> Exception:
-    spacings = (" x ".join(f"{each:.3f}" for each in geometry.spacing_mm) for geometry in (reference, predicted))
+def _other_grid(reference: VolumeGeometry, other: VolumeGeometry) -> RadserveError:
+    spacings = [" x ".join(f"{each:.3f}" for each in geometry.spacing_mm) for geometry in (reference, other)]
     return refusal(
-        "the two segmentations do not lie on the same voxels (spacing {} and {} mm, or another place or "
-        "direction); nothing is resampled here".format(*spacings)
+        f"the two segmentations do not lie on the same voxels (spacing {spacings[0]} and {spacings[1]} mm, or another "
+        "place or direction); nothing is resampled here"
     )

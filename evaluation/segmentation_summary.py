@@ -15,9 +15,9 @@ import numpy as np
 
 from radserve.errors import RadserveError
 from radserve.evaluation.auc_tests import check_level
-from radserve.evaluation.segmentation import Agreement, agreement, on_one_grid
+from radserve.evaluation.segmentation import Agreement, agreement, on_grid_of
 from radserve.evaluation.tables import FloatArray, refusal
-from radserve.segments import SegmentedVolume
+from radserve.segments import MaskBlock, SegmentedVolume
 
 METRICS = ("dice", "surface_dice", "hd95_mm", "assd_mm")
 FEW = 10  # patients below which a percentile interval is too narrow to lean on
@@ -55,14 +55,14 @@ def compare_case(
     Raises RadserveError INVALID_ARGUMENT naming the case, where the two do not lie on the same voxels.
     """
     try:
-        truth, found = on_one_grid(reference, predicted)
+        found = on_grid_of(reference, predicted)
     except RadserveError as error:
         raise refusal(f"case {case!r}: {error.client_message}") from error
-    empty = np.zeros(truth.geometry.shape, np.bool_)
-    spacing = truth.geometry.spacing_mm
+    empty = MaskBlock((0, 0, 0), np.zeros((0, 0, 0), np.bool_))
+    spacing = reference.geometry.spacing_mm
     return [
         CaseAgreement(case, patient, name, agreement(mask, found.masks.get(name, empty), spacing, tolerance_mm))
-        for name, mask in truth.masks.items()
+        for name, mask in reference.masks.items()
     ]
 
 

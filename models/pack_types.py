@@ -10,6 +10,7 @@ from dataclasses import field
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -24,6 +25,16 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Scale = Annotated[Number, Field(gt=0)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
+
+
+def _in_order(limits: tuple[float, float]) -> tuple[float, float]:
+    if not limits[0] <= limits[1]:
+        raise ValueError("a range goes from the least to the greatest")
+    return limits
+
+
+Range = Annotated[tuple[Number, Number], AfterValidator(_in_order)]
+Ranges = tuple[Range, Range, Range]  # along slices, rows, columns
 
 
 def _concept(value: object) -> CodedConcept:
@@ -89,6 +100,29 @@ class InputGate:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class ValueShare:
+    """The share of the values of a volume that lie in `values` (the first in, the last out), of those that count."""
+
+    name: Text
+    values: Range
+    share: Annotated[tuple[Probability, Probability], AfterValidator(_in_order)]
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class VolumeLimits:
+    """What a volume has to be like to resemble those of the training; what is not stated is not looked at.
+
+    `extent_mm` is the field of view. Of the values (HU of a CT) those from `floor` on count, so that the air around the
+    patient does not.
+    """
+
+    spacing_mm: Ranges | None = None
+    extent_mm: Ranges | None = None
+    floor: Number = float(np.finfo(np.float32).min)
+    shares: tuple[ValueShare, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class PackInput:
     """What the pack reads: which series it takes, how they are prepared, which labels it answers.
 
@@ -105,6 +139,13 @@ class PackInput:
     intended_use: IntendedUse = IntendedUse()
     gate: InputGate | None = None
     image_encoder: Text = IMAGE_ENCODER
+    limits: VolumeLimits | None = None
+
+    @model_validator(mode="after")
+    def _limits_of_volumes(self) -> PackInput:
+        if self.limits is not None and self.kind != "volume":
+            raise ValueError("limits are for inputs of the kind volume")
+        return self
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

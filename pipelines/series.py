@@ -16,6 +16,7 @@ from radserve.pipelines.classify import EncodedFrame, encode_frames, find_label
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.foreign import check_findings, gauge
 from radserve.pipelines.intended_use import IntendedUsePolicy
+from radserve.pipelines.limits import check_limits
 from radserve.pipelines.prompts import PromptEmbeddings
 from radserve.pipelines.quality import quality_problems
 from radserve.pipelines.stopwatch import Stopwatch
@@ -108,6 +109,7 @@ class SeriesFinder:
     ) -> SeriesOutcome:
         with watch.stage("decode"):
             volume = await self.source.read_volume(plan.instances)
+            unlike = check_limits(use, volume, self.policy)
         with watch.stage("preprocess"):
             prepared = await self.preprocessor.prepare_volume(volume, use.name)
         with watch.stage("classify"):
@@ -115,7 +117,7 @@ class SeriesFinder:
             found = await find_in_volume(self.pack, use, directions, self.runner, volume, prepared, deadline)
         images = await self._images(found, watch)
         warnings = [ResultWarning(WarningCode.PIXELS, text) for text in volume.provenance.warnings]
-        warnings += cut_warnings(volume.geometry, prepared.transform)
+        warnings += [*unlike, *cut_warnings(volume.geometry, prepared.transform)]
         return SeriesOutcome(plan, found, None, images, volume.sources, tuple(warnings))
 
     async def _find_in_images(

@@ -84,8 +84,12 @@ the voxels.
 - Left and right are told by the surroundings: a mirrored scan, or situs inversus, was never seen.
 - Orientation comes from the header. Slices with a gap, a tilt or mixed directions are refused, not guessed.
 - A scan longer or wider than $edge mm is cut to the middle cube.
-- Probabilities are not calibrated: there is nobody to calibrate on.
-- There is no out-of-distribution gate for volumes: a CT of a leg gets an answer, with a warning by its header alone.
+- Probabilities are not calibrated: one patient has each structure once, so there is nothing to calibrate on.
+- Foreign volumes are told by limits alone: voxel sizes, field of view, and how much of the values are lung, fat, soft
+  tissue and bone (`limits` in pack.toml). A volume beyond them gets the warning OUT_OF_DISTRIBUTION, and a strict site
+  refuses it. They were set by hand, wide, around one scan, by anatomy: **how often they err on chest CT of other
+  patients is not known**, and what is wrong in a volume that keeps to them (a child, a disease, a mirrored scan) they
+  do not see.
 
 ## Licence
 

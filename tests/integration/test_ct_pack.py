@@ -113,6 +113,23 @@ def test_the_segments_are_what_pytorch_says_of_the_nifti_file_voxel_by_voxel(
         assert found.any(), name
 
 
+def test_the_evaluation_of_the_page_is_of_the_same_voxels_and_states_no_interval(
+    shown: Path, scan: ChestCt, expected: tuple[np.ndarray, np.ndarray, SpatialTransform]
+) -> None:
+    """From the SEG and a NIfTI file whose axes run otherwise; here from the arrays of both."""
+    found = json.loads((shown / "segmentation.json").read_text())
+    _, probabilities, transform = expected
+    truth = classes_of(scan.labels)
+    for number, name in enumerate(NAMES, start=1):
+        inside = probabilities_on_source(probabilities[number - 1], transform) > INSIDE
+        reference = truth == number
+        dice = 2 * (inside & reference).sum() / (inside.sum() + reference.sum())
+        figures = found["structures"][name]
+        assert figures["dice"] == {"value": pytest.approx(dice, abs=1e-4), "ci": None}
+        assert figures["reference_ml"] == pytest.approx(reference.sum() * scan.voxel_ml, rel=1e-4)
+    assert any("one patient: no interval" in each for each in found["warnings"])
+
+
 def test_the_segments_lie_where_the_labels_of_the_nifti_file_lie_in_the_patient(shown: Path, scan: ChestCt) -> None:
     (path,) = shown.glob("results/*/seg.dcm")
     document = hd.seg.segread(path)

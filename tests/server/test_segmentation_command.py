@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from radserve.dicom_io.read_masks import read_masks
 from radserve.dicom_io.write_seg import write_seg
 from radserve.errors import ErrorCode, RadserveError
-from radserve.evaluation.segmentation import on_one_grid
+from radserve.evaluation.segmentation import on_grid_of
 from radserve.server.cli import app
 from tests.support.dicoms import cr, ct_series, save
 from tests.support.written import ct_images, result_of
@@ -80,14 +80,16 @@ def test_a_seg_of_every_form_and_a_nifti_file_give_the_same_masks(tmp_path: Path
     found = read_masks(seg(tmp_path / "seg.dcm", masks(), kind))
     names = {"1": "lung", "2": "liver", "liver": "liver of a segment"}
     reference = read_masks(nifti(tmp_path / "labels.nii.gz", masks()), names)
-    truth, predicted = on_one_grid(reference, found)
-    for name in ("lung", "liver"):
-        np.testing.assert_array_equal(truth.masks[name], predicted.masks[name], name)
-    assert truth.masks["lung"].sum() == 105 and truth.masks["liver"].sum() == 30
+    predicted = on_grid_of(reference, found)
+    for name, voxels in (("lung", 105), ("liver", 30)):
+        truth = reference.masks[name]
+        assert (truth.start, truth.voxels) == (predicted.masks[name].start, voxels)
+        np.testing.assert_array_equal(truth.inside, predicted.masks[name].inside, name)
     # The first voxel of the lung: slice 1, row 2, column 3.
-    x, y, z = np.argwhere(reference.masks["lung"])[0]
     np.testing.assert_allclose(
-        reference.geometry.to_patient([x, y, z]), [ORIGIN[0] + 3 * 0.7, ORIGIN[1] + 2 * 0.7, ORIGIN[2] + 2], atol=1e-4
+        reference.geometry.to_patient(reference.masks["lung"].start),
+        [ORIGIN[0] + 3 * 0.7, ORIGIN[1] + 2 * 0.7, ORIGIN[2] + 2],
+        atol=1e-4,
     )
 
 
