@@ -30,6 +30,7 @@ from radserve.server.preference_commands import preferences_app
 from radserve.server.prompt_commands import prompts_app
 from radserve.server.pull_command import pull
 from radserve.server.record_commands import quarantine_app, store_app
+from radserve.server.reevaluation_command import register as register_alarm
 from radserve.server.reproduce_command import reproduce
 from radserve.server.rules_commands import rules_app
 from radserve.server.select_commands import register as register_select
@@ -40,6 +41,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Im
 register_operation(models_app)
 register_triton(models_app)
 register_compress(models_app)
+register_alarm(models_app)
 register_adapt(app)
 register_pool(app)
 register_select(app)

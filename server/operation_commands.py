@@ -105,7 +105,9 @@ def audit(data_dir: Annotated[Path | None, typer.Option(help="The server's data 
     for entry in entries:
         override = entry.get("override")
         persons = f", overridden by {' and '.join(override['persons'])}: {override['reason']}" if override else ""
-        line = f"{entry['time']} {entry['action']} {entry['pack']}@{entry['version']} ({entry['digest'][:12]}){persons}"
+        signer = f", record signed with the key {entry['signed_by'][:12]}" if entry.get("signed_by") else ""
+        version = f"{entry['pack']}@{entry['version']} ({entry['digest'][:12]})"
+        line = f"{entry['time']} {entry['action']} {version}{persons}{signer}"
         stdout().out(line)
     stdout().out(f"{len(entries)} entries, each follows the one before")
 

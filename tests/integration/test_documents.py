@@ -106,6 +106,7 @@ def test_the_commands_that_operate_models_work(folder: Path) -> None:
     assert "is shadow" in shadowed
     assert "is active" in promoted
     assert "record.json, which passed, is signed" in promoted
+    assert "record signed with the key " in promoted
     assert "each follows the one before" in promoted
     versions = {
         out: json.loads(next((folder / out).rglob("result.json")).read_text())["pack"]["version"]

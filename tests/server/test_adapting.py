@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from scipy.special import expit
+from sklearn.metrics import roc_auc_score
 
 from radserve.errors import ErrorCode, PackError, RadserveError
 from radserve.evaluation.calibrators import Method
@@ -23,7 +24,7 @@ from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
 from radserve.pipelines.embedding import Embedded, embed_images
 from radserve.server.adapting import adapt, refit
 from tests.support.packs import make_tiny_pack
-from tests.support.planted import planted_images, write_manifest
+from tests.support.planted import as_table, planted_images, write_manifest
 
 TASK = '[task]\nlabel = "Pneumonia"\ninput = "chest radiograph"\ncurve = [1, 4]\nstrength = 100.0\n'
 NEW = """[task]
@@ -126,6 +127,29 @@ def test_everything_is_linked_by_hash(base: ModelPack, adapted: ModelPack, data:
     card = (adapted.folder / "MODEL_CARD.md").read_text()
     assert "consent basis: no persons" in card
     assert "Random weights" in card
+
+
+def test_from_a_table_of_files_the_pipeline_beats_zero_shot_by_the_stated_margin_and_more_examples_do_not_harm(
+    base: ModelPack, data: Path, adapted: ModelPack, tmp_path: Path
+) -> None:
+    table = as_table(data, tmp_path)
+    task = TASK.replace("curve = [1, 4]", "curve = [1, 4, 16]\nseeds = [0, 1, 2, 3, 4]\nleast_gain = 0.1")
+    path = write_manifest(tmp_path / "task.toml", table.name, task)
+    made = adapt(base, path, tmp_path / "out").pack
+    record = json.loads((made.folder / "adaptation_pneumonia.json").read_text())
+    images = read_images(read_manifest(path))
+    rows = images.of("val")
+    zero_shot, head = (
+        roc_auc_score(images.positive[rows], embedded(pack, "Pneumonia", path).logits[rows]) for pack in (base, made)
+    )
+    assert record["gate"]["passed"] and record["gate"]["gain_lower_bound"] > 0.1
+    assert (record["gate"]["auroc_before"], record["gate"]["auroc_after"]) == pytest.approx((zero_shot, head))
+    assert head - zero_shot > 0.1
+    for method in ("prototype", "logistic"):
+        means = [np.mean(point["auroc"]) for point in record["curve"] if point["method"] == method]
+        assert len(means) == 4 and means == sorted(means), method
+    # The same images in another form of file make the same head.
+    assert made.graphs["head_pneumonia"].sha256 == adapted.graphs["head_pneumonia"].sha256
 
 
 def test_an_adaptation_that_the_gate_refuses_writes_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from radserve.models.adapt.dataset import LabelledImages
 
@@ -39,6 +40,20 @@ def planted_images(folder: Path) -> Path:
         }
     path = folder / "planted.npz"
     np.savez(path, **arrays)
+    return path
+
+
+def as_table(arrays: Path, folder: Path) -> Path:
+    """Write the images of such an .npz as PNG files and a table (CSV) beside them."""
+    data, rows = np.load(arrays), ["image,label,patient,split"]
+    for split in COUNTS:
+        for number, image in enumerate(data[f"{split}_images"]):
+            name = f"{split}-{number}.png"
+            Image.fromarray(image).save(folder / name)
+            label, patient = data[f"{split}_labels"][number, 0], data[f"{split}_patients"][number]
+            rows.append(f"{name},{label},{patient},{split}")
+    path = folder / "planted.csv"
+    path.write_text("\n".join(rows) + "\n")
     return path
 
 

@@ -120,6 +120,10 @@ def test_a_distilled_encoder_keeps_the_contract_of_the_original(pack: ModelPack,
     assert np.allclose(np.linalg.norm(answer["embedding"], axis=1), 1, atol=1e-5)
     taught = OnnxGraph(pack.read(IMAGE_ENCODER)).run({"pixels": pixels})
     assert {name: array.shape for name, array in answer.items()} == {n: a.shape for n, a in taught.items()}
+    record = json.loads((made.pack.folder / "compression.json").read_text())
+    cosines = (answer["embedding"] * taught["embedding"]).sum(axis=1)
+    (reported,) = (each["embedding_cosine"] for each in record["agreement"] if each["label"] == "Pneumonia")
+    assert reported == pytest.approx(float(cosines.mean()), abs=1e-5)
     assert "distilled" in made.pack.description and "distilled" in (made.pack.folder / "MODEL_CARD.md").read_text()
 
 
