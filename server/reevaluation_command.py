@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def alarm(data_dir: Annotated[Path | None, typer.Option(help="The server's data folder.")] = None) -> None:
-    """Say what the last re-evaluation found; exit code 0 OK, 1 WARNING (late), 2 CRITICAL (a gate failed), 3 UNKNOWN."""
+    """Say what the last re-evaluation found: exit code 0 OK, 1 WARNING (late), 2 CRITICAL (gate failed), 3 UNKNOWN."""
     settings = settings_of(data_dir=data_dir)
     state, text = last_state(settings.data_dir / "reevaluations", settings.reevaluation_hours, time.time())
     stdout().out(f"{state.name}: {text}")

@@ -31,6 +31,7 @@ def build_pack(
     """Write the pack into the place of `out`, which must not be there or be empty. Raises PackError PACK_INVALID."""
     if out.exists() and any(out.iterdir()):
         raise refused(f"folder {out.name!r} is there already and not empty")
+    _check_answers(found, labels)  # before the export, which takes long
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         folder = Path(scratch) / out.name
@@ -40,6 +41,15 @@ def build_pack(
         shutil.rmtree(out, ignore_errors=True)
         folder.rename(out)
     return load_pack(out)
+
+
+def _check_answers(found: Imported, labels: LabelsFile) -> None:
+    for place, label in enumerate(labels.labels):
+        scoring = found.scoring(label, place)
+        index = scoring.get("index", scoring.get("channel"))
+        if found.answers is not None and index is not None and index >= found.answers:
+            has = f"has {found.answers} answers, counted from 0"
+            raise refused(f"label {label.name!r} would be answer {index} of the model, which {has}; give its `index`")
 
 
 def _write(found: Imported, labels: LabelsFile, source: str, digest: str, folder: Path, precision: str) -> None:

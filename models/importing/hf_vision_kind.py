@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from radserve.models.export.onnx_graphs import GraphPlan
-from radserve.models.importing.imported import Imported, named_index, refused, square_chain
+from radserve.models.importing.imported import Imported, cause_of, named_index, refused, square_chain
 from radserve.models.importing.labels_file import ImportLabel, LabelsFile
 from radserve.models.importing.text_towers import read_json
 from radserve.models.importing.weights import state_dict
@@ -44,9 +44,15 @@ def read_hf_vision(source: str, labels: LabelsFile, options: dict[str, str]) -> 
     if not any(folder.glob("*.safetensors")):
         raise refused(f"folder {folder.name!r} holds no .safetensors; convert pickled weights first")
     try:
-        encoder = AutoModel.from_pretrained(source, use_safetensors=True, attn_implementation="eager").eval()
-    except (OSError, ValueError) as error:
-        raise refused(f"transformers cannot make a model of {folder.name!r}", error) from error
+        encoder, loading = AutoModel.from_pretrained(
+            source, use_safetensors=True, attn_implementation="eager", output_loading_info=True
+        )
+    except Exception as error:  # a configuration or a file that it does not know ends in any of Python's own
+        raise refused(f"transformers cannot make a model of {folder.name!r}: {cause_of(error)}", error) from error
+    # What is missing the library draws at random and says so in a log. The pooler is not asked.
+    if missing := sorted(key for key in loading["missing_keys"] if not key.startswith("pooler.")):
+        raise refused(f"the weights of {folder.name!r} lack {len(missing)} tensors, the first {missing[0]!r}")
+    encoder.eval()
     head = _head(Path(options["head"]) if options.get("head") else folder / HEAD_FILE, encoder.config.hidden_size)
     stated = _stated(folder)
     size = _size(stated, encoder)
@@ -75,6 +81,7 @@ def read_hf_vision(source: str, labels: LabelsFile, options: dict[str, str]) -> 
         ),
         scoring=scoring,
         plans=(GraphPlan("classifier", network, {"pixels": torch.zeros(2, 3, *size)}, ("logits",)),),
+        answers=head.out_features,
         facts={
             "architecture": f"{type(encoder).__name__} with a linear head",
             "parameters": f"{sum(each.numel() for each in network.parameters()):,}",
@@ -106,6 +113,8 @@ def _stated(folder: Path) -> dict[str, Any]:
 def _size(stated: dict[str, Any], encoder: Any) -> tuple[int, int]:
     size = stated.get("crop_size") or stated.get("size") or encoder.config.image_size
     if isinstance(size, dict):
-        size = (size["height"], size["width"]) if "height" in size else size["shortest_edge"]
+        size = (size.get("height"), size.get("width")) if "height" in size else size.get("shortest_edge")
+    if not all(isinstance(each, int) and each > 0 for each in (size if isinstance(size, list | tuple) else [size])):
+        raise refused("preprocessor_config.json states a size that is neither height and width nor shortest_edge")
     rows, columns = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     return rows, columns

@@ -13,6 +13,7 @@ from radserve.models.export.onnx_graphs import GraphPlan
 from radserve.models.importing.labels_file import ImportLabel
 from radserve.models.pack_types import TokenizerSpec
 
+LONGEST = 200  # characters of what a library said
 Chain = tuple[tuple[str, dict[str, Any]], ...]
 ScoringOf = Callable[[ImportLabel, int], dict[str, Any]]
 
@@ -24,6 +25,7 @@ class Imported:
     `plans` are traced by torch; `scripted` names those that are TorchScript; `ready` are ONNX files as they came, by
     graph name. `scoring` gives the [labels.scoring] of a label at a place of the labels file. `thresholds` are the
     model's own operating points by label name. `facts` go to the card, `files` into the pack.
+    `answers` is how many outputs or channels there are, None where labels are asked by prompts.
     """
 
     kind: str
@@ -37,11 +39,18 @@ class Imported:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    answers: int | None = None
 
 
 def refused(cause: str, error: Exception | None = None) -> PackError:
     """Return (not raise) the error of a source that cannot be imported."""
     return PackError(ErrorCode.PACK_INVALID, cause, detail=f"{cause}: {error}" if error else None)
+
+
+def cause_of(error: Exception) -> str:
+    """What a library said, in one line of moderate length."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:LONGEST]}{'...' if len(text) > LONGEST else ''}"
 
 
 def named_index(label: ImportLabel, place: int, names: Sequence[str]) -> int:

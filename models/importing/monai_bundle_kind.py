@@ -41,8 +41,12 @@ def read_monai_bundle(source: str, labels: LabelsFile, options: dict[str, str]) 
     shape = _shape(metadata, options)
     network, scripted = _network(folder)
     example = torch.zeros(2, *shape)
-    with torch.inference_mode():
-        found = network(example)
+    try:
+        with torch.inference_mode():
+            found = network(example)
+    except (RuntimeError, ValueError) as error:
+        cause = f"the bundle's network does not take an input of {tuple(example.shape[1:])} (channels, then sizes)"
+        raise refused(f"{cause}; another size: --option size=SLICES,ROWS,COLUMNS", error) from error
     if not isinstance(found, torch.Tensor):
         raise refused("the bundle's network gives more than one output")
     segments = found.ndim == example.ndim
@@ -56,6 +60,7 @@ def read_monai_bundle(source: str, labels: LabelsFile, options: dict[str, str]) 
         preprocess=_chain(folder, shape),
         scoring=lambda label, place: output_scoring(label, place, graph, output, segments=segments),
         plans=(plan,),
+        answers=found.shape[1],
         scripted=frozenset((graph,)) if scripted else frozenset(),
         facts={
             "architecture": f"MONAI bundle {metadata.get('name', folder.name)} {metadata.get('version', '')}".strip(),

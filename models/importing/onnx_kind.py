@@ -7,6 +7,7 @@ from typing import Any
 
 from radserve.models.importing.imported import Chain, Imported, named_index, refused, square_chain
 from radserve.models.importing.labels_file import ImportLabel, LabelsFile
+from radserve.models.importing.weights import check_is_file
 from radserve.models.onnx_signature import read_signature
 from radserve.tensors import TensorSpec
 
@@ -20,8 +21,7 @@ def read_onnx(source: str, labels: LabelsFile, options: dict[str, str]) -> Impor
     the file does not say: without `preprocess` in the labels file an image is windowed to [0, 1] and resized.
     """
     path = Path(source)
-    if not path.is_file():
-        raise refused(f"there is no file {path.name!r}")
+    check_is_file(path)
     data = path.read_bytes()
     signature = read_signature(data, path.name)
     if len(signature.inputs) != 1:
@@ -39,6 +39,7 @@ def read_onnx(source: str, labels: LabelsFile, options: dict[str, str]) -> Impor
         preprocess=default_chain(entry),
         scoring=lambda label, place: output_scoring(label, place, graph, wanted, segments=segments),
         ready={graph: data},
+        answers=output.shape[1],
         facts={"architecture": f"ONNX graph {path.name}", "input": f"{entry.name} {entry.shape}", "output": wanted},
     )
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from radserve.errors import RadserveError
 from radserve.models.export.onnx_graphs import GraphPlan
 from radserve.models.importing.coca_step import CocaDecoderStep
-from radserve.models.importing.imported import Chain, Imported, ScoringOf, refused, square_chain
+from radserve.models.importing.imported import Chain, Imported, ScoringOf, cause_of, refused, square_chain
 from radserve.models.importing.labels_file import ImportLabel, LabelsFile
 from radserve.models.importing.text_towers import bert_config, pack_tokenizer_of
 from radserve.models.importing.weights import state_dict
@@ -110,10 +111,10 @@ def _model(source: str, options: dict[str, str]) -> tuple[Any, Any]:
         name, _, tag = source.partition("/")
         model = open_clip.create_model(name, pretrained=tag or None, require_pretrained=True, weights_only=True)
         return model, open_clip.get_tokenizer(name)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:  # what open_clip and the hub raise
-        raise refused(
-            f"open_clip cannot make a model of {Path(source).name!r}: {type(error).__name__}", error
-        ) from error
+    except RadserveError:
+        raise
+    except Exception as error:  # a configuration that it does not know ends in any of Python's own
+        raise refused(f"open_clip cannot make a model of {Path(source).name!r}: {cause_of(error)}", error) from error
 
 
 def _local(folder: Path) -> tuple[Any, Any]:

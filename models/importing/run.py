@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from radserve.errors import RadserveError
 from radserve.models.importing.builder import build_pack
 from radserve.models.importing.hub import PREFIX, fetch
-from radserve.models.importing.imported import Imported, refused
+from radserve.models.importing.imported import Imported, cause_of, refused
 from radserve.models.importing.labels_file import LabelsFile, read_labels
 from radserve.models.importing.weights import source_hash
 from radserve.models.pack import ModelPack
@@ -28,6 +28,13 @@ class Reader(Protocol):
 
 
 KINDS = ("open_clip", "torchxrayvision", "hf-vision", "monai-bundle", "onnx")
+OPTIONS = {
+    "open_clip": ("model",),
+    "torchxrayvision": ("weights", "size"),
+    "hf-vision": ("head",),
+    "monai-bundle": ("size",),
+    "onnx": ("output",),
+}
 IMPORTERS = Point[Reader]("radserve.importers", Reader, frozenset(KINDS))
 """The name of a plug-in here is the kind."""
 PRECISIONS = ("fp32", "fp16")
@@ -78,10 +85,28 @@ def readers() -> dict[str, Reader]:
 def _reader(kind: str) -> Reader:
     known = readers()
     if kind in KINDS:
-        return known[kind]
+        return _ours(kind, known[kind])
     if plugin := load(IMPORTERS).get(kind):
         return _naming(plugin)
     raise refused(f"kind {kind!r} is not one of {sorted(known)}")
+
+
+def _ours(kind: str, read: Reader) -> Reader:
+    """A reader of ours; an option it does not know, and what a library raises, is a refusal with the cause."""
+
+    def reader(source: str, labels: LabelsFile, options: dict[str, str], /) -> Imported:
+        for option in options:
+            if option not in OPTIONS[kind]:
+                takes = " and ".join(OPTIONS[kind]) or "no option"
+                raise refused(f"option {option!r} is not known: the kind {kind} takes {takes}")
+        try:
+            return read(source, labels, options)
+        except RadserveError:
+            raise
+        except Exception as error:
+            raise refused(f"{Path(source).name!r} cannot be read as {kind}: {cause_of(error)}", error) from error
+
+    return reader
 
 
 def _naming(plugin: Plugin[Reader]) -> Reader:
@@ -118,4 +143,8 @@ def detect(source: str) -> str:
                 return kind
     elif path.suffix == ".onnx":
         return "onnx"
+    elif not path.exists():
+        raise refused(
+            f"there is no file or folder {path.name!r}; a name of open_clip's own list needs --kind open_clip"
+        )
     raise refused(f"{path.name!r} does not tell its kind by its files: name it with --kind")

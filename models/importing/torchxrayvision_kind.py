@@ -74,6 +74,7 @@ def read_torchxrayvision(source: str, labels: LabelsFile, options: dict[str, str
         scoring=scoring,
         plans=(GraphPlan("classifier", network, {"pixels": torch.zeros(2, 1, size, size)}, ("logits", "maps")),),
         thresholds=points,
+        answers=outputs,
         facts={
             "architecture": f"TorchXRayVision {kind}",
             "parameters": f"{sum(each.numel() for each in network.parameters()):,}",

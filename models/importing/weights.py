@@ -21,15 +21,14 @@ def load_weights(path: Path, allowed: Sequence[type] = ()) -> Any:
 
     torch files are read with weights_only: anything that could run code is refused, PACK_INVALID, with its name.
     """
-    if not path.is_file():
-        raise refused(f"there is no file {path.name!r}")
+    check_is_file(path)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         try:
             return load_file(str(path))
         except Exception as error:  # the library's own error is not public
-            raise refused(f"{path.name!r} is not a safetensors file", error) from error
+            raise refused(f"{path.name!r} is not a whole safetensors file", error) from error
     try:
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -39,6 +38,14 @@ def load_weights(path: Path, allowed: Sequence[type] = ()) -> Any:
         ) from error
     except Exception as error:
         raise refused(f"{path.name!r} is not a file of torch", error) from error
+
+
+def check_is_file(path: Path) -> None:
+    """Raise PACK_INVALID where there is no file, or a folder in its place."""
+    if path.is_dir():
+        raise refused(f"{path.name!r} is a folder, and this kind reads a file")
+    if not path.is_file():
+        raise refused(f"there is no file {path.name!r}")
 
 
 def state_dict(path: Path) -> dict[str, Tensor]:

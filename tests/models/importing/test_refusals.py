@@ -16,7 +16,7 @@ from radserve.models.importing.run import detect, import_model
 from radserve.models.importing.toml_text import to_toml
 from radserve.models.importing.weights import load_weights
 from tests.support import checkpoints
-from tests.support.checkpoints import labels_file
+from tests.support.checkpoints import labels_file, prompted
 from tests.support.other_packs import make_classifier_pack
 
 UNET = {"_target_": "UNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": [4, 8], "strides": [2]}
@@ -98,10 +98,80 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path / "densenet.pt", tmp_path, "Gout", kind="torchxrayvision", options=options)
     assert "'Gout' is not one of the model's own" in message
     source = make_classifier_pack(tmp_path / "halves") / "classifier.onnx"
-    assert "index 5 of output 'logits'" in refusal(source, tmp_path, "Left\nindex = 5")
+    assert "label 'Left' would be answer 5 of the model, which has 2 answers" in refusal(
+        source, tmp_path, "Left\nindex = 5"
+    )
     assert "labels.0.indexx" in refusal(source, tmp_path, "Left\nindexx = 5")
     assert "precision" in refusal(source, tmp_path, precision="fp16")
     assert "precision 'fp8' is not one of" in refusal(source, tmp_path, precision="fp8")
+
+
+def without(folder: Path, name: str, *, tensor: str = "", keep: int | None = None) -> None:
+    """Take a tensor out of a safetensors file, or cut the file short."""
+    from safetensors.torch import load_file, save_file
+
+    if keep is not None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:keep])
+        return
+    tensors = load_file(folder / name)
+    del tensors[next(key for key in tensors if tensor in key)]
+    save_file(tensors, folder / name)
+
+
+def test_an_open_clip_folder_that_is_not_whole_is_refused_with_the_field_or_tensor(tmp_path: Path) -> None:
+    weights, config = "open_clip_model.safetensors", "open_clip_config.json"
+    checkpoints.open_clip_folder(tmp_path / "clip", checkpoints.SIGLIP)
+    stated, whole = json.loads((tmp_path / "clip" / config).read_text()), (tmp_path / "clip" / weights).read_bytes()
+    for place in ("vision_cfg", ""):
+        changed = json.loads(json.dumps(stated))
+        (changed["model_cfg"][place] if place else changed["model_cfg"])["new_knob"] = 3
+        (tmp_path / "clip" / config).write_text(json.dumps(changed))
+        message = refusal(tmp_path / "clip", tmp_path, prompted("Pneumonia"))
+        assert "open_clip cannot make a model of 'clip'" in message and "'new_knob'" in message
+    for text, cause in (("{", "JSONDecodeError"), ("[]", "AttributeError"), ('{"model_cfg": {}}', "cannot make")):
+        (tmp_path / "clip" / config).write_text(text)
+        assert cause in refusal(tmp_path / "clip", tmp_path, prompted("Pneumonia"))
+    (tmp_path / "clip" / config).write_text(json.dumps(stated))
+    without(tmp_path / "clip", weights, tensor="logit_bias")
+    assert "logit_bias" in refusal(tmp_path / "clip", tmp_path, prompted("Pneumonia"))
+    for keep in (len(whole) - 100, 6):
+        (tmp_path / "clip" / weights).write_bytes(whole)
+        without(tmp_path / "clip", weights, keep=keep)
+        assert "is not a whole safetensors file" in refusal(tmp_path / "clip", tmp_path, prompted("Pneumonia"))
+
+
+def test_an_encoder_that_lacks_a_tensor_or_a_size_is_refused_and_nothing_is_drawn_at_random(tmp_path: Path) -> None:
+    checkpoints.dino(tmp_path / "dino", 3)
+    weights, whole = "model.safetensors", (tmp_path / "dino" / "model.safetensors").read_bytes()
+    without(tmp_path / "dino", weights, tensor="layer.1")
+    message = refusal(tmp_path / "dino", tmp_path, "A")
+    assert "lack 1 tensors, the first" in message and "layer.1" in message
+    (tmp_path / "dino" / weights).write_bytes(whole[:-50])
+    assert "transformers cannot make a model of 'dino': SafetensorError" in refusal(tmp_path / "dino", tmp_path, "A")
+    (tmp_path / "dino" / weights).write_bytes(whole)
+    (tmp_path / "dino" / "preprocessor_config.json").write_text('{"size": {"max_edge": 5}}')
+    assert "neither height and width nor shortest_edge" in refusal(tmp_path / "dino", tmp_path, "A")
+    (tmp_path / "dino" / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 28}}')
+    message = refusal(tmp_path / "dino", tmp_path, "A", "B", "C", "D")
+    assert "label 'D' would be answer 3 of the model, which has 3 answers" in message
+
+
+def test_another_kind_than_the_sources_and_an_unknown_option_are_refused_by_name(tmp_path: Path) -> None:
+    checkpoints.monai_bundle(tmp_path / "bundle", UNET, [16, 16], script=False)
+    for kind, cause in (
+        ("torchxrayvision", "'bundle' is a folder, and this kind reads a file"),
+        ("onnx", "'bundle' is a folder, and this kind reads a file"),
+        ("hf-vision", "'bundle' holds no .safetensors"),
+        ("open_clip", "'bundle' has no open_clip_config.json"),
+    ):
+        assert cause in refusal(tmp_path / "bundle", tmp_path, kind=kind)
+    message = refusal(tmp_path / "bundle", tmp_path, options={"sise": "16,16"})
+    assert message == "option 'sise' is not known: the kind monai-bundle takes size"
+    assert "does not take an input of (1, 16, 16, 16)" in refusal(
+        tmp_path / "bundle", tmp_path, options={"size": "16,16,16"}
+    )
+    assert "label 'B' would be answer 1" in refusal(tmp_path / "bundle", tmp_path, "A", "B")
+    assert "there is no file or folder 'absent'" in refusal(tmp_path / "absent", tmp_path)
 
 
 def test_an_old_pack_is_never_overwritten(tmp_path: Path) -> None:
