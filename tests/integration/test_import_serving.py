@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from typer.testing import CliRunner
 
 from radserve.dicom_io.decode import decode_image
@@ -19,6 +20,7 @@ from radserve.server.cli import app
 from tests.support import checkpoints
 from tests.support.checkpoints import labels_file, prompted
 from tests.support.dicoms import cr, ct_series, part10, save
+from tests.support.other_packs import make_classifier_pack
 from tests.support.server import LiveServer, live_server
 
 pytestmark = [
@@ -58,7 +60,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
     labels = labels_file(folder / "unet", "Background", "Lesion\nthreshold = 0.0", volume=True)
     labels.write_text(labels.read_text().replace('"imported"', '"unet"'))
     imported(packs, str(folder / "bundle"), labels, "unet")
-    return {"clip": clip, "xrv": dense, "unet": unet}, packs
+    dino = checkpoints.dino(folder / "rad-dino")
+    labels = labels_file(folder / "dino", "Normal", "Pneumonia\nactivation = 'softmax'", "Other")
+    labels.write_text(labels.read_text().replace('"imported"', '"dino"'))
+    imported(packs, str(folder / "rad-dino"), labels, "dino")
+    plain = make_classifier_pack(folder / "halves") / "classifier.onnx"
+    labels = labels_file(folder / "plain", "Right\nindex = 1", "Left\nindex = 0")
+    labels.write_text(labels.read_text().replace('"imported"', '"plain"'))
+    imported(packs, str(plain), labels, "plain")
+    return {"clip": clip, "xrv": dense, "unet": unet, "dino": dino, "plain": plain}, packs
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,33 @@ def test_a_torchxrayvision_shaped_checkpoint_answers_over_grpc_as_pytorch_does(
     expected = torch.sigmoid(logits)[[model.targets.index("Effusion"), model.targets.index("Cardiomegaly")]]
     assert [finding.score for finding in result.findings] == pytest.approx(expected.tolist(), abs=1e-4)
     assert all(finding.region.heat_map.values for finding in result.findings)
+
+
+def test_a_dino_encoder_with_a_linear_head_answers_over_grpc_as_pytorch_does(
+    models: tuple[dict[str, Any], Path], imports: LiveServer, tmp_path: Path
+) -> None:
+    ds = cr(PIXELS, study="dino")
+    imports.send(part10(ds))
+    result = imports.classify(ds.StudyInstanceUID, pack="dino")
+    (encoder, head), pack = models[0]["dino"], load_pack(models[1] / "dino")
+    with torch.inference_mode():
+        logits = head(encoder(prepared(pack, ds, tmp_path)).last_hidden_state[:, 0])[0]
+    ones = torch.sigmoid(logits)
+    expected = [float(ones[0]), float(torch.softmax(logits, dim=0)[1]), float(ones[2])]
+    assert [finding.score for finding in result.findings] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_plain_onnx_file_answers_over_grpc_as_the_reference_evaluator_of_onnx_does(
+    models: tuple[dict[str, Any], Path], imports: LiveServer, tmp_path: Path
+) -> None:
+    ds = cr(PIXELS, study="plain")
+    imports.send(part10(ds))
+    result = imports.classify(ds.StudyInstanceUID, pack="plain")
+    pixels = prepared(load_pack(models[1] / "plain"), ds, tmp_path).numpy()
+    logits = ReferenceEvaluator(str(models[0]["plain"])).run(["logits"], {"image": pixels})[0][0]
+    assert [finding.label for finding in result.findings] == ["Right", "Left"]
+    expected = [1 / (1 + np.exp(-logits[index])) for index in (1, 0)]
+    assert [finding.score for finding in result.findings] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_monai_segmentation_of_a_volume_answers_over_grpc(
