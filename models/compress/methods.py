@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from radserve.models.compress.quantise import fp16, int8_dynamic, int8_static, stripped
+from radserve.models.compress.quantise import PERCENTILE, fp16, int8_dynamic, int8_static, stripped
 from radserve.models.compress.samples import Samples, by_encoder, some
 from radserve.models.compress.variant import Change
 from radserve.models.pack import ModelPack
+
+RANGE_IMAGES = 64  # of each label, at most, for the ranges of static int8
 
 
 class Method(StrEnum):
@@ -24,8 +26,8 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """`calibration`: images of each label for static ranges and for pruning. `keep`: share of the channels that pruning
-    leaves. `epochs`, `width` and `seed` are of distillation."""
+    """`calibration`: images of each label for pruning, and for static ranges, of which at most RANGE_IMAGES are used.
+    `keep`: share of the channels that pruning leaves. `epochs`, `width` and `seed` are of distillation."""
 
     calibration: int = 256
     keep: float = 0.75
@@ -45,10 +47,15 @@ def apply_method(method: Method, pack: ModelPack, train: Sequence[Samples], opti
         return _change(method, "int8 (dynamic)", made, "int8")
     if method is Method.INT8_STATIC:
         others = {name: int8_dynamic(raw) for name, raw in graphs.items() if name not in seen}
-        images = {name: some(of_encoder, options.calibration, options.seed) for name, of_encoder in seen.items()}
+        most = min(options.calibration, RANGE_IMAGES)
+        images = {name: some(of_encoder, most, options.seed) for name, of_encoder in seen.items()}
         made = {**{name: int8_static(graphs[name], each) for name, each in images.items()}, **others}
-        count = sum(map(len, images.values()))
-        details = {"calibration_images": count, "calibration_split": "train", "dynamic": sorted(others)}
+        details = {
+            "calibration_images": sum(map(len, images.values())),
+            "calibration_split": "train",
+            "range_percentile": PERCENTILE,
+            "dynamic": sorted(others),
+        }
         return _change(method, "int8 (static image encoder, calibrated on the training split)", made, "int8", details)
     if method is Method.PRUNE:
         from radserve.models.compress.prune import prune_channels

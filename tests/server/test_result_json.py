@@ -15,10 +15,15 @@ from jsonschema import Draft202012Validator, ValidationError
 from radserve.clinical_context import ClinicalContext
 from radserve.errors import ErrorCode
 from radserve.findings import Exemplar, Measurement, Region
+from radserve.models.catalogue import PackCatalogue
+from radserve.models.ontology.ontology import built_in_ontology
+from radserve.models.prompts.rendering import render
+from radserve.pipelines.prompts import prompt_record
 from radserve.pipelines.segment import MILLILITRE, VOLUME
 from radserve.reports import Evidence, EvidenceKind, ReportSentence
 from radserve.results import StudyFailure, WarningCode
 from radserve.server.result_json import failure_to_json, result_to_json, to_bytes
+from tests.models.prompts.test_prompt_sets import read
 from tests.support.dicoms import cr
 from tests.support.results import sample_image, sample_result
 
@@ -157,3 +162,21 @@ def test_a_failure_names_code_message_and_file() -> None:
         "file": "folder/a.txt",
         "study_instance_uid": "",
     }
+
+
+def test_prompts_that_knowledge_added_stand_beside_those_of_the_set(sample: Any, tmp_path: Path) -> None:
+    """The ablation is the flag: without it the second list is empty, and the first is the same."""
+    pack = PackCatalogue().get("cxr-bus-mini")
+    documents = []
+    for expand in (True, False):
+        prompts = replace(read(tmp_path), expand=expand)
+        record = prompt_record(render(prompts, pack, built_in_ontology()))
+        documents.append(json.loads(to_bytes(result_to_json(replace(sample, prompts=record))))["prompts"])
+        VALIDATOR.validate(json.loads(to_bytes(result_to_json(replace(sample, prompts=record)))))
+    expanded, plain = documents
+    label, same = expanded["labels"][0], plain["labels"][0]
+    assert label["positive"] == same["positive"] and "positive for pneumonia ." in label["positive"]
+    assert "positive for bronchopneumonia ." in label["added_positive"] and label["added_negative"]
+    assert same["added_positive"] == same["added_negative"] == []
+    assert expanded["ontology_version"] == built_in_ontology().version and plain["ontology_version"] == ""
+    assert expanded["sha256"] != plain["sha256"]

@@ -64,6 +64,18 @@ def test_a_graph_gets_smaller_and_its_answers_stay_near(
     assert cosine(before, after) >= least
 
 
+def test_the_ranges_are_those_of_the_usual_values_whatever_one_pixel_says(
+    graph: bytes, images: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = images.copy()
+    odd[0, 0, 0, 0] = 1000.0  # were it in the ranges, a step of the input would be four deviations wide
+    made = int8_static(graph, odd)
+    expected = OnnxGraph(graph).run({"pixels": images})["embedding"]
+    answers = OnnxGraph(made).run({"pixels": images})["embedding"]
+    assert min(cosine(one, other) for one, other in zip(expected[1:], answers[1:], strict=True)) > 0.95
+    assert capsys.readouterr().out == ""  # the tool's own words
+
+
 def test_what_the_exporter_noted_is_left_out_and_nothing_else_changes(graph: bytes, images: np.ndarray) -> None:
     plain = stripped(graph)
     assert len(plain) < len(graph) - 1000
