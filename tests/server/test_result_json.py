@@ -16,7 +16,7 @@ from radserve.clinical_context import ClinicalContext
 from radserve.errors import ErrorCode
 from radserve.findings import Exemplar, Measurement, Region
 from radserve.models.catalogue import PackCatalogue
-from radserve.models.ontology.ontology import built_in_ontology
+from radserve.models.ontology import built_in_ontology
 from radserve.models.prompts.rendering import render
 from radserve.pipelines.prompts import prompt_record
 from radserve.pipelines.segment import MILLILITRE, VOLUME
