@@ -11,7 +11,7 @@ from radserve.models.compress.samples import Samples, by_encoder, some
 from radserve.models.compress.variant import Change
 from radserve.models.pack import ModelPack
 
-RANGE_IMAGES = 64  # of each label, at most, for the ranges of static int8
+RANGE_IMAGES = 128  # of each label, at most, for the ranges of static int8: a histogram needs all activations in memory
 
 
 class Method(StrEnum):

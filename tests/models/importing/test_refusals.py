@@ -132,8 +132,8 @@ def test_an_open_clip_folder_that_is_not_whole_is_refused_with_the_field_or_tens
         (tmp_path / "clip" / config).write_text(text)
         assert cause in refusal(tmp_path / "clip", tmp_path, prompted("Pneumonia"))
     (tmp_path / "clip" / config).write_text(json.dumps(stated))
-    without(tmp_path / "clip", weights, tensor="logit_bias")
-    assert "logit_bias" in refusal(tmp_path / "clip", tmp_path, prompted("Pneumonia"))
+    without(tmp_path / "clip", weights, tensor="visual.")
+    assert "visual." in refusal(tmp_path / "clip", tmp_path, prompted("Pneumonia"))
     for keep in (len(whole) - 100, 6):
         (tmp_path / "clip" / weights).write_bytes(whole)
         without(tmp_path / "clip", weights, keep=keep)
@@ -181,6 +181,11 @@ def test_an_old_pack_is_never_overwritten(tmp_path: Path) -> None:
     assert "is there already and not empty" in refusal(source, tmp_path, "Left")
 
 
+def save(path: Path) -> Path:
+    torch.save({"weight": torch.zeros(2)}, path)
+    return path
+
+
 def test_the_kind_is_found_only_where_it_is_sure(tmp_path: Path) -> None:
     for mark, kind in (
         ("a/open_clip_config.json", "open_clip"),
@@ -193,7 +198,9 @@ def test_the_kind_is_found_only_where_it_is_sure(tmp_path: Path) -> None:
     assert detect("local-dir:anything") == "open_clip"
     assert detect("model.onnx") == "onnx"
     with pytest.raises(PackError, match="name it with --kind"):
-        detect("weights.pt")
+        detect(str(save(tmp_path / "weights.pt")))
+    with pytest.raises(PackError, match=r"no file or folder 'weights\.pth'"):
+        detect("weights.pth")
     with pytest.raises(PackError, match="is a pack already"):
         detect(str(make_classifier_pack(tmp_path / "halves")))
     assert "kind 'caffe' is not one of" in refusal("x", tmp_path, kind="caffe")
