@@ -111,6 +111,7 @@ class TritonRunner:
         model, timeout_s = request.model, request.timeout_s
         if timeout_s is not None and timeout_s <= 0:
             raise _deadline(model)
+        started = time.monotonic()
         responses = self._client().stream_infer(_single(request), stream_timeout=timeout_s)
         try:
             finished = False
@@ -127,7 +128,8 @@ class TritonRunner:
         except InferenceServerException as error:
             raise _model_error(model, error) from error
         except grpc.RpcError as error:
-            raise _stream_error(model, error) from error
+            late = timeout_s is not None and time.monotonic() - started >= timeout_s
+            raise _stream_error(model, error, late=late) from error
         finally:
             responses.cancel()
 
@@ -198,9 +200,10 @@ async def _single(request: InferenceRequest) -> AsyncGenerator[dict[str, Any], N
     }
 
 
-def _stream_error(model: ModelRef, error: grpc.RpcError) -> ModelError:
+def _stream_error(model: ModelRef, error: grpc.RpcError, *, late: bool) -> ModelError:
+    """The error of a stream; one that its deadline overtakes while it is set up may end as INTERNAL instead."""
     status = error.code().name
-    if status == "DEADLINE_EXCEEDED":
+    if late or status == "DEADLINE_EXCEEDED":
         return _deadline(model, detail=str(error.details()))
     message = f"model {model.name!r} is not available ({status})"
     return ModelError(ErrorCode.MODEL_UNAVAILABLE, message, detail=f"{message}: {error.details()}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import grpc
 import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
@@ -51,6 +53,27 @@ async def test_a_deadline_in_the_past_is_told_without_asking_triton(pack: ModelP
     with pytest.raises(ModelError) as caught:
         await TritonRunner("unix:/nothing", [pack]).infer(request(timeout_s))
     assert caught.value.code is ErrorCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "code"), [(0.001, ErrorCode.DEADLINE_EXCEEDED), (None, ErrorCode.MODEL_UNAVAILABLE)]
+)
+async def test_a_stream_that_breaks_after_its_deadline_ended_by_it(
+    pack: ModelPack, monkeypatch: pytest.MonkeyPatch, timeout_s: float | None, code: ErrorCode
+) -> None:
+    class Broken:
+        async def __anext__(self) -> None:
+            await asyncio.sleep(0.01)
+            raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "from Core")
+
+        def cancel(self) -> None:
+            pass
+
+    runner = TritonRunner("unix:/nothing", [pack])
+    monkeypatch.setattr(runner, "_client", lambda: SimpleNamespace(stream_infer=lambda *_, **__: Broken()))
+    with pytest.raises(ModelError) as caught:
+        await anext(runner.stream(request(timeout_s)))
+    assert caught.value.code is code
 
 
 async def test_tensors_that_are_not_the_graphs_never_reach_triton(pack: ModelPack) -> None:
