@@ -12,12 +12,14 @@ import pytest
 from radserve.clinical_context import ClinicalContext
 from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
 from radserve.image import Image
+from radserve.models.pack import IMAGE_ENCODER, load_pack
 from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisLimits, AnalysisRequest, StudyAnalyser
 from radserve.references import InstanceRef, StudyRef
 from radserve.results import StudyResult, WarningCode
-from tests.support.pipeline import MemorySource, images_of, make_analyser
+from tests.support.packs import OWN_ENCODER, make_tiny_pack
+from tests.support.pipeline import MemorySource, NearestPreprocessor, analyser_of, images_of, make_analyser
 
 NO_DEADLINE = Deadline()
 
@@ -82,6 +84,27 @@ async def test_the_score_is_the_softmax_over_the_prompt_pair_and_the_heat_map_ad
     assert finding.probability == pytest.approx(calibrated[0] / calibrated.sum(), abs=1e-5)
     heat = finding.region.heat_map.values
     assert label.scoring.logit_scale * heat.sum() == pytest.approx(logits[0] - logits[1], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("modality", "region", "encoder"), [("DX", "CHEST", IMAGE_ENCODER), ("US", "BREAST", OWN_ENCODER)]
+)
+async def test_an_input_is_read_by_its_own_image_encoder_alone(
+    tmp_path: Path, modality: str, region: str, encoder: str
+) -> None:
+    images = list(images_of(modality=modality, body_part=region))
+    pack = load_pack(make_tiny_pack(tmp_path / "tiny", own_encoder=True))
+    analyser, runner, _ = await analyser_of(pack, images, NearestPreprocessor())
+    result, text = await analyse(analyser, study_of(images))
+    (encoded,) = [each for each in runner.requests if "image_encoder" in each.model.name]
+    assert encoded.model == pack.model(encoder)
+    (finding,) = result.findings
+    label, found = pack.label(finding.label), (await runner.infer(encoded)).outputs
+    cosine = float(found["embedding"][0] @ analyser.prompts.directions[label.name])
+    assert finding.score == pytest.approx(1 / (1 + np.exp(-label.scoring.logit_scale * cosine)), abs=1e-6)
+    (decoded, *_) = [each for each in runner.requests if each.model.name.endswith("decoder_step")]
+    np.testing.assert_array_equal(decoded.inputs["image_tokens"], found["image_tokens"])
+    assert text
 
 
 async def test_the_same_input_gives_the_same_result(tmp_path: Path) -> None:

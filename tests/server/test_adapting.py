@@ -23,7 +23,7 @@ from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
 from radserve.pipelines.embedding import Embedded, embed_images
 from radserve.server.adapting import adapt, refit
-from tests.support.packs import make_tiny_pack
+from tests.support.packs import OWN_ENCODER, make_tiny_pack
 from tests.support.planted import as_table, planted_images, write_manifest
 
 TASK = '[task]\nlabel = "Pneumonia"\ninput = "chest radiograph"\ncurve = [1, 4]\nstrength = 100.0\n'
@@ -94,6 +94,19 @@ def test_the_served_head_is_the_learned_one_and_its_map_adds_up_to_the_logit(
     outputs = OnnxGraph(adapted.read("head_pneumonia")).run({"pixels": pixels})
     total = outputs["adapter_map"].sum(axis=(1, 2, 3)) + weights["adapter_bias"]
     np.testing.assert_allclose(total, outputs["adapter_logit"][:, 0], rtol=1e-4, atol=1e-3)
+
+
+def test_the_head_of_an_input_stands_behind_a_copy_of_its_own_image_encoder(data: Path, tmp_path: Path) -> None:
+    pack = load_pack(make_tiny_pack(tmp_path / "tiny", own_encoder=True))
+    task = TASK.replace("Pneumonia", "Malignant breast lesion").replace("chest radiograph", "breast ultrasound")
+    adapted = adapt(pack, manifest(data, task), tmp_path / "adapted", test=True).pack
+    copied = {
+        each.name: numpy_helper.to_array(each).tobytes()
+        for each in onnx.load_model_from_string(adapted.read("head_malignant_breast_lesion")).graph.initializer
+    }
+    for each in onnx.load_model_from_string(pack.read(OWN_ENCODER)).graph.initializer:
+        assert copied[each.name] == numpy_helper.to_array(each).tobytes()
+    assert adapted.graphs_of(adapted.input("breast ultrasound"))[0] == OWN_ENCODER
 
 
 def test_a_second_task_changes_no_output_of_the_first(

@@ -9,22 +9,24 @@ from onnx import helper
 
 from radserve.errors import ErrorCode, PackError
 from radserve.models.export.graphs import ImageEncoder
-from radserve.models.pack import IMAGE_ENCODER, ModelPack
+from radserve.models.pack import ModelPack
 from radserve.models.train.architecture import RadCoCa
 from radserve.models.tuning import torch_graph
 from radserve.models.tuning.operators import OPERATORS
 from radserve.models.tuning.torch_graph import TorchGraph, read_torch_graph
 
 
+@pytest.mark.parametrize("number", [0, 1])
 def test_a_gradient_through_the_graph_is_that_of_the_network_it_was_exported_from(
-    coca: tuple[RadCoCa, ModelPack],
+    coca: tuple[RadCoCa, ModelPack], number: int
 ) -> None:
     model, pack = coca
     pixels = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(4))
     ours, theirs = pixels.clone().requires_grad_(True), pixels.clone().requires_grad_(True)
-    graph = read_torch_graph(pack, IMAGE_ENCODER)
+    use = pack.inputs[number]
+    graph = read_torch_graph(pack, use.image_encoder)
     found = graph.run({"pixels": ours}, ["embedding"])["embedding"]
-    expected = ImageEncoder(model)(theirs)[0]
+    expected = ImageEncoder(model, use.name)(theirs)[0]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     found[:, 3].sum().backward()
     expected[:, 3].sum().backward()
