@@ -24,6 +24,8 @@ from tests.support.packs import make_tiny_pack
 from tests.support.server import LiveServer
 
 RADSERVE = Path(sys.executable).parent / "radserve"
+SECONDS = 900  # a server starts in each: seconds on a machine with nothing else to do, minutes on a full one
+pytestmark = pytest.mark.timeout(2 * SECONDS)
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "result.schema.json").read_text())
 
 
@@ -55,7 +57,7 @@ def infer(out: Path, *arguments: str | Path, server: LiveServer | None = None) -
     command = [str(RADSERVE), "infer", *map(str, arguments), "--out", str(out)]
     if server:
         command += ["--server", server.address]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert "Traceback" not in run.stderr + run.stdout, run.stderr
     return Run(run.returncode, run.stdout + run.stderr, out)
 
@@ -319,7 +321,7 @@ def test_an_image_that_cannot_be_decoded_does_not_hold_up_the_others_of_its_stud
 
 
 def test_doctor_finds_everything_in_order() -> None:
-    run = subprocess.run([str(RADSERVE), "doctor"], capture_output=True, text=True, timeout=200, check=False)
+    run = subprocess.run([str(RADSERVE), "doctor"], capture_output=True, text=True, timeout=SECONDS, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     for word in ("embedded Triton", "CPUExecutionProvider", "cxr-bus-mini", "DICOM decoders"):
         assert word in run.stdout.replace("\n", "")
@@ -327,6 +329,6 @@ def test_doctor_finds_everything_in_order() -> None:
 
 def test_doctor_names_what_is_wrong_and_exits_with_1() -> None:
     command = [str(RADSERVE), "doctor", "--triton", "127.0.0.1:9"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert run.returncode == 1
     assert "MODEL_UNAVAILABLE" in run.stderr

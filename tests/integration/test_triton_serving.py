@@ -22,7 +22,7 @@ from radserve.tensors import InferenceRequest, InferenceResponse, ModelRef
 from tests.support.packs import CONTEXT, make_tiny_pack, random_inputs
 from tests.support.triton import count_anew, largest_difference, settled_statistics, shared_memory
 
-pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1200)]
 
 
 @dataclass

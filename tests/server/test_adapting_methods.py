@@ -32,6 +32,7 @@ from tests.support.packs import make_tiny_pack, seal
 from tests.support.pipeline import analyser_of, images_of
 from tests.support.planted import CARD, planted_images, write_manifest
 
+pytestmark = pytest.mark.timeout(1200)  # models are learned in it, which took 265 s on a machine that others filled
 METHODS = ("logistic", "context-vectors", "low-rank", "exemplars")
 TASK = """[task]
 label = "Pneumonia"
