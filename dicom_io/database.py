@@ -38,7 +38,8 @@ def sqlite_url(path: Path) -> str:
 class Database:
     """`open` brings the tables up to date; `run` does a piece of work durably; `close` at the end. For one event loop.
 
-    All raise StorageError: STORAGE_FULL or INTERNAL, which names the kind of error but no values.
+    All raise StorageError: STORAGE_FULL or INTERNAL, which names the kind of error but no values; that of `open` names
+    the database, without its password.
     """
 
     def __init__(self, url: str) -> None:
@@ -118,7 +119,11 @@ class Database:
                 if applied := migrate(connection):
                     logger.info("the index was brought forward by %d migrations", applied)
         except sa.exc.SQLAlchemyError as error:
-            raise self._as_storage_error(error) from None
+            raised = self._as_storage_error(error)
+            if isinstance(raised, StorageError):
+                where = self._engine.url.render_as_string(hide_password=True)
+                raised = StorageError(raised.code, f"{raised.client_message} ({where})")
+            raise raised from None
 
     def _truncate_log(self) -> None:
         try:

@@ -37,7 +37,8 @@ def read_rules(path: Path, *, outputs: Collection[str] = (), packs: Collection[s
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(ErrorCode.INVALID_ARGUMENT, f"the rules cannot be read: {type(error).__name__}") from None
+        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise RequestError(ErrorCode.INVALID_ARGUMENT, f"the rules {str(path)!r} cannot be read: {cause}") from None
     rules = parse_rules(text)
     for rule in rules.rules:
         for what, given, allowed in (("outputs", rule.outputs, outputs), ("pack", (rule.pack,), packs)):

@@ -29,8 +29,11 @@ def site_versions(settings: Settings, catalogue: PackCatalogue) -> Versions:
     """The versions of the packs, and which of them are served. Raises UNKNOWN_PACK for a setting that names no pack."""
     for reference in settings.packs:
         catalogue.get(reference)
+    default_name, _ = split_reference(settings.default_pack)
+    if default_name not in catalogue.names():
+        catalogue.get(default_name)  # a version of it need not be there, where another was promoted
     beside = tuple(split_reference(each)[0] for each in settings.packs)
-    named = {split_reference(settings.default_pack)[0], *beside}
+    named = {default_name, *beside}
     if settings.workflow and settings.rules_file:
         named |= {rule.pack for rule in read_rules(settings.rules_file).rules}
     return Versions(catalogue, settings.default_pack, beside, frozenset(_built_in_only(catalogue)) - named)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from radserve.dicom_io.annotations import AnnotationTable
 from radserve.dicom_io.database import Database, sqlite_url
@@ -18,6 +17,7 @@ from radserve.dicom_io.result_rows import ResultRows
 from radserve.dicom_io.store import IndexedOptions
 from radserve.dicom_io.study_progress import SqlStudyProgress
 from radserve.dicom_io.work_ledger import SqlWorkLedger
+from radserve.errors import ErrorCode, StorageError
 from radserve.server.operation.shadow_store import ShadowStore
 from radserve.server.reviews import ReviewStore
 from radserve.server.settings import Settings
@@ -60,7 +60,12 @@ class Records:
 async def opened_records(settings: Settings) -> AsyncIterator[Records]:
     """The records of a site; another process may use them at the same time. Raises StorageError."""
     folder = settings.data_dir
-    database = Database(settings.index_url or _in(folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"data_dir: got {str(folder)!r}, which cannot be made or used: {error.strerror}"
+        raise StorageError(ErrorCode.INVALID_ARGUMENT, text) from None
+    database = Database(settings.index_url or sqlite_url(folder / "index.db"))
     await database.open()
     ledger = SqlWorkLedger(database)
     results = ResultFolders(folder / "results")
@@ -83,8 +88,3 @@ async def opened_records(settings: Settings) -> AsyncIterator[Records]:
     finally:
         await header_cache.close()
         await database.close()
-
-
-def _in(folder: Path) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    return sqlite_url(folder / "index.db")

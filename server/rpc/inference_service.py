@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from radserve._checks import check_uid
 from radserve.clinical_context import ClinicalContext
 from radserve.dicom_io.result_objects import check_outputs
 from radserve.dicom_io.store import StudyStore
@@ -126,6 +127,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             case "study_instance_uid":
                 yield self._store, StudyRef(message.study_instance_uid), ""
             case "series":
+                if message.series.series_instance_uid:
+                    check_uid("series_instance_uid", message.series.series_instance_uid)
                 yield self._store, StudyRef(message.series.study_instance_uid), message.series.series_instance_uid
             case "inline":
                 with tempfile.TemporaryDirectory(prefix="radserve-inline-") as folder:

@@ -231,6 +231,11 @@ def test_models_are_listed_with_what_they_are_for(server: LiveServer) -> None:
         ({"study_instance_uid": "1.2.3.999"}, "STUDY_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
         ({"study_instance_uid": "../../etc"}, "INVALID_ARGUMENT", grpc.StatusCode.INVALID_ARGUMENT),
         ({}, "INVALID_ARGUMENT", grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            {"series": inference_pb2.SeriesSelector(study_instance_uid="1.2.3", series_instance_uid="1.2\nINFO all")},
+            "INVALID_ARGUMENT",
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
         ({"study_instance_uid": "1.2.3", "pack": "no-such-pack"}, "UNKNOWN_PACK", grpc.StatusCode.NOT_FOUND),
         (
             {"inline": inference_pb2.InlineInstances(instances=[b"nonsense" * 30])},

@@ -37,6 +37,12 @@ def test_a_pack_of_radserve_that_nobody_named_is_known_and_not_loaded() -> None:
     assert loaded(Settings()) == ["cxr-bus-mini"]
 
 
+@pytest.mark.parametrize("reference", ["no-such-pack", "no-such-pack@1.0.0"])
+def test_a_default_pack_that_is_not_there_ends_the_start(reference: str) -> None:
+    with pytest.raises(PackError, match=r"'no-such-pack' is unknown; known packs: .*cxr-bus-mini"):
+        loaded(Settings(default_pack=reference))
+
+
 def test_packs_of_the_site_are_loaded_without_being_named(packs: Path) -> None:
     assert loaded(Settings(pack_dirs=(packs,))) == ["cxr-bus-mini", "densities", "halves"]
 
