@@ -65,7 +65,7 @@ class Incoming:
         self._spool = None
         task = asyncio.create_task(self._finish(spool))
         self._publishing.add(task)
-        task.add_done_callback(self._publishing.discard)
+        task.add_done_callback(self._settled)
         return await asyncio.shield(task)
 
     def discard(self) -> None:
@@ -79,6 +79,11 @@ class Incoming:
             return await self._publish(spool)
         finally:
             spool.discard()
+
+    def _settled(self, task: asyncio.Task[StoredInstance]) -> None:
+        self._publishing.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at here, for a caller who was cancelled does not: asyncio would log all of it
 
     def _open_spool(self) -> Spool:
         if self._spool is None:
