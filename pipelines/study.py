@@ -201,6 +201,8 @@ class StudyAnalyser:
             return None
         findings = tuple(finding for outcome in found for finding in outcome.findings)
         reading = PriorReading(prior.study_instance_uid, plans[0].acquisition.study_date, findings)
+        if reading.study_date > max(each.plan.acquisition.study_date or reading.study_date for each in outcomes):
+            return None
         return reading if reading.beside([each for outcome in outcomes for each in outcome.findings]) else None
 
     def _check(self, plans: Sequence[SeriesPlan], context: ClinicalContext) -> list[ResultWarning]:

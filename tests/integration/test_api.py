@@ -177,14 +177,14 @@ def test_a_prior_study_that_is_stored_here_is_read_too_and_the_draft_says_both_a
         return str(outcome.study_instance_uid)
 
     now = film("after", 0)
-    priors = [film("earlier", 3, StudyDate="20260102"), film("of another", 3, PatientID="P2")]
+    priors = [film("earlier", 3, StudyDate="20240102"), film("of another", 3, PatientID="P2")]
     expected = [server.classify(uid).findings[0].probability for uid in (now, priors[0])]
     compared, *others = (
         list(server.report(now, context=common_pb2.ClinicalContext(prior_study_instance_uid=uid)))[-1].result
         for uid in priors
     )
     comparison = next(each.text for each in compared.report.sections if each.name == "Comparison")
-    assert "(20260102): read by the same model" in comparison
+    assert "(20240102): read by the same model" in comparison
     for probability in expected:
         assert f"{probability:.3f}" in comparison
     kinds = {e.kind for each in compared.report.sentences if each.section == "Comparison" for e in each.evidence}

@@ -24,13 +24,13 @@ from tests.support.pipeline import MemorySource, images_of, make_analyser
 
 def prior_images(**tags: Any) -> list[Image]:
     """Another film of the same chest: other pixels."""
-    found = list(images_of(2, study="before", series="p", study_date="20260102", **tags))[1:]
+    found = list(images_of(2, study="before", series="p", **{"study_date": "20240102", **tags}))[1:]
     assert not np.array_equal(found[0].array, next(images_of()).array)
     return found
 
 
 async def analysed(folder: Path, prior: list[Image], language: str = "en", **change: Any) -> StudyResult:
-    images = list(images_of())
+    images = list(images_of(study_date="20260102"))
     analyser, _, source = await make_analyser(folder, [*images, *prior])
     for name, value in change.items():
         setattr(source, name, value)
@@ -51,7 +51,7 @@ async def test_both_answers_stand_in_the_draft_as_the_model_gives_them_for_each_
     alone, _, _ = await make_analyser(tmp_path / "alone", prior)
     then = (await analyse(alone, AnalysisRequest(StudyRef(prior[0].instance.study_instance_uid))))[0].findings
     lead, *lines = comparison(result)
-    assert lead.startswith(f"Prior study {prior[0].instance.study_instance_uid} (20260102): read by the same model.")
+    assert lead.startswith(f"Prior study {prior[0].instance.study_instance_uid} (20240102): read by the same model.")
     assert len(lines) == len(result.findings) == 1
     told = [float(each) for each in re.findall(r"\d\.\d{3}", lines[0])]
     assert told == [round(result.findings[0].probability, 3), round(then[0].probability, 3)]
@@ -73,7 +73,7 @@ async def test_each_line_rests_on_the_finding_and_the_prior_study(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "what", ["absent", "of another patient", "of another kind", "of an adult", "twice the label", "unreadable"]
+    "what", ["absent", "of another patient", "of another kind", "of an adult", "later", "twice the label", "unreadable"]
 )
 async def test_a_prior_study_that_cannot_be_set_beside_is_named_and_no_more(tmp_path: Path, what: str) -> None:
     prior, change = prior_images(), {}
@@ -85,6 +85,8 @@ async def test_a_prior_study_that_cannot_be_set_beside_is_named_and_no_more(tmp_
         prior = prior_images(modality="MR")
     elif what == "of an adult":
         prior = prior_images(age_years=50.0)
+    elif what == "later":
+        prior = prior_images(study_date="20990102")
     elif what == "twice the label":
         prior += [replace(each) for each in images_of(3, study="before", series="q")][2:]
     else:
