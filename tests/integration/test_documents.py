@@ -90,6 +90,7 @@ def test_the_commands_of_a_page_work(page: str, folder: Path, server: LiveServer
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_commands_that_operate_models_work(folder: Path) -> None:
     for seed, version in enumerate(("1.0.0", "1.1.0")):
         make_tiny_pack(folder / "packs" / version, "chest", version=version, seed=seed)
