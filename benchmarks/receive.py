@@ -6,9 +6,10 @@
 DCMTK's storescu, with 1 and with 4 associations that share the slices. The receivers are up all the time and take
 turns within every round; each round sends new UIDs, so nobody meets a duplicate. Durable writes: radserve fsyncs every
 file, its folder and its row in the index before it answers; Orthanc runs with SyncStorageArea on; storescp does not
-fsync. No-delay: DCMTK
-sets TCP_NODELAY where the environment says TCP_NODELAY=1, here for sender and storescp both; Orthanc takes the same
-variable. Receivers that are not installed are left out, with a line that says so.
+fsync. The floor (benchmarks/receive_floor.py) writes, fsyncs and answers, and does nothing else: what the disk, the
+system and the sender leave to a receiver in Python. No-delay: DCMTK sets TCP_NODELAY where the environment says
+TCP_NODELAY=1, here for sender and storescp both; Orthanc takes the same variable. Receivers that are not installed are
+left out, with a line that says so. A ratio is the median of the ratios to Orthanc in the same round.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -48,6 +49,7 @@ ASSOCIATIONS = (1, 4)
 SIZE = 512
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 START_SECONDS = 60.0
+ORTHANC = "Orthanc (SyncStorageArea)"
 # Files that were deleted a minute ago slow down whoever makes new ones on the same ext4: the slices lie elsewhere.
 MEMORY = Path("/dev/shm")
 
@@ -63,8 +65,12 @@ class Receiver:
 
     def cpu_seconds(self) -> float:
         """CPU time of the process and of its children, also of those that ended."""
-        times = [each.cpu_times() for each in (self.process, *self.process.children(recursive=True))]
-        return sum(each.user + each.system + each.children_user + each.children_system for each in times)
+        seconds = 0.0
+        for each in (self.process, *self.process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # a child that ends meanwhile is in its parent's times afterwards
+                times = each.cpu_times()
+                seconds += times.user + times.system + times.children_user + times.children_system
+        return seconds
 
 
 @dataclass
@@ -151,6 +157,9 @@ def commands(root: Path) -> Iterator[tuple[str, list[str], int, Path]]:
     """The receivers: name, command, port, folder."""
     port, folder = free_port(), root / "radserve"
     yield "radserve (fsync)", [sys.executable, __file__, "--serve", str(port), str(folder)], port, folder
+    port, folder = free_port(), root / "floor"
+    script = Path(__file__).with_name("receive_floor.py")
+    yield "floor (fsync)", [sys.executable, str(script), str(port), str(folder)], port, folder
     port, folder = free_port(), root / "storescp"
     yield (
         "DCMTK storescp (no fsync)",
@@ -175,7 +184,7 @@ def commands(root: Path) -> Iterator[tuple[str, list[str], int, Path]]:
         "TcpNoDelay": True,
     }
     (root / "orthanc.json").write_text(json.dumps(configuration))
-    yield "Orthanc (SyncStorageArea)", [orthanc, str(root / "orthanc.json")], port, folder
+    yield ORTHANC, [orthanc, str(root / "orthanc.json")], port, folder
 
 
 def measure(slices: int, rounds: int) -> dict[str, Timing]:
@@ -219,14 +228,19 @@ def main() -> None:
         f"{arguments.slices} slices, {arguments.rounds} rounds, {os.cpu_count()} cores, load {load:.0f}, "
         f"{platform.platform()}"
     )
+    orthanc = timings.get(ORTHANC)
     for name, timing in timings.items():
         for associations, seconds in timing.seconds.items():
+            ratio = ""
+            if orthanc and orthanc is not timing:
+                pairs = zip(orthanc.seconds[associations], seconds, strict=True)
+                ratio = f", {median(theirs / ours for theirs, ours in pairs):.2f} of Orthanc"
             rate = arguments.slices / median(seconds)
             spread = f"{arguments.slices / max(seconds):.0f} to {arguments.slices / min(seconds):.0f}"
             cpu = median(timing.cpu_seconds[associations]) / arguments.slices * 1e3
             print(
                 f"{name:28} {associations} associations: {rate:6.0f} slices/s (median; {spread}), "
-                f"{cpu:.1f} ms of CPU each"
+                f"{cpu:.1f} ms of CPU each{ratio}"
             )
     if arguments.json:
         results = {name: timing.seconds for name, timing in timings.items()}

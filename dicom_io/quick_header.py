@@ -86,13 +86,10 @@ def quick_header(data: Buffer) -> QuickHeader | None:
         return None
 
 
-def entry_of(quick: QuickHeader, data: Buffer, sha256: str) -> IndexEntry:
-    """The entry that `read_entry` would make of the same bytes, whose digest is `sha256`. For any thread.
-
-    This takes the digest of the pixels.
-    """
+def entry_of(quick: QuickHeader, data: Buffer) -> IndexEntry:
+    """The entry that `read_entry` would make of the same bytes. For any thread: this takes both digests."""
     with memoryview(data) as whole, whole[quick.pixels_at : quick.pixels_end] as pixels:
-        pixel_sha256 = hashlib.sha256(pixels).hexdigest()
+        sha256, pixel_sha256 = (hashlib.sha256(part).hexdigest() for part in (whole, pixels))
         return IndexEntry(
             quick.header, quick.patient_and_study, len(whole), sha256, pixel_sha256, quick.signed, quick.steps
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import mmap
 import os
@@ -50,7 +49,6 @@ class Spool:
         self._memory = memory
         self._held = 0  # bytes of the memory
         self._file: BinaryIO = io.BytesIO()
-        self._sha256 = hashlib.sha256()
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Add bytes (to the system's cache at most: quick for chunks of a few MB)."""
@@ -60,7 +58,6 @@ class Spool:
             else:
                 self._spill()
         self.size += len(chunk)
-        self._sha256.update(chunk)  # while more arrives
         try:
             _write_all(self._file, chunk)
         except OSError as error:
@@ -69,14 +66,7 @@ class Spool:
     def zero_preamble(self) -> bytes:
         """As preamble.zero_preamble."""
         with _as_storage_error():
-            replaced = zero_preamble(self._file)
-        if replaced:
-            self._sha256 = hashlib.sha256(self.data())
-        return replaced
-
-    def sha256(self) -> str:
-        """The digest of all bytes, in hexadecimal digits."""
-        return self._sha256.hexdigest()
+            return zero_preamble(self._file)
 
     def data(self) -> Buffer:
         """All bytes."""

@@ -285,7 +285,7 @@ class StudyStore:
         """
         instance = known.header.instance
         place = place_of(self._root, instance)
-        entry = known if isinstance(known, IndexEntry) else partial(entry_of, known, spool.data(), spool.sha256())
+        entry = known if isinstance(known, IndexEntry) else partial(entry_of, known, spool.data())
         is_new, has_new_row = not self._is_there(spool, instance, place), False
         row = self._beside(self._enter, entry, calling_ae)
         try:

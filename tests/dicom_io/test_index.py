@@ -12,21 +12,24 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.database import Database, sqlite_url
 from radserve.dicom_io.durable import ASIDE
 from radserve.dicom_io.index import StudyIndex
 from radserve.dicom_io.quarantine import QuarantineFolder
+from radserve.dicom_io.spool import EACH_BYTES
 from radserve.dicom_io.store import FEW_COMMITS, IndexedOptions, StoredInstance, StudyStore
 from radserve.dicom_io.work_ledger import SqlWorkLedger
 from radserve.errors import ErrorCode, RequestError, StorageError
 from radserve.references import StudyRef
 from radserve.work import QuarantineKind, StudyState
 from tests.dicom_io.test_store import InlineWorkers, instance, put, refused
+from tests.support.dicoms import cr, part10
 from tests.support.postgres import postgres
 
 STEPS_MIGRATION = 5
@@ -116,6 +119,19 @@ async def test_an_acknowledged_instance_has_its_row(site: Site) -> None:
     (open_study,) = await site.ledger.open_studies()
     assert open_study.study_instance_uid == answer.header.instance.study_instance_uid
     assert open_study.stored_instances == 1
+
+
+async def test_one_too_large_for_memory_has_the_row_of_its_bytes_too(site: Site) -> None:
+    large = part10(cr(np.arange(1500 * 1500, dtype=np.uint16).reshape(1500, 1500), study="s", instance="large"))
+    assert len(large) > EACH_BYTES
+    async with site.store.receive() as incoming:
+        for at in range(0, len(large), 1 << 20):
+            incoming.write(large[at : at + (1 << 20)])
+        place = site.store.path((await incoming.commit()).header.instance)
+    assert place.read_bytes() == large
+    (row,) = await site.index.rows(place.parts[-3])
+    assert (row["size"], row["sha256"]) == (len(large), hashlib.sha256(large).hexdigest())
+    assert row["pixel_sha256"] == hashlib.sha256(dcmread(place).PixelData).hexdigest()
 
 
 async def test_nothing_is_acknowledged_that_the_index_could_not_take(

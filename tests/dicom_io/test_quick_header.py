@@ -43,7 +43,7 @@ NAMES: dict[str, dict[str, Any]] = {
 
 def quick(data: bytes) -> IndexEntry | None:
     found = quick_header(data)
-    return entry_of(found, data, hashlib.sha256(data).hexdigest()) if found else None
+    return entry_of(found, data) if found else None
 
 
 def in_sandbox(data: bytes, path: Path) -> IndexEntry | None:
