@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 64  # headers read in one task of a worker
 STEPS_BATCH = 256
+STEPS_TOLD = 40 * STEPS_BATCH  # a start that takes a minute says where it is
 Steps = tuple[PerformedStep, ...]
 
 
@@ -87,6 +88,8 @@ class Recovery:
             batch = left[at : at + STEPS_BATCH]
             found = await self._steps([place_of(self.root, instance) for instance in batch])
             await index.add_steps(list(zip(batch, found, strict=True)))
+            if at % STEPS_TOLD == 0:
+                logger.info("performed steps: %d of %d stored files were read", at + len(batch), len(left))
         if left:
             logger.info("%d stored files were read for their performed steps", len(left))
         return len(left)
