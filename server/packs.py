@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from radserve.errors import ErrorCode, PackError
 from radserve.models.catalogue import PackCatalogue, built_in_folder, split_reference
 from radserve.models.pack_policy import PackPolicy
 from radserve.pipelines.rules_file import read_rules
@@ -30,13 +31,21 @@ def site_versions(settings: Settings, catalogue: PackCatalogue) -> Versions:
     for reference in settings.packs:
         catalogue.get(reference)
     default_name, _ = split_reference(settings.default_pack)
-    if default_name not in catalogue.names():
-        catalogue.get(default_name)  # a version of it need not be there, where another was promoted
+    _check_known(catalogue, default_name)  # a version of it need not be there, where another was promoted
     beside = tuple(split_reference(each)[0] for each in settings.packs)
     named = {default_name, *beside}
     if settings.workflow and settings.rules_file:
         named |= {rule.pack for rule in read_rules(settings.rules_file).rules}
     return Versions(catalogue, settings.default_pack, beside, frozenset(_built_in_only(catalogue)) - named)
+
+
+def _check_known(catalogue: PackCatalogue, name: str) -> None:
+    """Raise UNKNOWN_PACK for a name that no folder holds. With a pack that is there and broken, studies are still taken."""
+    try:
+        catalogue.get(name)
+    except PackError as error:
+        if error.code is ErrorCode.UNKNOWN_PACK:
+            raise
 
 
 def _built_in_only(catalogue: PackCatalogue) -> list[str]:

@@ -89,10 +89,10 @@ def _parsed(text: bytes) -> Mapping[str, Any]:
         raise refused("a pack is promoted with an evaluation record, and none was given")
     try:
         record = json.loads(text)
-    except ValueError as error:
-        raise refused("the evaluation record is not JSON") from error
+    except ValueError:
+        record = None
     if not isinstance(record, dict):
-        raise refused("the evaluation record is not a JSON object")
+        raise RequestError(ErrorCode.INVALID_ARGUMENT, "the evaluation record is not a JSON object")
     return record
 
 

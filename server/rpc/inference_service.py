@@ -13,7 +13,7 @@ from radserve._checks import check_uid
 from radserve.clinical_context import ClinicalContext
 from radserve.dicom_io.result_objects import check_outputs
 from radserve.dicom_io.store import StudyStore
-from radserve.errors import ErrorCode, RequestError
+from radserve.errors import ErrorCode, RadserveError, RequestError
 from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisRequest
@@ -158,11 +158,10 @@ async def _clinical(message: inference_pb2.AnalysisInput) -> tuple[ClinicalConte
     if not message.context_document:
         return stated, ()
     try:
-        document = await asyncio.to_thread(read_context, message.context_document)
-    except RequestError as error:
+        return combined(stated, await asyncio.to_thread(read_context, message.context_document)), ()
+    except RadserveError as error:
         text = f"The clinical context sent along could not be read and is not considered ({error.client_message})."
         return stated, (ResultWarning(WarningCode.CONTEXT_UNREADABLE, text),)
-    return combined(stated, document), ()
 
 
 def _deadline(context: Context) -> Deadline:

@@ -201,11 +201,23 @@ def test_a_document_of_clinical_context_adds_to_what_is_stated(server: LiveServe
         assert given in result.report.text
 
 
-def test_a_document_that_cannot_be_read_is_a_warning_and_the_study_is_analysed(server: LiveServer) -> None:
-    order = b"MSH|^~\\&|RIS|H|R|S|20260102||ORM^O01|1|P|2.5\rPID|1||1||SECRET||yesterday|F\r"
+@pytest.mark.parametrize(
+    ("segments", "cause"),
+    [
+        (b"PID|1||1||SECRET||yesterday|F\r", "segment 2 (PID-7)"),
+        (
+            b"PID|1||1||SECRET||20210601|F\rOBX|1|TX|^Note||" + b"SECRET " * 300 + b"\r",
+            "got 2099, expected at most 2000",
+        ),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_a_warning_and_the_study_is_analysed(
+    server: LiveServer, segments: bytes, cause: str
+) -> None:
+    order = b"MSH|^~\\&|RIS|H|R|S|20260102||ORM^O01|1|P|2.5\r" + segments
     result = server.classify(stored(server, "bad order"), context_document=order)
     (warning,) = (each for each in result.warnings if each.code == "CONTEXT_UNREADABLE")
-    assert "segment 2 (PID-7)" in warning.message and "SECRET" not in warning.message
+    assert cause in warning.message and "SECRET" not in warning.message
     assert result.findings
 
 

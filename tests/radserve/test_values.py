@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from radserve import errors, findings, image, references, tensors
-from radserve.clinical_context import ClinicalContext
+from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.findings import CodedConcept, Finding, HeatMap, Region
 from radserve.geometry import SpatialTransform, VolumeGeometry
@@ -235,6 +235,29 @@ def test_a_result_has_a_study_and_findings() -> None:
         StudyResult("1.2", (), (), None, pack, ClinicalContext(), (SOURCE,))
     with refused("study_instance_uid"):
         StudyResult("x", (), (finding(),), None, pack, ClinicalContext(), (SOURCE,))
+
+
+def test_a_text_that_is_too_long_or_has_control_characters_is_refused_and_not_repeated() -> None:
+    ClinicalContext("Cough,\tsince Monday.\r\nFever.", laboratory_values=(LaboratoryValue("CRP", "12", "mg/l"),))
+    for text, cause in (
+        ("Doe " * 6_000, "got 24000, expected at most 20000"),
+        ("John\x1b[31m Doe", "character 5"),
+        ("Doe\0", "character 4"),
+    ):
+        with pytest.raises(RadserveError) as caught:
+            ClinicalContext(text)
+        assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+        assert cause in caught.value.client_message and "Doe" not in str(caught.value)
+    with refused("its unit"):
+        LaboratoryValue("CRP", "12", "m\x07g")
+    with refused("laboratory_values"):
+        ClinicalContext(laboratory_values=(LaboratoryValue("CRP", "12"),) * 1_001)
+
+
+@pytest.mark.parametrize(("name", "value"), [("", "12"), ("CRP", ""), (" ", "12"), ("CRP", " ")])
+def test_a_laboratory_value_has_a_name_and_a_value(name: str, value: str) -> None:
+    with refused("laboratory value"):
+        LaboratoryValue(name, value)
 
 
 @pytest.mark.parametrize(("name", "value"), [("sex", "X"), ("prior_study_instance_uid", "yes")])

@@ -42,7 +42,7 @@ def test_a_laboratory_value_that_cannot_be_read_is_named(lab: str, tmp_path: Pat
 def test_settings_that_cannot_be_are_named_on_the_command_line() -> None:
     result = RUNNER.invoke(app, ["serve", "--port", "70000"])
     assert result.exit_code == 2
-    assert "port" in result.output
+    assert "RADSERVE_PORT" in result.output
 
 
 def test_models_can_be_listed_shown_and_verified() -> None:

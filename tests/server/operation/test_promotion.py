@@ -41,12 +41,18 @@ def test_a_passing_record_of_the_pack_promotes(pack: ModelPack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "cause"),
-    [(b"", "none was given"), (b"{", "not JSON"), (b"[]", "not a JSON object")],
+    ("record", "code", "cause"),
+    [
+        (b"", ErrorCode.PROMOTION_REFUSED, "none was given"),
+        (b"{", ErrorCode.INVALID_ARGUMENT, "not a JSON object"),
+        (b"[]", ErrorCode.INVALID_ARGUMENT, "not a JSON object"),
+    ],
 )
-def test_without_a_record_nothing_is_promoted_by_nobody(pack: ModelPack, record: bytes, cause: str) -> None:
+def test_without_a_record_nothing_is_promoted_by_nobody(
+    pack: ModelPack, record: bytes, code: ErrorCode, cause: str
+) -> None:
     error = refusal(pack, Evidence(record, TWO))
-    assert error.code is ErrorCode.PROMOTION_REFUSED
+    assert error.code is code
     assert cause in error.client_message
 
 
