@@ -40,7 +40,7 @@ def site_versions(settings: Settings, catalogue: PackCatalogue) -> Versions:
 
 
 def _check_known(catalogue: PackCatalogue, name: str) -> None:
-    """Raise UNKNOWN_PACK for a name that no folder holds. With a pack that is there and broken, studies are still taken."""
+    """Raise UNKNOWN_PACK for a name that no folder holds; one that is there and broken does not end the start."""
     try:
         catalogue.get(name)
     except PackError as error:
