@@ -40,8 +40,9 @@ def main() -> None:
             ]
         )
         print(
-            f"{finding}: {labels.size} studies, measured {measured:.4f}; perfect probabilities: mean {drawn.mean():.4f}, "
-            f"at most {AIM}: {(drawn <= AIM).mean():.1%}, at least the measured: {(drawn >= measured).mean():.1%}"
+            f"{finding}: {labels.size} studies, measured {measured:.4f}; "
+            f"perfect probabilities: mean {drawn.mean():.4f}, at most {AIM}: {(drawn <= AIM).mean():.1%}, "
+            f"at least the measured: {(drawn >= measured).mean():.1%}"
         )
 
 
