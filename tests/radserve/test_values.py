@@ -237,19 +237,14 @@ def test_a_result_has_a_study_and_findings() -> None:
         StudyResult("x", (), (finding(),), None, pack, ClinicalContext(), (SOURCE,))
 
 
-def test_a_text_that_is_too_long_or_has_control_characters_is_refused_and_not_repeated() -> None:
-    ClinicalContext("Cough,\tsince Monday.\r\nFever.", laboratory_values=(LaboratoryValue("CRP", "12", "mg/l"),))
-    for text, cause in (
-        ("Doe " * 6_000, "got 24000, expected at most 20000"),
-        ("John\x1b[31m Doe", "character 5"),
-        ("Doe\0", "character 4"),
-    ):
-        with pytest.raises(RadserveError) as caught:
-            ClinicalContext(text)
-        assert caught.value.code is ErrorCode.INVALID_ARGUMENT
-        assert cause in caught.value.client_message and "Doe" not in str(caught.value)
+def test_a_context_that_is_too_long_is_refused_and_not_repeated() -> None:
+    ClinicalContext("x" * 100_000, laboratory_values=(LaboratoryValue("CRP", "12", "mg/l"),) * 1_000)
+    with pytest.raises(RadserveError) as caught:
+        ClinicalContext("Doe " * 30_000)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert "got 120000, expected at most 100000" in caught.value.client_message and "Doe" not in str(caught.value)
     with refused("its unit"):
-        LaboratoryValue("CRP", "12", "m\x07g")
+        LaboratoryValue("CRP", "12", "m" * 2_001)
     with refused("laboratory_values"):
         ClinicalContext(laboratory_values=(LaboratoryValue("CRP", "12"),) * 1_001)
 
