@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 import pytest
@@ -10,6 +11,12 @@ from hypothesis import HealthCheck, settings
 # A slow machine is no failure: no example has a time, and no search for examples is "too slow".
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def _no_log_level_of_a_test_before() -> None:
+    """A command that was run in this process has set what the root logger lets through, as it does in its own."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

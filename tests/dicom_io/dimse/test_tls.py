@@ -106,12 +106,7 @@ async def test_an_expired_certificate_is_named_in_the_log_and_costs_no_other_ass
         assert (await asyncio.to_thread(association.send_c_store, part10)).Status == 0
         await asyncio.to_thread(association.release)
         assert len(running.instances()) == 1
-        for _ in range(300):
-            if caplog.text:
-                break
-            await asyncio.sleep(0.1)
-    cause = "a TLS handshake failed: the client's certificate: certificate has expired"
-    assert cause in caplog.text, str(caught.value)
+    assert "a TLS handshake failed: the client's certificate: certificate has expired" in caplog.text
 
 
 @pytest.mark.parametrize("case", ["another authority", "expired", "another name"])
