@@ -169,16 +169,13 @@ def bytes_of(path: Path) -> Buffer:
 
     Raises DicomError NOT_DICOM where there are none.
     """
-    number = os.open(path, os.O_RDONLY)
-    try:
-        size = os.fstat(number).st_size
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
         if not size:
             raise DicomError(ErrorCode.NOT_DICOM, "the file is empty")
         if size <= READ_BYTES:
-            return os.read(number, size)
-        return mmap.mmap(number, 0, access=mmap.ACCESS_READ)
-    finally:
-        os.close(number)
+            return file.readall()  # not one read(): it may stop short on a network file system
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 class _Reader:

@@ -19,17 +19,9 @@ from radserve.models.train.data import TASKS, LabelledImages
 from radserve.models.train.ensemble import fit_mix, with_own_towers
 from radserve.models.train.own_tower import MIXUP, RESIDUAL, SingleTower, load_tower, save_tower, train_tower
 from radserve.models.train.residual import Halved
-from radserve.models.train.vocabulary import write_tokenizer
 
 OWN = "breast_ultrasound"
 FEW = {"steps": 3, "images": 6, "warm_up_steps": 1, "pretrained": False}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PackTokenizer:
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    write_tokenizer(path)
-    return PackTokenizer(path)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from radserve.models.train.data import TASKS, LabelledImages, load_split
 from radserve.models.train.ensemble import join
 from radserve.models.train.loop import Recipe, train
 from radserve.models.train.objective import contrast_loss, trimmed
-from radserve.models.train.vocabulary import write_tokenizer
 from radserve.models.train.wordings import START_TOKENS
 
 _RECIPE = Recipe(steps=3, quotas=(3, 3), warm_up_steps=1, pretrained=False)
@@ -30,13 +29,6 @@ _SMALL = {
     "multimodal_layers": 1,
     "image_size": 32,
 }
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PackTokenizer:
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    write_tokenizer(path)
-    return PackTokenizer(path)
 
 
 @pytest.fixture(scope="module")
