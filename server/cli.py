@@ -1,4 +1,4 @@
-"""The command line: radserve serve | infer | pull | models | rules | store | quarantine | doctor."""
+"""The command line `radserve` (docs/commands.md)."""
 
 from __future__ import annotations
 
