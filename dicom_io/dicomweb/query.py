@@ -3,150 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
-from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from radserve._checks import check_uid, invalid
+from radserve.dicom_io.dicomweb.search_attributes import ATTRIBUTES, OF_REQUESTS, Attribute, Level
 from radserve.errors import ErrorCode, RadserveError, RequestError
 
 DEFAULT_LIMIT, MOST_RESULTS, MOST_OFFSET = 200, 1000, 10_000_000
 MOST_VALUES, MOST_TEXT = 1000, 256
-TEXT_VRS = frozenset(("AE", "CS", "LO", "SH", "PN"))
-
-
-class Level(IntEnum):
-    """What one result stands for."""
-
-    STUDY = 0
-    SERIES = 1
-    INSTANCE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """An attribute that can be matched (`column` of the index) or is only returned (no column: it is computed).
-
-    `always`: it is returned without being asked for. `in_header`: it is read from the header of an instance, and left
-    out where that does not have it. `within`: the sequence whose items have it; these are returned with the sequence.
-    """
-
-    keyword: str
-    level: Level
-    column: str = ""
-    always: bool = True
-    in_header: bool = False
-    within: str = ""
-
-    @property
-    def tag(self) -> str:
-        """Its tag; behind that of the sequence that it is within, and a dot (PS3.18 8.3.4.1)."""
-        tags = [f"{tag_for_keyword(keyword):08X}" for keyword in (self.within, self.keyword) if keyword]
-        return ".".join(tags)
-
-    @property
-    def vr(self) -> str:
-        return dictionary_VR(self.keyword)
-
-    @property
-    def matching(self) -> str:
-        """How it is matched, in words."""
-        if not self.column:
-            return "none"
-        kinds = {"UI": "list of UIDs", "DA": "date or range", "TM": "time or range", "IS": "number", "US": "number"}
-        return kinds.get(self.vr, "wildcards")
-
-
-def _attributes() -> Iterable[Attribute]:
-    study = {
-        "StudyDate": "study_date",
-        "StudyTime": "study_time",
-        "AccessionNumber": "accession_number",
-        "InstanceAvailability": "",
-        "ModalitiesInStudy": "modality",
-        "ReferringPhysicianName": "referring_physician_name",
-        "StudyDescription": "study_description",
-        "RetrieveURL": "",
-        "PatientName": "patient_name",
-        "PatientID": "patient_id",
-        "PatientBirthDate": "patient_birth_date",
-        "PatientSex": "patient_sex",
-        "StudyInstanceUID": "study_instance_uid",
-        "StudyID": "study_id",
-        "NumberOfStudyRelatedSeries": "",
-        "NumberOfStudyRelatedInstances": "",
-    }
-    series = {
-        "Modality": "modality",
-        "SeriesDescription": "series_description",
-        "SeriesInstanceUID": "series_instance_uid",
-        "SeriesNumber": "series_number",
-        "NumberOfSeriesRelatedInstances": "",
-    }
-    series_if_asked = {
-        "BodyPartExamined": "body_part",
-        "Manufacturer": "manufacturer",
-        "ManufacturerModelName": "manufacturer_model_name",
-    }
-    instance = {
-        "SOPClassUID": "sop_class_uid",
-        "SOPInstanceUID": "sop_instance_uid",
-        "InstanceNumber": "instance_number",
-        "Rows": "image_rows",
-        "Columns": "image_columns",
-        "NumberOfFrames": "frames",
-        "AvailableTransferSyntaxUID": "transfer_syntax_uid",
-    }
-    for keywords, level, always in (
-        (study, Level.STUDY, True),
-        (series, Level.SERIES, True),
-        (series_if_asked, Level.SERIES, False),
-        (instance, Level.INSTANCE, True),
-    ):
-        for keyword, column in keywords.items():
-            yield Attribute(keyword, level, column, always)
-    for names, level, always in (
-        (("TimezoneOffsetFromUTC",), Level.STUDY, True),
-        (STUDY_IN_HEADER, Level.STUDY, False),
-        (REQUIRED_OF_SERIES, Level.SERIES, True),
-        (SERIES_IN_HEADER, Level.SERIES, False),
-        (("BitsAllocated",), Level.INSTANCE, True),
-    ):
-        for keyword in names:
-            yield Attribute(keyword, level, STEPS.get(keyword, ""), always, in_header=True)
-
-
-# PS3.18 tables 10.6.3-4 and 10.6.3-5: what is returned if it is known. Of the other attributes of patient, study and
-# series those that worklists and viewers ask for; at the level of instances whatever is asked for is returned.
-REQUIRED_OF_SERIES = (
-    "PerformedProcedureStepStartDate",
-    "PerformedProcedureStepStartTime",
-    "RequestAttributesSequence",
-)
-STEPS = {"PerformedProcedureStepStartDate": "start_date", "PerformedProcedureStepStartTime": "start_time"}
-STUDY_IN_HEADER = (
-    *("IssuerOfPatientID", "OtherPatientIDs", "PatientBirthTime", "PatientAge", "PatientSize", "PatientWeight"),
-    *("EthnicGroup", "PatientComments", "NameOfPhysiciansReadingStudy", "AdmittingDiagnosesDescription"),
-    *("ProcedureCodeSequence", "InstitutionName"),
-)
-SERIES_IN_HEADER = (
-    *("SeriesDate", "SeriesTime", "ProtocolName", "Laterality", "PatientPosition", "FrameOfReferenceUID"),
-    *("PerformingPhysicianName", "OperatorsName", "InstitutionalDepartmentName", "StationName"),
-    *("DeviceSerialNumber", "SoftwareVersions", "PerformedProcedureStepID", "PerformedProcedureStepDescription"),
-)
-ATTRIBUTES: Mapping[str, Attribute] = {each.tag: each for each in _attributes()}
-_OF_REQUESTS = (
-    ("ScheduledProcedureStepID", "scheduled_procedure_step_id"),
-    ("RequestedProcedureID", "requested_procedure_id"),
-)
-OF_REQUESTS: Mapping[str, Attribute] = {
-    each.tag: each
-    for each in (
-        Attribute(keyword, Level.SERIES, column, within="RequestAttributesSequence") for keyword, column in _OF_REQUESTS
-    )
-}
 FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."  # PS3.18 8.3.4.2
 MORE = "The number of results exceeded the maximum supported by the server. Additional results can be requested."
 

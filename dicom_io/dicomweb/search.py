@@ -16,7 +16,8 @@ from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.dicomweb.header_cache import with_address
 from radserve.dicom_io.dicomweb.holdings import Holdings
 from radserve.dicom_io.dicomweb.json_model import JsonElement, element
-from radserve.dicom_io.dicomweb.query import ATTRIBUTES, MORE, OF_REQUESTS, Attribute, Level, Match, Query
+from radserve.dicom_io.dicomweb.query import MORE, Match, Query
+from radserve.dicom_io.dicomweb.search_attributes import ATTRIBUTES, OF_REQUESTS, Attribute, Level
 from radserve.dicom_io.result_rows import current_objects
 from radserve.errors import RadserveError
 

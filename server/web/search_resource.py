@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from radserve.dicom_io.dicomweb.media import DICOM_JSON, choose
-from radserve.dicom_io.dicomweb.query import Level, check_instance_uid, read_query
+from radserve.dicom_io.dicomweb.query import check_instance_uid, read_query
 from radserve.dicom_io.dicomweb.search import search
+from radserve.dicom_io.dicomweb.search_attributes import Level
 from radserve.server.web.service import WebService
 
 

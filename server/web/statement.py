@@ -15,8 +15,9 @@ from pydicom.uid import UID
 
 from radserve.dicom_io.dicomweb.intake import REASONS
 from radserve.dicom_io.dicomweb.media import DICOM, DICOM_JSON, IMAGE_TYPES, MULTIPART, OCTETS
-from radserve.dicom_io.dicomweb.query import ATTRIBUTES, DEFAULT_LIMIT, MOST_RESULTS, OF_REQUESTS
+from radserve.dicom_io.dicomweb.query import DEFAULT_LIMIT, MOST_RESULTS
 from radserve.dicom_io.dicomweb.rendered import OFFERED, PARAMETERS
+from radserve.dicom_io.dicomweb.search_attributes import ATTRIBUTES, OF_REQUESTS
 from radserve.dicom_io.dimse import statuses
 from radserve.dicom_io.markdown import bullets, paragraph, table
 from radserve.server.web.errors import MEANINGS

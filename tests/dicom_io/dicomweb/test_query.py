@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from radserve.dicom_io.dicomweb.query import ATTRIBUTES, FUZZY, Level, Match, read_query
+from radserve.dicom_io.dicomweb.query import FUZZY, Match, read_query
+from radserve.dicom_io.dicomweb.search_attributes import ATTRIBUTES, Level
 from radserve.errors import RadserveError
 
 

@@ -17,8 +17,9 @@ from radserve.dicom_io.database import Database, sqlite_url
 from radserve.dicom_io.dicomweb.header_cache import HeaderCache
 from radserve.dicom_io.dicomweb.held import Held
 from radserve.dicom_io.dicomweb.holdings import Holdings
-from radserve.dicom_io.dicomweb.query import MORE, Level, read_query
+from radserve.dicom_io.dicomweb.query import MORE, read_query
 from radserve.dicom_io.dicomweb.search import Found, search
+from radserve.dicom_io.dicomweb.search_attributes import Level
 from radserve.dicom_io.index import Received, StudyIndex
 from radserve.dicom_io.index_entry import read_entry
 from tests.support.dicoms import cr, ct_series, mr, save, uid
