@@ -5,7 +5,6 @@ It is told of an instance before the sender is, and opens the instance's study f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,24 +12,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from radserve.dicom_io import index_schema as schema
+from radserve.dicom_io import tombstones
 from radserve.dicom_io.database import Database, Prepared
 from radserve.dicom_io.index_entry import UIDS, IndexEntry, header_from, row_of, step_rows
 from radserve.dicom_io.parse import InstanceHeader
 from radserve.dicom_io.performed_steps import PerformedStep
 from radserve.dicom_io.retention import ExpiredStudy, expired_studies
+from radserve.dicom_io.tombstones import ERASED, EXPIRING, REQUESTED, Tombstone
 from radserve.errors import ErrorCode, RequestError
 from radserve.references import InstanceRef
 from radserve.work import StudyState
-
-# An erasure that a person asked for, and one by the site's retention time. What a person had erased is not taken again.
-REQUESTED, ERASED = "requested", "erased"
-EXPIRING, EXPIRED = "expiring", "expired"
-
-
-OF_A_STUDY = (  # the tables with rows of a study
-    *(schema.instances, schema.performed_steps, schema.studies, schema.revisions),
-    *(schema.results, schema.result_objects, schema.deliveries, schema.quarantine, schema.image_annotations),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +31,6 @@ class Received:
     entry: IndexEntry
     received_at: float
     calling_ae: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """That a study was erased: its UID is kept as SHA-256 only. `instances`: how many files were removed."""
-
-    study_sha256: str
-    requested_at: float
-    erased_at: float | None
-    instances: int
 
 
 class StudyIndex:
@@ -80,7 +61,7 @@ class StudyIndex:
         return {row.sop_instance_uid: (header_from(dict(row._mapping)), row.size) for row in rows}
 
     async def rows(self, study_instance_uid: str) -> Sequence[Mapping[str, Any]]:
-        """All columns of the instances of a study (index_schema.instances), for QIDO-RS and C-FIND."""
+        """All columns of the instances of a study (index_schema.instances)."""
         table = schema.instances
         query = sa.select(table).where(table.c.study_instance_uid == study_instance_uid).order_by(*table.primary_key)
         return [
@@ -133,20 +114,11 @@ class StudyIndex:
 
         One that retention erased is noted, too: it is not taken again then. One that was erased keeps its tombstone.
         """
-
-        def work(connection: sa.Connection) -> bool:
-            if not (_has_rows(connection, study_instance_uid) or _has_expired(connection, study_instance_uid)):
-                return False
-            _bury(connection, study_instance_uid, REQUESTED, now)
-            return True
-
-        return await self._database.run(work)
+        return await self._database.run(lambda connection: tombstones.request(connection, study_instance_uid, now))
 
     async def to_be_erased(self) -> Sequence[str]:
         """The UIDs of studies whose erasure was asked for and is not finished."""
-        table = schema.tombstones
-        query = sa.select(table.c.study_instance_uid).where(table.c.state.in_((REQUESTED, EXPIRING)))
-        return list(await self._database.run(lambda connection: connection.execute(query).scalars().all()))
+        return await self._database.run(tombstones.to_be_erased)
 
     async def expired(self, before: float) -> Sequence[ExpiredStudy]:
         """The finished studies for which nothing came since `before`: see `expired_studies`."""
@@ -154,21 +126,11 @@ class StudyIndex:
 
     async def expire(self, before: float, now: float) -> Sequence[ExpiredStudy]:
         """Note that these are to be erased: until that is done nothing more is taken of them, afterwards it is."""
-
-        def work(connection: sa.Connection) -> Sequence[ExpiredStudy]:
-            found = expired_studies(connection, before)
-            for each in found:
-                _bury(connection, each.study_instance_uid, EXPIRING, now)
-            return found
-
-        return await self._database.run(work)
+        return await self._database.run(lambda connection: tombstones.expire(connection, before, now))
 
     async def tombstone(self, study_instance_uid: str) -> Tombstone | None:
         """The tombstone of a study, None where it was never erased."""
-        table = schema.tombstones
-        query = sa.select(table).where(table.c.study_sha256 == _digest(study_instance_uid))
-        row = await self._database.run(lambda connection: connection.execute(query).one_or_none())
-        return Tombstone(row.study_sha256, row.requested_at, row.erased_at, row.instances) if row else None
+        return await self._database.run(lambda connection: tombstones.tombstone(connection, study_instance_uid))
 
     async def result_uids(self, study_instance_uid: str) -> Sequence[str]:
         """The results of a study."""
@@ -178,7 +140,7 @@ class StudyIndex:
 
     async def erase(self, study_instance_uid: str, instances: int, now: float) -> None:
         """Remove every row of a study, leaving the tombstone without its UID, and compact the database."""
-        await self._database.run(lambda connection: _erase(connection, study_instance_uid, instances, now))
+        await self._database.run(lambda connection: tombstones.erase(connection, study_instance_uid, instances, now))
         await self._database.compact()
 
 
@@ -209,7 +171,7 @@ class _Adding:
     def add(self, connection: sa.Connection, received: Sequence[Received], refused: Collection[str]) -> int:
         """Add what is new, unless its study has a tombstone in one of the `refused` states; return how many were."""
         for uid in {each.entry.header.instance.study_instance_uid for each in received}:
-            stone = self._tombstone.run(connection, {"digest": _digest(uid)}).fetchone()
+            stone = self._tombstone.run(connection, {"digest": tombstones.digest(uid)}).fetchone()
             if stone and stone[0] in refused:
                 raise RequestError(ErrorCode.STUDY_ERASED, "the study was erased here and is not taken again")
         added = 0
@@ -256,15 +218,6 @@ class _Adding:
         _drop_empty_studies(connection)
 
 
-def _bury(connection: sa.Connection, study_instance_uid: str, state: str, now: float) -> None:
-    table = schema.tombstones
-    row = {"study_sha256": _digest(study_instance_uid), "study_instance_uid": study_instance_uid}
-    connection.execute(table.delete().where(table.c.study_sha256 == row["study_sha256"]))
-    connection.execute(
-        table.insert().values({**row, "state": state, "requested_at": now, "erased_at": None, "instances": 0})
-    )
-
-
 def _remove(connection: sa.Connection, sop_instance_uids: Sequence[str]) -> None:
     table = schema.instances
     for uid in sop_instance_uids:
@@ -283,33 +236,3 @@ def _is_known(connection: sa.Connection, study_instance_uid: str) -> bool:
     table = schema.studies
     query = sa.select(table.c.revision).where(table.c.study_instance_uid == study_instance_uid)
     return connection.execute(query).first() is not None
-
-
-def _has_rows(connection: sa.Connection, study_instance_uid: str) -> bool:
-    rows = (
-        sa.select(table.c.study_instance_uid).where(table.c.study_instance_uid == study_instance_uid).limit(1)
-        for table in OF_A_STUDY
-    )
-    return any(connection.execute(query).first() is not None for query in rows)
-
-
-def _has_expired(connection: sa.Connection, study_instance_uid: str) -> bool:
-    table = schema.tombstones
-    query = sa.select(table.c.state).where(table.c.study_sha256 == _digest(study_instance_uid))
-    return connection.execute(query).scalar() in (EXPIRING, EXPIRED)
-
-
-def _erase(connection: sa.Connection, study_instance_uid: str, instances: int, now: float) -> None:
-    for table in OF_A_STUDY:
-        connection.execute(table.delete().where(table.c.study_instance_uid == study_instance_uid))
-    stone = schema.tombstones
-    done = sa.case((stone.c.state == EXPIRING, EXPIRED), else_=ERASED)
-    connection.execute(
-        stone.update()
-        .where(stone.c.study_sha256 == _digest(study_instance_uid))
-        .values(study_instance_uid="", state=done, erased_at=now, instances=instances)
-    )
-
-
-def _digest(study_instance_uid: str) -> str:
-    return hashlib.sha256(study_instance_uid.encode()).hexdigest()
