@@ -113,14 +113,6 @@ class ReportWriter(Protocol):
         ...
 
 
-class ResultSink(Protocol):
-    """Takes finished results: the caller's stream, a store, a PACS."""
-
-    async def deliver(self, result: StudyResult, artifacts: Sequence[Artifact]) -> None:
-        """Keep or send the result; idempotent for the same result."""
-        ...
-
-
 class WorkLedger(Protocol):
     """Remembers how far every study has come: what the workflow knows after a power cut. All changes are durable.
 
