@@ -7,7 +7,7 @@ from pathlib import Path
 from radserve.dicom_io.annotations import Annotation
 from radserve.dicom_io.annotations_seg import LABEL_MAP, SEGMENTATION, read_seg
 from radserve.dicom_io.annotations_sr import read_sr
-from radserve.dicom_io.dimse.part10_stream import read_file_meta
+from radserve.dicom_io.file_meta import read_file_meta
 
 HEAD_BYTES = 64 << 10
 

@@ -21,6 +21,7 @@ from radserve.dicom_io.derived import COPIED
 from radserve.dicom_io.dimse import negotiation, query_scu, statuses, tls
 from radserve.dicom_io.dimse.access import PeerPolicy
 from radserve.dicom_io.dimse.pdu import WireLimits
+from radserve.dicom_io.file_meta import IMPLEMENTATION_CLASS_UID
 from radserve.dicom_io.markdown import bullets, paragraph, table
 from radserve.dicom_io.parse import IMAGE_STORAGE, TRANSFER_SYNTAXES
 from radserve.dicom_io.web_peer import peer as web
@@ -109,7 +110,7 @@ def _network() -> list[str]:
     limits = WireLimits()
     values = (
         ("application context", _named(negotiation.APPLICATION_CONTEXT)),
-        ("implementation class UID", f"`{negotiation.IMPLEMENTATION_CLASS_UID}`"),
+        ("implementation class UID", f"`{IMPLEMENTATION_CLASS_UID}`"),
         ("implementation version name", f"`{negotiation.IMPLEMENTATION_VERSION_NAME}`"),
         ("presentation contexts of an association", f"up to {negotiation.MAX_CONTEXTS}"),
         ("maximum PDU received, bytes", f"{limits.pdu_bytes}, a setting; a longer one ends the association"),

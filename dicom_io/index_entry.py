@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from radserve.dicom_io import attributes
-from radserve.dicom_io.durable import storage_error
+from radserve.dicom_io.ends import check_whole, pixels_end
 from radserve.dicom_io.index_schema import ACQUISITION_TEXTS, PATIENT_AND_STUDY
 from radserve.dicom_io.parse import InstanceHeader, header_of
-from radserve.dicom_io.part10 import DicomFile, check_whole, open_dicom, pixels_end, quiet
+from radserve.dicom_io.part10 import DicomFile, open_dicom, quiet
 from radserve.dicom_io.performed_steps import PerformedStep, steps_of
 from radserve.dicom_io.plain import Elements
-from radserve.errors import RadserveError
 from radserve.references import AcquisitionContext, InstanceRef
 
 ACQUISITION = (*ACQUISITION_TEXTS, "age_years", "series_number")
@@ -24,7 +23,7 @@ UIDS = tuple(each.name for each in fields(InstanceRef))
 
 @dataclass(frozen=True, slots=True)
 class PatientAndStudy:
-    """Attributes that QIDO-RS and C-FIND answer with (PS3.4 C.3.1, PS3.18 10.6), as texts; "" where absent."""
+    """Attributes that QIDO-RS answers with (PS3.18 10.6), as texts; "" where absent."""
 
     patient_id: str
     patient_name: str
@@ -91,11 +90,6 @@ def patient_and_study_of(ds: Elements) -> PatientAndStudy:
     )
 
 
-def read_entries(paths: Sequence[Path]) -> list[IndexEntry | RadserveError]:
-    """`read_entry` of many files, errors as values."""
-    return [_read(path) for path in paths]
-
-
 def row_of(entry: IndexEntry) -> dict[str, Any]:
     """The columns of an entry."""
     header = entry.header
@@ -147,15 +141,6 @@ def _pixel_sha256(file: DicomFile) -> str:
         return ""
     with memoryview(file.data) as data, data[file.pixels.offset : pixels_end(file.data, file.pixels)] as pixels:
         return hashlib.sha256(pixels).hexdigest()
-
-
-def _read(path: Path) -> IndexEntry | RadserveError:
-    try:
-        return read_entry(path)
-    except RadserveError as error:
-        return error
-    except OSError as error:
-        return storage_error(error)
 
 
 def _name(value: object) -> str:

@@ -38,7 +38,6 @@ from radserve.errors import DicomError, ErrorCode
 
 INFLATED_LIMIT_BYTES = 512 * 2**20
 READ_BYTES = 2**20
-DELIMITER = b"\xfe\xff\xdd\xe0"
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float, and Pixel Data
 TRANSFER_SYNTAXES = {str(uid): uid for uid in AllTransferSyntaxes}
 VRS = frozenset(str(vr) for vr in VR if len(vr) == 2)
@@ -91,7 +90,7 @@ def open_dicom(path: Path) -> DicomFile:
 
 def opened(data: Buffer) -> DicomFile:
     """`open_dicom` of the bytes of a file."""
-    reader = _Reader(data)
+    reader = Reader(data)
     try:
         with quiet():
             return _open(reader)
@@ -101,59 +100,8 @@ def opened(data: Buffer) -> DicomFile:
         raise DicomError(ErrorCode.INVALID_HEADER, "the header's sequences are nested too deeply") from None
     except Exception as error:  # pydicom has no common base; its texts may quote values
         if reader.short or reader.tell() >= len(reader.data):
-            raise _truncated() from None
+            raise truncated() from None
         raise DicomError(ErrorCode.INVALID_HEADER, f"the header cannot be parsed ({type(error).__name__})") from None
-
-
-def check_whole(file: DicomFile) -> None:
-    """Raise DicomError where a file ends before its pixels do, or what follows them are no elements.
-
-    TRUNCATED or INVALID_HEADER. Zeros after the pixels are what some media fill their blocks with.
-    """
-    if file.pixels is None:
-        return
-    end = pixels_end(file.data, file.pixels)
-    if end > len(file.data):
-        raise _truncated()
-    if end < len(file.data) and file.data[end:].strip(b"\0"):
-        _check_elements(_Reader(file.data), end, file.elements)
-
-
-def _check_elements(reader: _Reader, at: int, like: Elements) -> None:
-    """Read elements, encoded as those before, from there to the end."""
-    implicit, little = encoding_of(like)
-    reader.seek(at)
-    try:
-        with quiet():
-            _read(reader, implicit=implicit, little=little, stop=lambda tag: False)
-    except MemoryError:
-        raise
-    except Exception:  # pydicom has no common base
-        reader.short = reader.short or reader.tell() >= len(reader.data)
-        if not reader.short:
-            raise DicomError(ErrorCode.INVALID_HEADER, "what follows the pixels cannot be parsed") from None
-    if reader.short:
-        raise _truncated()
-
-
-def check_whole_file(path: Path) -> None:
-    """`check_whole` of a file that is opened for it; raises as `open_dicom` too. Run it in a worker."""
-    check_whole(open_dicom(path))
-
-
-def pixels_end(data: Buffer, pixels: PixelElement) -> int:
-    """Where the value of the pixel element ends, beyond the data where these are cut off.
-
-    Encapsulated pixels end behind the delimiter that follows their items (PS3.5 annex A.4).
-    """
-    if pixels.length is not None:
-        return pixels.offset + pixels.length
-    at = pixels.offset
-    while True:
-        head = data[at : at + 8]
-        if len(head) < 8 or head[:4] == DELIMITER:
-            return at + 8
-        at += 8 + struct.unpack("<I", head[4:])[0]
 
 
 @contextmanager
@@ -178,8 +126,8 @@ def bytes_of(path: Path) -> Buffer:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-class _Reader:
-    """A file object over a buffer that notes when the bytes ended inside an element."""
+class Reader:
+    """A file object over a buffer that notes when the bytes ended inside an element (`short`)."""
 
     def __init__(self, data: Buffer) -> None:
         self.data = data
@@ -205,11 +153,12 @@ class _Reader:
         return self._at
 
 
-def _truncated() -> DicomError:
+def truncated() -> DicomError:
+    """The error of a file that ends too early."""
     return DicomError(ErrorCode.TRUNCATED, "the file ends inside a data element")
 
 
-def _open(reader: _Reader) -> DicomFile:
+def _open(reader: Reader) -> DicomFile:
     has_preamble = reader.data[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4] == b"DICM"
     reader.seek(PREAMBLE_LENGTH + 4 if has_preamble else 0)
     start = reader.tell()
@@ -217,13 +166,13 @@ def _open(reader: _Reader) -> DicomFile:
         raise DicomError(ErrorCode.NOT_DICOM, "the file has neither a DICOM preamble nor DICOM elements at its start")
     meta: Elements = Dataset()
     if reader.data[start : start + 2] == b"\x02\x00":
-        meta = _read(reader, implicit=False, little=True, stop=lambda tag: tag >> 16 != 2)
+        meta = read_elements(reader, implicit=False, little=True, stop=lambda tag: tag >> 16 != 2)
     if reader.short:
-        raise _truncated()
+        raise truncated()
     syntax = _transfer_syntax(meta, reader)
     if syntax == DeflatedExplicitVRLittleEndian:
-        reader = _Reader(_inflate(reader))
-    elements = _read(
+        reader = Reader(_inflate(reader))
+    elements = read_elements(
         reader,
         implicit=syntax == ImplicitVRLittleEndian,
         little=syntax != ExplicitVRBigEndian,
@@ -232,7 +181,7 @@ def _open(reader: _Reader) -> DicomFile:
     end = reader.tell()
     pixels = _pixel_element(reader, elements)
     if reader.short:
-        raise _truncated()
+        raise truncated()
     repairs = (*_encoding_repairs(meta, syntax, elements), *header_repairs(elements))
     return DicomFile(elements, meta, str(syntax), reader.data, pixels, end, repairs)
 
@@ -248,8 +197,8 @@ def _encoding_repairs(meta: Elements, syntax: UID, elements: Elements) -> Iterat
         yield Repair("encoding of the data set", f"{stated} VR", f"{found} VR", "from the first element")
 
 
-def _read(reader: _Reader, *, implicit: bool, little: bool, stop: Callable[[int], bool]) -> Elements:
-    """The data set up to `stop`."""
+def read_elements(reader: Reader, *, implicit: bool, little: bool, stop: Callable[[int], bool]) -> Elements:
+    """The data set from where the reader is up to `stop`, which is asked with each tag."""
     start = reader.tell()
     table = scan(reader, implicit=implicit, stop=stop) if little else None
     if table is not None:
@@ -270,7 +219,7 @@ def _looks_like_an_element(data: Buffer) -> bool:
     return little in (0x0002, 0x0008) and struct.unpack("<I", head[4:])[0] <= len(data) - 8
 
 
-def _transfer_syntax(meta: Elements, reader: _Reader) -> UID:
+def _transfer_syntax(meta: Elements, reader: Reader) -> UID:
     stated = plain_value(meta, "TransferSyntaxUID")
     if stated in TRANSFER_SYNTAXES:
         return TRANSFER_SYNTAXES[stated]
@@ -285,7 +234,7 @@ def _transfer_syntax(meta: Elements, reader: _Reader) -> UID:
     return ExplicitVRBigEndian if head[0] == 0 else ExplicitVRLittleEndian
 
 
-def _inflate(reader: _Reader) -> bytes:
+def _inflate(reader: Reader) -> bytes:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)  # PS3.5 A.5: raw deflate
     try:
         data = stream.decompress(reader.data[reader.tell() :], INFLATED_LIMIT_BYTES)
@@ -299,7 +248,7 @@ def _inflate(reader: _Reader) -> bytes:
     return data
 
 
-def _pixel_element(reader: _Reader, elements: Elements) -> PixelElement | None:
+def _pixel_element(reader: Reader, elements: Elements) -> PixelElement | None:
     """The element that stopped the reading, if one did. It is read anew: pydicom rewinds to its start."""
     start = reader.tell()
     head = reader.data[start : start + 12]
@@ -314,7 +263,7 @@ def _pixel_element(reader: _Reader, elements: Elements) -> PixelElement | None:
     long_form = not implicit and head[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
     at = 8 if long_form else 4
     if len(head) < at + 4:
-        raise _truncated()
+        raise truncated()
     (length,) = struct.unpack(f"{order}I", head[at : at + 4])
     vr = head[4:6].decode("ascii") if long_form else "OW"
     return PixelElement(tag, vr, start + at + 4, None if length == UNDEFINED_LENGTH else length)

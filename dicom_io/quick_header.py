@@ -17,6 +17,7 @@ from typing import Any
 from pydicom.charset import python_encoding
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
+from radserve.dicom_io.ends import DELIMITER
 from radserve.dicom_io.index_entry import IndexEntry, PatientAndStudy, patient_and_study_of
 from radserve.dicom_io.nested import (
     LONG_LENGTH,
@@ -29,7 +30,7 @@ from radserve.dicom_io.nested import (
     end_of_items,
 )
 from radserve.dicom_io.parse import TRANSFER_SYNTAXES, InstanceHeader, header_of
-from radserve.dicom_io.part10 import DELIMITER, PIXEL_TAGS, DicomFile, PixelElement
+from radserve.dicom_io.part10 import PIXEL_TAGS, DicomFile, PixelElement
 from radserve.dicom_io.performed_steps import MOST_REQUESTS, REQUEST_KEYS, REQUESTS, PerformedStep, steps_of
 from radserve.dicom_io.plain import ODD, PlainElements, known, plain_from
 from radserve.dicom_io.preamble import PREAMBLE_LENGTH
@@ -177,7 +178,7 @@ def _requests(data: Buffer, at: int, end: int, vr: str | None) -> list[Raw]:
 
 
 def _pixels_end(data: Buffer, pixels: PixelElement) -> int:
-    """Where the pixel value ends, as part10.pixels_end has it."""
+    """Where the pixel value ends, as ends.pixels_end has it."""
     at = pixels.offset
     if pixels.length is not None:
         end = at + pixels.length

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from radserve.dicom_io.durable import storage_error
 from radserve.dicom_io.index import Received, StudyIndex
-from radserve.dicom_io.index_entry import IndexEntry, read_entries, read_received
+from radserve.dicom_io.index_entry import IndexEntry, read_entry, read_received
 from radserve.dicom_io.parse import InstanceHeader
 from radserve.dicom_io.part10 import open_dicom, quiet
 from radserve.dicom_io.performed_steps import PerformedStep, steps_of
@@ -28,6 +28,20 @@ BATCH = 64  # headers read in one task of a worker
 STEPS_BATCH = 256
 STEPS_TOLD = 40 * STEPS_BATCH  # a start that takes a minute says where it is
 Steps = tuple[PerformedStep, ...]
+
+
+def read_entries(paths: Sequence[Path]) -> list[IndexEntry | RadserveError]:
+    """`read_entry` of many files, errors as values. Run it in a worker: files are hostile."""
+    return [_entry_of(path) for path in paths]
+
+
+def _entry_of(path: Path) -> IndexEntry | RadserveError:
+    try:
+        return read_entry(path)
+    except RadserveError as error:
+        return error
+    except OSError as error:
+        return storage_error(error)
 
 
 def read_steps(paths: Sequence[Path]) -> list[Steps]:

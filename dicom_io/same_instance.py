@@ -14,19 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from radserve.dicom_io.file_meta import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, read_file_meta
+from radserve.dicom_io.quick_header import quick_header
 from radserve.errors import DicomError
 
 HEAD_BYTES = 64 << 10  # with the file meta information, whatever private information it holds
 PIECE_BYTES = 1 << 20
-EXPLICIT_BIG, IMPLICIT_LITTLE, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
 PADDING_TAG = (0xFFFC, 0xFFFC)
 PADDING_VRS = (b"OB", b"OW", b"UN")  # the standard has OB
 
 
 def same_instance(one: Path, other: Path) -> bool:
     """Compare two files that are whole, as the store takes them. Raises OSError."""
-    from radserve.dicom_io.dimse.part10_stream import read_file_meta  # the DIMSE package imports the store
-
     if filecmp.cmp(one, other, shallow=False):
         return True
     with one.open("rb") as first, other.open("rb") as second:
@@ -97,8 +96,6 @@ def _padding_start(body: _Body, syntax: str, at: int | None = None) -> int | Non
 
     Where an unusual data set has its pixels is not known here: such padding is found at a given place alone.
     """
-    from radserve.dicom_io.quick_header import quick_header
-
     with mmap.mmap(body.file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         quick = quick_header(data)
     pixels_end = quick.pixels_end - body.offset if quick else None

@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from radserve.dicom_io.durable import fsync_folder, storage_error
+from radserve.dicom_io.ends import check_whole_file
 from radserve.dicom_io.found import DiscoveryLimits
-from radserve.dicom_io.part10 import check_whole_file
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.unpack import is_archive, unpack_some

@@ -10,10 +10,10 @@ from contextlib import aclosing
 from enum import StrEnum
 
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
-from radserve.dicom_io.dimse.part10_stream import read_file_meta
 from radserve.dicom_io.dimse.peer import DimseError, Peer
 from radserve.dicom_io.dimse.query_scu import QueryScu
 from radserve.dicom_io.dimse.store_scu import StoreScu
+from radserve.dicom_io.file_meta import read_file_meta
 from radserve.dicom_io.identity import instance_of
 from radserve.dicom_io.store_outcome import StoreOutcome, StoreState
 from radserve.dicom_io.web_peer import qido, stow

@@ -14,7 +14,7 @@ from radserve.dicom_io.dicomweb.json_model import JsonElement, element
 from radserve.dicom_io.dicomweb.media import DICOM, media_type
 from radserve.dicom_io.dicomweb.multipart import Event, MultipartReader, PartEnd, PartStart
 from radserve.dicom_io.dimse import statuses
-from radserve.dicom_io.dimse.part10_stream import read_file_meta
+from radserve.dicom_io.file_meta import read_file_meta
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import Incoming, StoredInstance, StudyStore
 from radserve.errors import DicomError, ErrorCode, RadserveError, StorageError

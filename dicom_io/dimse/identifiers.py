@@ -9,7 +9,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
-from radserve.dicom_io.dimse.negotiation import IMPLICIT_LITTLE
+from radserve.dicom_io.file_meta import IMPLICIT_LITTLE
 from radserve.dicom_io.part10 import quiet
 from radserve.errors import DicomError, ErrorCode
 

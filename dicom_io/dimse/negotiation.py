@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 from radserve.dicom_io.dimse.associate_pdu import PROTOCOL_VERSION, Associate, ContextItem, decode, encode
 from radserve.dicom_io.dimse.pdu import AbortReason, PduType, ProtocolError, pdu
+from radserve.dicom_io.file_meta import IMPLEMENTATION_CLASS_UID, IMPLICIT_LITTLE
 from radserve.dicom_io.parse import IMAGE_STORAGE, TRANSFER_SYNTAXES
-from radserve.uids import derive_uid
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
-IMPLICIT_LITTLE, EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 UNCOMPRESSED = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
-IMPLEMENTATION_CLASS_UID = derive_uid("radserve", "implementation class")
 IMPLEMENTATION_VERSION_NAME = "RADSERVE"
 MAX_CONTEXTS = 128  # odd numbers of one byte
 ACCEPTED, NO_ABSTRACT_SYNTAX, NO_TRANSFER_SYNTAX = 0, 3, 4  # PS3.8 table 9-18

@@ -11,8 +11,8 @@ from radserve.dicom_io.dimse.access import Seat
 from radserve.dicom_io.dimse.association import Association, Message, ReleasedError
 from radserve.dicom_io.dimse.command import Tag, response_to
 from radserve.dicom_io.dimse.events import Origin, ReceiveEvents, Refusal
-from radserve.dicom_io.dimse.part10_stream import HEAD_BYTES, file_head, stated_uids
 from radserve.dicom_io.dimse.pdu import ConnectionEndedError, ProtocolError
+from radserve.dicom_io.file_meta import HEAD_BYTES, file_head, stated_uids
 from radserve.dicom_io.pull import IncomingInstance, InstanceSink
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.errors import DicomError, ErrorCode, RadserveError, StorageError

@@ -22,7 +22,6 @@ from radserve.dicom_io.dimse.commitment import (
 )
 from radserve.dicom_io.dimse.native import native_data_set
 from radserve.dicom_io.dimse.negotiation import Context, Proposed
-from radserve.dicom_io.dimse.part10_stream import FileMeta, read_file_meta
 from radserve.dicom_io.dimse.peer import (
     MEDIUM_PRIORITY,
     DimseError,
@@ -34,6 +33,7 @@ from radserve.dicom_io.dimse.peer import (
     request,
 )
 from radserve.dicom_io.durable import storage_error
+from radserve.dicom_io.file_meta import FileMeta, read_file_meta
 from radserve.dicom_io.store_outcome import StoreOutcome, StoreState
 from radserve.errors import ErrorCode, RadserveError
 from radserve.workers import WorkerPool

@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import groupby
 
 from radserve.dicom_io.dicomweb.media import DICOM
-from radserve.dicom_io.dimse.part10_stream import read_file_meta
+from radserve.dicom_io.file_meta import read_file_meta
 from radserve.dicom_io.pull import InstanceSink, Taken
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.study_query import FoundStudy, StudyQuery

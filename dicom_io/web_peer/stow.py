@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from radserve.dicom_io.dicomweb import json_model
 from radserve.dicom_io.dimse import statuses
-from radserve.dicom_io.dimse.part10_stream import FileMeta, read_file_meta
+from radserve.dicom_io.file_meta import FileMeta, read_file_meta
 from radserve.dicom_io.store_outcome import StoreOutcome, StoreState
 from radserve.dicom_io.web_peer.multipart import Outgoing
 from radserve.dicom_io.web_peer.peer import WebPeer, data_sets, refused

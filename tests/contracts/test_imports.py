@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+import tomllib
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys
@@ -74,6 +81,39 @@ def test_the_core_imports_the_standard_library_and_numpy_alone() -> None:
 
 def test_the_contract_would_see_a_forbidden_import() -> None:
     assert "pydicom" in modules_after_importing("radserve.dicom_io")
+
+
+def sources() -> dict[str, ast.Module]:
+    """The modules of the project by name, as their folders are mapped to packages."""
+    folders = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+    found = {}
+    for package, folder in folders.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = ast.parse(path.read_text())
+    return found
+
+
+def imports_between(modules: Mapping[str, ast.Module]) -> dict[str, set[str]]:
+    """Which modules each imports, inside functions and for type checkers, too."""
+    graph: dict[str, set[str]] = {}
+    for name, tree in modules.items():
+        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+        found = {f"{node.module}.{each.name}" for node in nodes for each in node.names}
+        graph[name] = {each for each in found | {str(node.module) for node in nodes} if each in modules} - {name}
+    return graph
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    graph = imports_between(sources())
+    assert len(graph) > 500
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names them
+
+
+def test_a_circle_of_imports_would_be_seen() -> None:
+    modules = {"a.b": ast.parse("def f():\n    from a import c"), "a.c": ast.parse("from a.b import f")}
+    with pytest.raises(CycleError, match=r"a\.b.*a\.c|a\.c.*a\.b"):
+        TopologicalSorter(imports_between(modules)).prepare()
 
 
 def modules_of_a_bare_interpreter() -> set[str]:

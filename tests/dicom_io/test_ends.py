@@ -17,8 +17,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from radserve.dicom_io.ends import check_whole_file
 from radserve.dicom_io.index_entry import read_entry, read_received
-from radserve.dicom_io.part10 import check_whole_file
 from radserve.dicom_io.quick_header import quick_header
 from radserve.errors import DicomError, ErrorCode
 from tests.support.dicoms import ct, part10

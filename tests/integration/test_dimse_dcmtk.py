@@ -14,12 +14,12 @@ from pydicom.uid import JPEGLosslessSV1, RLELossless
 
 from radserve.dicom_io.dimse.access import AccessPolicy, PeerPolicy
 from radserve.dicom_io.dimse.events import Origin
-from radserve.dicom_io.dimse.part10_stream import read_file_meta
 from radserve.dicom_io.dimse.peer import DimseError, Peer, echo
 from radserve.dicom_io.dimse.query_scu import QueryScu, StudyQuery
 from radserve.dicom_io.dimse.receiver import InstanceReceiver
 from radserve.dicom_io.dimse.store_scu import StoreScu
 from radserve.dicom_io.dimse.tls import TlsFiles, server_context
+from radserve.dicom_io.file_meta import read_file_meta
 from tests.dicom_io.dimse.certificates import Authority
 from tests.dicom_io.dimse.support import (
     PATIENCE,

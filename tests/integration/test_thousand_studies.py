@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radserve.dicom_io.dimse.part10_stream import read_file_meta
 from radserve.dicom_io.dimse.peer import Peer
 from radserve.dicom_io.dimse.store_scu import StoreOutcome, StoreScu
+from radserve.dicom_io.file_meta import read_file_meta
 from tests.dicom_io.dimse.scp_process import scp_process
 from tests.dicom_io.dimse.support import free_port
 from tests.support.dicoms import cr, part10

@@ -21,10 +21,10 @@ from radserve.dicom_io.dimse.access import AccessPolicy, PeerPolicy
 from radserve.dicom_io.dimse.command import Operation, Tag, decode_command, encode_command
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.dicom_io.dimse.events import Origin, ReceiveEvents
-from radserve.dicom_io.dimse.part10_stream import file_head, read_file_meta
 from radserve.dicom_io.dimse.pdu import WireLimits
 from radserve.dicom_io.dimse.peer import DimseError, echo
 from radserve.dicom_io.dimse.store_scp import ScpOptions, StoreScp
+from radserve.dicom_io.file_meta import file_head, read_file_meta
 from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StoredInstance, StoreLimits
 from radserve.errors import DicomError, ErrorCode, RequestError

@@ -18,10 +18,9 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
-from radserve.dicom_io.dimse.negotiation import IMPLEMENTATION_CLASS_UID
-from radserve.dicom_io.dimse.part10_stream import read_file_meta
 from radserve.dicom_io.dimse.peer import DimseError, Peer, echo
 from radserve.dicom_io.dimse.store_scu import StoreScu, StoreState
+from radserve.dicom_io.file_meta import IMPLEMENTATION_CLASS_UID, read_file_meta
 from radserve.errors import ErrorCode, RadserveError
 from tests.dicom_io.dimse.support import (
     ANYBODY,

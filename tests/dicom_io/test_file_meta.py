@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGLSLossless
 
-from radserve.dicom_io.dimse.part10_stream import FileMeta, file_head, read_file_meta, stated_uids
+from radserve.dicom_io.file_meta import FileMeta, file_head, read_file_meta, stated_uids
 from radserve.errors import DicomError, ErrorCode
 from tests.dicom_io.dimse.support import CT, EXPLICIT, IMPLICIT, slice_bytes
 

@@ -1,4 +1,7 @@
-"""Between the data set of a C-STORE and a Part 10 file: the same bytes, with the file meta information before them."""
+"""The head of a Part 10 file, and that of a data set without one: read and made by hand, in the service's own process.
+
+The data set of a C-STORE and its file are the same bytes, with the file meta information before them.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from radserve.dicom_io.dimse.negotiation import IMPLEMENTATION_CLASS_UID, IMPLICIT_LITTLE
 from radserve.errors import DicomError, ErrorCode
+from radserve.uids import derive_uid
 
-EXPLICIT_BIG, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+EXPLICIT_BIG, IMPLICIT_LITTLE, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
+IMPLEMENTATION_CLASS_UID = derive_uid("radserve", "implementation class")
 PREAMBLE = bytes(128) + b"DICM"
 HEAD_BYTES = 2048  # the SOP class and instance stand among the first elements of a data set
 LONG_FORM = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
