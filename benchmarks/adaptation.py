@@ -3,9 +3,9 @@
     python benchmarks/adaptation.py --data DIR [--base default|imagenet] [--methods ...] [--shots 1 4 16 64]
 
 DIR holds breastmnist.npz and pneumoniamnist.npz. `default` starts from cxr-bus-mini, which learned from these training
-images; `imagenet` from the same network with ImageNet weights in its image tower and drawn ones elsewhere, which has
-seen none of them. Images of a split with a near twin in a later one are left out. The models with the most shots of the
-first seed are measured on test; nothing is chosen by it.
+images; `imagenet` from a network of its kind before training (ImageNet weights in one image tower, drawn ones
+elsewhere), which has seen none of them. Images of a split with a near twin in a later one are left out. The models with
+the most shots of the first seed are measured on test; nothing is chosen by it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from radserve.models.adapt.heads import HEADS
 from radserve.models.adapt.manifest import ContextTable, LowRankTable, Manifest, read_manifest
 from radserve.models.adapt.protocol import learn
 from radserve.models.catalogue import built_in_folder
-from radserve.models.pack import ModelPack, load_pack
+from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
 from radserve.server.adapting import embed_manifest
 from radserve.server.adapting_learners import learner_of
 
@@ -106,19 +106,21 @@ def measure(base: ModelPack, manifest: Manifest, given: argparse.Namespace) -> N
 
 
 def untrained(base: ModelPack, out: Path) -> ModelPack:
-    """The network of the default pack before its training: ImageNet weights in the image tower, the rest drawn."""
+    """A network of the default pack before its training: one image tower for all inputs, with ImageNet weights and a
+    drawn projection, and one drawn text tower."""
     import torch
 
     from radserve.models.export.onnx_graphs import plans, write_graph
     from radserve.models.train.architecture import ModelConfig, RadCoCa
 
     torch.manual_seed(7)
-    config = replace(ModelConfig.load(base.folder / "model.json"), members=1)
+    config = replace(ModelConfig.load(base.folder / "model.json"), members=1, own_towers={})
     model = RadCoCa(config, pretrained=True).eval()
     with tempfile.TemporaryDirectory() as scratch:
         for plan in plans(model):
             write_graph(plan, Path(scratch) / plan.file_name)
         files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
+    files |= {base.graphs[use.image_encoder].file: files[base.graphs[IMAGE_ENCODER].file] for use in base.inputs}
     derivation = Derivation(
         version="0.0.0", words="before training", record_file="untrained.json", record={}, card="# Untrained\n",
         change=lambda table, prompts: None, files=files,
