@@ -46,7 +46,7 @@ class Unmetered:
         return (("total", 0.0),)
 
 
-class Counting(pipeline._Stopwatch):
+class Counting(pipeline.Stopwatch):
     """The real stopwatch, counting its stages."""
 
     entries = 0
@@ -73,7 +73,7 @@ class Overhead:
     paired_interval: tuple[float, float]
 
 
-def stage_us(stopwatch: pipeline._Stopwatch | Meter) -> float:
+def stage_us(stopwatch: pipeline.Stopwatch | Meter) -> float:
     """The least time of one stage that does nothing, of five rounds."""
 
     def round_() -> float:
@@ -134,7 +134,7 @@ async def measure(studies: int, images: int) -> Overhead:
             pairs.append((times[bare], times[metered]))
     times = np.array(pairs)
     study = float(np.median(times[:, 0]))
-    stage, meter = stage_us(pipeline._Stopwatch()), meter_us() + stage_us(Meter({}))
+    stage, meter = stage_us(pipeline.Stopwatch()), meter_us() + stage_us(Meter({}))
     differences = times[:, 1] - times[:, 0]
     again = np.random.default_rng(1).choice(differences, (2000, studies))
     low, high = np.quantile(np.median(again, axis=1), [0.025, 0.975]) / study
@@ -146,11 +146,11 @@ async def measure(studies: int, images: int) -> Overhead:
 @contextmanager
 def stopwatch_is(kind: type) -> Iterator[None]:
     """Let analyses use another stopwatch."""
-    usual, pipeline._Stopwatch = pipeline._Stopwatch, kind  # type: ignore[misc]
+    usual, pipeline.Stopwatch = pipeline.Stopwatch, kind  # type: ignore[misc]
     try:
         yield
     finally:
-        pipeline._Stopwatch = usual  # type: ignore[misc]
+        pipeline.Stopwatch = usual  # type: ignore[misc]
 
 
 def main() -> None:
