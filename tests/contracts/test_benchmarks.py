@@ -19,6 +19,7 @@ for path in sys.argv[2:]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # for machines on which others work
 def test_every_benchmark_finds_all_that_it_uses() -> None:
     assert BENCHMARKS
     command = [sys.executable, "-c", READ_ALL, str(FOLDER), *map(str, BENCHMARKS)]
