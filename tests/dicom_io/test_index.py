@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from pydicom import Dataset, dcmread
 
 from radserve.dicom_io import index_schema as schema
+from radserve.dicom_io.commits import FEW_COMMITS
 from radserve.dicom_io.database import Database, sqlite_url
 from radserve.dicom_io.durable import ASIDE
 from radserve.dicom_io.index import StudyIndex
 from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.spool import EACH_BYTES
-from radserve.dicom_io.store import FEW_COMMITS, IndexedOptions, StoredInstance, StudyStore
+from radserve.dicom_io.store import IndexedOptions, StoredInstance, StudyStore
 from radserve.dicom_io.work_ledger import SqlWorkLedger
 from radserve.errors import ErrorCode, RequestError, StorageError
 from radserve.references import StudyRef
