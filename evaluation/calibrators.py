@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,17 +29,6 @@ class Method(StrEnum):
     TEMPERATURE = "temperature"
     PLATT = "platt"
     ISOTONIC = "isotonic"
-
-
-class Calibrator(Protocol):
-    """Maps scores (n,), in the form `scores_for` gives, to calibrated probabilities (n,), float64."""
-
-    @property
-    def method(self) -> str: ...
-
-    def apply(self, scores: FloatArray) -> FloatArray:
-        """Return the calibrated probabilities of these scores."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -124,18 +124,8 @@ def assess_fairness(
         if sum(each.sufficient for each in found) < 2:
             warnings.append(f"{attribute}: fewer than two groups of at least {minimum_size}: no gap and no test")
     tests = _corrected(tests, correction, alpha)
-    warnings += [
-        f"{each.attribute} {each.group}: the {each.measure} test is undefined, its difference has variance 0"
-        for each in tests
-        if np.isnan(each.p)
-    ]
-    warnings += [
-        f"{each.attribute}: the {each.measure} ratio is null, its highest value is 0"
-        for each in gaps
-        if each.ratio is None
-    ]
+    warnings += [*_undefined(tests, gaps), *(note for each in groups for note in each.warnings)]
     overall = measure_group(measure, "", "", np.ones(len(labels), np.bool_))
-    warnings += [note for each in groups for note in each.warnings]
     return Fairness(
         threshold=threshold,
         minimum_size=minimum_size,
@@ -149,6 +139,15 @@ def assess_fairness(
         unfair=any(each.rejected for each in tests),
         warnings=tuple(warnings),
     )
+
+
+def _undefined(tests: Sequence[GroupTest], gaps: Sequence[Gap]) -> Iterator[str]:
+    for test in tests:
+        if np.isnan(test.p):
+            yield f"{test.attribute} {test.group}: the {test.measure} test is undefined, its difference has variance 0"
+    for gap in gaps:
+        if gap.ratio is None:
+            yield f"{gap.attribute}: the {gap.measure} ratio is null, its highest value is 0"
 
 
 def _band(row: int, age: float | None, edges: Sequence[int], names: Sequence[str]) -> str:

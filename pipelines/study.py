@@ -126,26 +126,8 @@ class StudyAnalyser:
                             yield event
                         else:
                             written = event
-        images = tuple(image for outcome in outcomes for image in outcome.images)
-        analysed = [outcome.plan for outcome in outcomes]
-        analysis = Analysis(
-            StudyResult(
-                study_instance_uid=request.study.study_instance_uid,
-                series=tuple(plan.summary(analysed=plan in analysed) for plan in plans),
-                findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
-                report=written.report,
-                pack=self.pack.ref,
-                context=request.context,
-                sources=tuple(source for outcome in outcomes for source in outcome.sources),
-                timings_ms=watch.timings_ms(),
-                warnings=tuple(dict.fromkeys((*warnings, *written.warnings))),
-                generation=written.generation,
-                prompts=self.prompts.record,
-                tasks=self._tasks(outcomes),
-                provenance=written.provenance,
-            ),
-            images,
-        )
+        result = self._result(request, plans, outcomes, written, [*warnings, *written.warnings], watch)
+        analysis = Analysis(result, tuple(image for outcome in outcomes for image in outcome.images))
         if self.observer:
             self.observer(self.source, request, analysis)
         yield analysis
@@ -154,6 +136,32 @@ class StudyAnalyser:
     def _finder(self) -> SeriesFinder:
         most = self.limits.max_frames_per_instance
         return SeriesFinder(self.pack, self.prompts, self.source, self.preprocessor, self.runner, self.policy, most)
+
+    def _result(
+        self,
+        request: AnalysisRequest,
+        plans: Sequence[SeriesPlan],
+        outcomes: Sequence[SeriesOutcome],
+        written: WrittenReport,
+        warnings: Sequence[ResultWarning],
+        watch: Stopwatch,
+    ) -> StudyResult:
+        analysed = [outcome.plan for outcome in outcomes]
+        return StudyResult(
+            study_instance_uid=request.study.study_instance_uid,
+            series=tuple(plan.summary(analysed=plan in analysed) for plan in plans),
+            findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
+            report=written.report,
+            pack=self.pack.ref,
+            context=request.context,
+            sources=tuple(source for outcome in outcomes for source in outcome.sources),
+            timings_ms=watch.timings_ms(),
+            warnings=tuple(dict.fromkeys(warnings)),
+            generation=written.generation,
+            prompts=self.prompts.record,
+            tasks=self._tasks(outcomes),
+            provenance=written.provenance,
+        )
 
     async def _plan(self, request: AnalysisRequest) -> list[SeriesPlan]:
         found = await self.source.list_instances(request.study)
