@@ -23,13 +23,11 @@ from radserve.dicom_io.write_seg import write_seg
 from radserve.dicom_io.write_sr import write_sr
 from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.references import StudyRef
-from tests.dicom_io.test_index import Site, postgres_url, site, url
-from tests.dicom_io.test_store import instance, put
 from tests.support.dicoms import cr, ct_series, save, uid, us
+from tests.support.indexed import Site
 from tests.support.results import sample_image, sample_result
+from tests.support.stored import instance, put
 from tests.support.written import ct_images, result_of
-
-__all__ = ["postgres_url", "site", "url"]  # fixtures
 
 
 def annotation(number: int, **given: object) -> Annotation:

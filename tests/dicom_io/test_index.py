@@ -1,4 +1,4 @@
-"""The index beside the store: durable before the acknowledgement, rebuildable, erasable without a trace."""
+"""The index beside the store: durable before the acknowledgement, rebuildable from the files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import errno
 import hashlib
 import logging
 import os
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,80 +17,17 @@ from pydicom import Dataset, dcmread
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.commits import FEW_COMMITS
-from radserve.dicom_io.database import Database, sqlite_url
+from radserve.dicom_io.database import sqlite_url
 from radserve.dicom_io.durable import ASIDE
-from radserve.dicom_io.index import StudyIndex
-from radserve.dicom_io.quarantine import QuarantineFolder
 from radserve.dicom_io.spool import EACH_BYTES
-from radserve.dicom_io.store import IndexedOptions, StoredInstance, StudyStore
-from radserve.dicom_io.work_ledger import SqlWorkLedger
 from radserve.errors import ErrorCode, RequestError, StorageError
 from radserve.references import StudyRef
 from radserve.work import QuarantineKind, StudyState
-from tests.dicom_io.test_store import InlineWorkers, instance, put, refused
 from tests.support.dicoms import cr, part10
-from tests.support.postgres import postgres
+from tests.support.indexed import Site
+from tests.support.stored import instance, put, refused
 
 STEPS_MIGRATION = 5
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return sqlite_url(tmp_path / "index.db")
-    found: str = request.getfixturevalue("postgres_url")
-    engine = sa.create_engine(found)
-    with engine.begin() as connection:
-        for table in schema.metadata.tables:
-            connection.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
-    engine.dispose()
-    return found
-
-
-class Site:
-    """A store with its index and quarantine, as the server puts them together."""
-
-    def __init__(self, root: Path, url: str, **options: Any) -> None:
-        self.root = root
-        self.workers = InlineWorkers()
-        self.database = Database(url)
-        self.index = StudyIndex(self.database)
-        self.ledger = SqlWorkLedger(self.database)
-        self.quarantine = QuarantineFolder(root / "quarantine", self.ledger)
-        given = IndexedOptions(quarantine=self.quarantine, **options)
-        self.store = StudyStore(root / "studies", self.workers, index=self.index, options=given)
-
-    async def open(self) -> Site:
-        await self.database.open()
-        await self.store.open()
-        return self
-
-    async def close(self) -> None:
-        await self.store.close()
-        await self.database.close()
-
-    async def dump(self) -> dict[str, list[tuple[Any, ...]]]:
-        def work(connection: sa.Connection) -> dict[str, list[tuple[Any, ...]]]:
-            tables = schema.metadata.tables.values()
-            return {
-                each.name: [tuple(row) for row in connection.execute(sa.select(each).order_by(*each.primary_key))]
-                for each in tables
-            }
-
-        return await self.database.run(work)
-
-
-@pytest.fixture
-async def site(tmp_path: Path, url: str) -> AsyncIterator[Site]:
-    made = await Site(tmp_path, url).open()
-    yield made
-    await made.close()
 
 
 async def test_an_acknowledged_instance_has_its_row(site: Site) -> None:
@@ -318,105 +253,6 @@ async def test_a_conflict_is_kept_in_quarantine_with_its_row_and_an_audit_line(
     assert not await site.ledger.quarantined()
 
 
-# Erasing
-
-
-async def erased(site: Site) -> StoredInstance:
-    await put(site.store, instance(9, study="other"))
-    answer = await put(site.store, instance(1, PatientName="Canary^Erased", PatientID="CANARY-77"))
-    await refused(site.store, instance(1, PatientName="Canary^Erased", PatientID="CANARY-77", AccessionNumber="B"))
-    study = StudyRef(answer.header.instance.study_instance_uid)
-    await site.ledger.close(study, incomplete=False, now=1.0)
-    assert await site.store.erase(study) == 1
-    return answer
-
-
-async def test_an_erased_study_leaves_a_tombstone_and_no_byte(site: Site, url: str) -> None:
-    answer = await erased(site)
-    uids = answer.header.instance
-    needles = [b"CANARY-77", b"Canary^Erased", uids.study_instance_uid.encode(), uids.sop_instance_uid.encode()]
-    for path in site.root.rglob("*"):
-        assert not any(needle in bytes(path) for needle in needles)
-        assert not path.is_file() or not any(needle in path.read_bytes() for needle in needles), path.name
-    text = str(await site.dump()).encode()
-    assert not any(needle in text for needle in needles)
-    stone = await site.index.tombstone(uids.study_instance_uid)
-    assert stone is not None and stone.instances == 1 and stone.erased_at is not None
-    assert len(await site.store.list_studies()) == 1 and len(await site.index.headers()) == 1
-
-
-async def test_the_byte_search_would_find_what_is_not_erased(tmp_path: Path) -> None:
-    site = await Site(tmp_path, sqlite_url(tmp_path / "index.db")).open()
-    await put(site.store, instance(1, PatientID="CANARY-77"))
-    found = [path for path in tmp_path.rglob("*") if path.is_file() and b"CANARY-77" in path.read_bytes()]
-    await site.close()
-    assert {path.suffix for path in found} >= {".dcm", ".db-wal"}
-
-
-async def test_an_erased_study_is_refused_when_it_comes_again(site: Site) -> None:
-    answer = await erased(site)
-    error = await refused(site.store, instance(1, PatientID="CANARY-77"))
-    assert isinstance(error, RequestError) and error.code is ErrorCode.STUDY_ERASED
-    assert not (site.root / "studies" / answer.header.instance.study_instance_uid).exists()
-
-
-async def test_an_erased_study_is_taken_again_where_the_site_says_so(tmp_path: Path, url: str) -> None:
-    site = await Site(tmp_path, url, refuse_erased=False).open()
-    await erased(site)
-    assert not (await put(site.store, instance(1))).duplicate
-    assert len(await site.ledger.open_studies()) == 2 == len(await site.store.list_studies())
-    await site.close()
-
-
-async def test_an_erasure_that_was_cut_off_is_finished_when_the_store_opens(tmp_path: Path, url: str) -> None:
-    site = await Site(tmp_path, url).open()
-    uid = (await put(site.store, instance(1))).header.instance.study_instance_uid
-    await site.index.bury(uid, 3.0)  # as another process, or one that was killed after its first step
-    await site.close()
-    again = await Site(tmp_path, url).open()
-    assert not await again.store.list_studies() and not await again.index.headers()
-    assert not (tmp_path / "studies" / uid).exists()
-    stone = await again.index.tombstone(uid)
-    assert stone is not None and stone.erased_at is not None
-    await again.close()
-
-
-# The schema
-
-
-async def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
-    database = Database(url)
-    await database.open()
-    await database.open()  # nothing is left to do
-    engine = sa.create_engine(url)
-    found = sa.inspect(engine)
-    for table in schema.metadata.tables.values():
-        columns = {each["name"]: each for each in found.get_columns(table.name)}
-        assert set(columns) == set(table.columns.keys()), table.name
-        assert {name for name, each in columns.items() if each["nullable"]} == {
-            each.name for each in table.columns if each.nullable
-        }, table.name
-        assert found.get_pk_constraint(table.name)["constrained_columns"] == [each.name for each in table.primary_key]
-    engine.dispose()
-    await database.close()
-
-
-def test_an_older_index_is_brought_forward_and_a_newer_one_is_refused(tmp_path: Path) -> None:
-    engine = sa.create_engine(sqlite_url(tmp_path / "index.db"))
-    added = (*schema.MIGRATIONS, ("ALTER TABLE studies ADD COLUMN note TEXT",))
-    with engine.begin() as connection:
-        assert schema.migrate(connection) == len(schema.MIGRATIONS)
-    with engine.begin() as connection:
-        assert schema.migrate(connection, added) == 1
-        assert "note" in {each["name"] for each in sa.inspect(connection).get_columns("studies")}
-        assert schema.migrate(connection, added) == 0
-        with pytest.raises(
-            StorageError, match=f"schema version {len(added)}, this radserve knows {len(schema.MIGRATIONS)}"
-        ):
-            schema.migrate(connection)
-    engine.dispose()
-
-
 def requested(procedure: str) -> Dataset:
     item = Dataset()
     item.RequestedProcedureID, item.ScheduledProcedureStepID = procedure, "S1"
@@ -471,30 +307,6 @@ async def test_an_index_of_a_time_without_steps_is_filled_from_the_files_once(tm
     assert after["instances"] == before["instances"]
     assert await again.index.without_steps() == []
     await again.close()
-
-
-async def test_sqlite_syncs_every_commit_and_overwrites_what_is_deleted(tmp_path: Path) -> None:
-    database = Database(sqlite_url(tmp_path / "index.db"))
-    await database.open()
-
-    def pragmas(connection: sa.Connection) -> list[Any]:
-        return [
-            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "secure_delete")
-        ]
-
-    assert await database.run(pragmas) == ["wal", 2, 1]
-    await database.close()
-    assert sqlite3.connect(tmp_path / "index.db").execute("SELECT max(version) FROM schema_version").fetchone() == (
-        len(schema.MIGRATIONS),
-    )
-
-
-@pytest.mark.parametrize("bad", ["nonsense", "oracle+nodriver://x", "mysql://host/db"])
-def test_a_url_that_cannot_be_used_is_refused(bad: str) -> None:
-    with pytest.raises(StorageError) as caught:
-        Database(bad)
-    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 
 async def test_a_late_instance_opens_the_study_again_and_keeps_the_first_revision(site: Site) -> None:

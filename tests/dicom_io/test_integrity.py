@@ -12,11 +12,9 @@ from pydicom.uid import JPEGLSLossless
 from radserve.dicom_io.index_entry import read_entry
 from radserve.dicom_io.integrity import Damage, verify
 from radserve.references import StudyRef
-from tests.dicom_io.test_index import Site, postgres_url, site, url
-from tests.dicom_io.test_store import IMAGE, instance, put
 from tests.support.dicoms import cr, part10, save, uid
-
-__all__ = ["postgres_url", "site", "url"]  # fixtures
+from tests.support.indexed import Site
+from tests.support.stored import IMAGE, instance, put
 
 
 def alter(path: Path, at: int) -> None:

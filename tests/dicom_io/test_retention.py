@@ -15,12 +15,11 @@ from radserve.references import StudyRef
 from radserve.server.retention import DAY_S, POLL_S, expire, retention
 from radserve.uids import derive_uid
 from radserve.work import Delivery, DeliveryKey, QuarantineEntry, QuarantineKind, ResultRecord, StudyState
-from tests.dicom_io.test_index import Site, postgres_url, site, url
-from tests.dicom_io.test_store import instance, put, refused
 from tests.support.dicoms import uid
+from tests.support.indexed import Site
+from tests.support.stored import instance, put, refused
 from tests.support.workflow import VirtualClock
 
-__all__ = ["postgres_url", "site", "url"]  # fixtures
 OLD, YOUNG = 100.0, 1000.0
 BEFORE = 500.0
 

@@ -18,8 +18,8 @@ from radserve.dicom_io.reserve import DiskReserve
 from radserve.dicom_io.store import StoreLimits, StudyStore
 from radserve.dicom_io.watched_folder import PATIENCE, REFUSED, WatchedFolder
 from radserve.errors import ErrorCode, StorageError
-from tests.dicom_io.test_store import IMAGE, InlineWorkers, instance, put
 from tests.support.dicoms import cr, part10
+from tests.support.stored import IMAGE, InlineWorkers, instance, put
 
 SETTLE = 2.0
 

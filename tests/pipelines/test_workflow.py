@@ -1,4 +1,4 @@
-"""The way of a study under a virtual clock: completion, revisions, retries, quarantine, deliveries."""
+"""The way of a study under a virtual clock: revisions, retries, quarantine, erasure."""
 
 from __future__ import annotations
 
@@ -10,57 +10,15 @@ import pytest
 
 from radserve.dicom_io import index_schema as schema
 from radserve.dicom_io.outbox_ledger import SqlOutboxLedger
-from radserve.errors import DicomError, ErrorCode, PeerError, RadserveError, WorkerError
+from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
 from radserve.pipelines.rules import Is, Rule, RuleSet
-from radserve.pipelines.timing import CompletionPolicy, RetryPolicy
 from radserve.references import StudyRef
-from radserve.work import OpenStudy, QuarantineKind, Signal, StudyState
+from radserve.work import QuarantineKind, Signal, StudyState
 from tests.support.dicoms import uid
 from tests.support.postgres import postgres
 from tests.support.workflow import Site, instance, running_site, until
 
 STUDY = StudyRef(uid("study", "s"))
-
-
-# When a study is complete
-
-
-@pytest.mark.parametrize(
-    ("opened", "last", "stored", "signal", "expected", "incomplete"),
-    [
-        (0, 0, 3, Signal.NONE, None, None),
-        (-59, -59, 3, Signal.NONE, None, None),
-        (-60, -60, 3, Signal.NONE, None, False),
-        (-599, -1, 3, Signal.NONE, None, None),
-        (-600, -1, 3, Signal.NONE, None, True),
-        (-600, -60, 3, Signal.NONE, None, False),
-        (0, 0, 3, Signal.COMPLETE, None, False),
-        (0, 0, 3, Signal.COMPLETE, 3, False),
-        (0, 0, 3, Signal.COMPLETE, 4, None),
-        (-60, -60, 3, Signal.COMPLETE, 4, True),
-        (-60, -60, 3, Signal.INTERRUPTED, None, True),
-        (-30, -30, 3, Signal.INTERRUPTED, None, None),
-    ],
-)
-def test_a_study_is_closed_by_quiet_by_signal_or_by_the_cap(
-    opened: float, last: float, stored: int, signal: Signal, expected: int | None, incomplete: bool | None
-) -> None:
-    study = OpenStudy("1.2", 1000.0 + opened, 1000.0 + last, stored, signal, expected)
-    assert CompletionPolicy(60, 600).incomplete(study, 1000.0) is incomplete
-
-
-@pytest.mark.parametrize("bad", [(-1, 5), (10, 5)])
-def test_a_policy_that_makes_no_sense_is_refused(bad: tuple[float, float]) -> None:
-    with pytest.raises(RadserveError, match="quiet_s <= cap_s"):
-        CompletionPolicy(*bad)
-
-
-def test_waits_grow_up_to_a_bound_and_are_cut_at_random() -> None:
-    full = RetryPolicy(first_s=2, factor=4, most_s=100, random=lambda: 0.0)
-    assert [full.wait_s(attempt) for attempt in (1, 2, 3, 4, 5000)] == [2, 8, 32, 100, 100]
-    cut = RetryPolicy(first_s=2, factor=4, most_s=100, jitter=0.5, random=lambda: 1.0)
-    assert cut.wait_s(2) == 4
-    assert len({RetryPolicy().wait_s(1) for _ in range(20)}) > 1
 
 
 # The whole way
@@ -313,105 +271,6 @@ async def test_one_pack_that_fails_does_not_keep_another_from_its_result(tmp_pat
         await site.finish(times=2)
         assert sorted(row.pack for row in await site.rows(schema.results)) == ["bad", "good"]
         assert len(site.destination.sent()) == 4 == len(set(site.destination.sent()))
-        assert await site.states() == ["delivered"]
-
-
-# Deliveries
-
-
-async def test_each_object_is_retried_on_its_own_and_sent_once(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site:
-        refusals = 2
-
-        def refuse(destination: str, artifact: Any) -> Exception | None:
-            nonlocal refusals
-            if artifact.name == "sr.dcm" and refusals:
-                refusals -= 1
-                return RadserveError(ErrorCode.SERVER_UNREACHABLE, "no answer")
-            return None
-
-        site.destination.refuse = refuse
-        await site.receive(instance("s"))
-        await site.finish()
-        assert await site.states() == ["analysed"] and len(site.destination.sent()) == 1
-        await site.finish(times=3)
-        assert await site.states() == ["delivered"]
-        assert len(site.destination.sent()) == 2 == len(set(site.destination.sent()))
-
-
-async def test_a_delivery_that_fails_three_times_goes_to_quarantine_and_can_be_retried(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site:
-        site.destination.refuse = lambda *_: RadserveError(ErrorCode.SERVER_UNREACHABLE, "no answer")
-        await site.receive(instance("s"))
-        await site.finish(times=6)
-        entries = await site.ledger.quarantined()
-        assert [(entry.kind, entry.destination) for entry in entries] == [(QuarantineKind.DELIVERY, "pacs")] * 2
-        assert {row.attempts for row in await site.rows(schema.deliveries)} == {3}
-        assert await site.states() == ["quarantined"]
-        site.destination.refuse = lambda *_: None
-        for entry in entries:
-            await site.ledger.release(entry.quarantine_id, retry=True, now=site.clock.now())
-        await site.finish()
-        assert await site.states() == ["delivered"] and len(site.analysis.jobs) == 1
-        assert len(site.destination.sent()) == 2
-
-
-async def test_what_will_never_be_taken_goes_to_quarantine_at_once(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site:
-        final = PeerError(ErrorCode.SERVER_UNREACHABLE, "A900", is_transient=False)
-        site.destination.refuse = lambda _, artifact: final if artifact.name == "sr.dcm" else None
-        await site.receive(instance("s"))
-        await site.finish()
-        (entry,) = await site.ledger.quarantined()
-        assert (entry.kind, entry.reason) == (QuarantineKind.DELIVERY, "A900")
-        assert sorted(row.attempts for row in await site.rows(schema.deliveries)) == [1, 1]
-
-
-async def test_an_object_that_arrived_though_the_answer_was_lost_is_not_sent_again(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site:
-        send = site.destination.send
-
-        async def answer_is_lost(destination: str, artifact: Any) -> None:
-            await send(destination, artifact)
-            raise PeerError(ErrorCode.SERVER_UNREACHABLE, "the connection ended")
-
-        site.destination.send = answer_is_lost  # type: ignore[method-assign]
-        await site.receive(instance("s"))
-        await site.finish()
-        assert await site.states() == ["analysed"]
-        await site.finish()
-        assert await site.states() == ["delivered"]
-        assert len(site.destination.sent()) == 2 == len(set(site.destination.sent()))
-
-
-async def test_a_destination_that_is_down_does_not_hold_up_another(tmp_path: Path) -> None:
-    rules = RuleSet((Rule("all", "pack", destinations=("down", "up")),))
-    async with running_site(tmp_path, rules=rules) as site:
-        down = RadserveError(ErrorCode.SERVER_UNREACHABLE, "no answer")
-        site.destination.refuse = lambda destination, _: down if destination == "down" else None
-        for name in range(5):
-            await site.receive(instance(str(name)))
-        await site.finish()
-        assert len(site.destination.sent()) == 10
-        assert {line.split()[0] for line in site.destination.sent()} == {"up"}
-
-
-async def test_a_delivery_whose_end_was_not_seen_is_not_made_again_where_the_destination_has_it(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site:
-        await site.receive(instance("s"))
-        site.clock.advance(61)
-        await site.workflow.tick()
-        delivered = site.outbox_ledger.delivered
-
-        async def dies(*args: Any) -> None:
-            raise RuntimeError
-
-        site.outbox_ledger.delivered = dies  # type: ignore[method-assign]
-        await site.step()
-        assert len(site.destination.sent()) == 1
-        site.outbox_ledger.delivered = delivered  # type: ignore[method-assign]
-        await site.step()
-        assert len(site.destination.sent()) == 2 == len(set(site.destination.sent()))
         assert await site.states() == ["delivered"]
 
 
