@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -114,6 +115,13 @@ def test_a_circle_of_imports_would_be_seen() -> None:
     modules = {"a.b": ast.parse("def f():\n    from a import c"), "a.c": ast.parse("from a.b import f")}
     with pytest.raises(CycleError, match=r"a\.b.*a\.c|a\.c.*a\.b"):
         TopologicalSorter(imports_between(modules)).prepare()
+
+
+def test_what_test_modules_share_lies_in_a_module_of_support() -> None:
+    pattern = re.compile(r"^\s*(?:from|import) (tests[\w.]*\.test_\w+)", re.MULTILINE)
+    shared = {path.name: pattern.findall(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
+    assert len(shared) > 300
+    assert {name: found for name, found in shared.items() if found} == {}
 
 
 def modules_of_a_bare_interpreter() -> set[str]:

@@ -20,9 +20,9 @@ from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.image import Image
 from radserve.references import SourceContext
 from radserve.results import StudyFailure
-from tests.dicom_io.test_write_request import said
 from tests.support.dicoms import cr
 from tests.support.results import PACK, sample_image, sample_result
+from tests.support.said import said
 from tests.support.written import IMAGES, assert_valid, cr_images, ct_images, us_images
 
 REASON = "pack sample-pack takes modality ['CR']; the study has ['US']"

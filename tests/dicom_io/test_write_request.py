@@ -17,9 +17,10 @@ from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.dicom_io.write_outputs import OutputKind, write_outputs
 from radserve.dicom_io.write_sr import write_sr
 from radserve.server.context.read import read_context
-from tests.dicom_io.test_write_sr import assert_valid
 from tests.support.dicoms import cr
 from tests.support.results import sample_image, sample_result
+from tests.support.said import content, heading, said
+from tests.support.valid import assert_valid
 
 SMALL = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 CONTEXT = ClinicalContext(
@@ -33,25 +34,6 @@ CONTEXT = ClinicalContext(
 
 def written(context: ClinicalContext, **header: Any) -> bytes:
     return write_sr(sample_result(sample_image(cr(SMALL, **header)), context=context))
-
-
-def content(data: bytes) -> list[Any]:
-    document = ComprehensiveSR.from_dataset(pydicom.dcmread(io.BytesIO(data)))
-    return list(document.content[0].ContentSequence)
-
-
-def heading(item: Any) -> str:
-    return str(item.ConceptNameCodeSequence[0].CodeMeaning)
-
-
-def said(data: bytes) -> dict[str, list[tuple[str, Any]]]:
-    """The containers of the request with the names and values of their items, as highdicom reads them."""
-    wanted = ("Clinical Information", "Prior Procedure Descriptions")
-    return {
-        heading(item): [(heading(each), each.value) for each in item.ContentSequence]
-        for item in content(data)
-        if heading(item) in wanted
-    }
 
 
 def test_every_part_of_the_request_stands_under_its_heading_and_before_the_findings(tmp_path: Path) -> None:

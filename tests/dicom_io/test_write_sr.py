@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from radserve.references import SourceContext
 from radserve.results import ResultWarning, WarningCode
 from tests.support.dicoms import cr, ct, us
 from tests.support.results import PACK, sample_finding, sample_image, sample_result
+from tests.support.valid import assert_valid
 
 SMALL = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 FRAMES = np.zeros((5, 60, 80), dtype=np.uint8)
@@ -33,16 +32,6 @@ SPARSE = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName", "SpecificCharacterSet", "PatientOrientation", "Laterality"),
 )
-
-
-def assert_valid(data: bytes, tmp_path: Path) -> None:
-    """Run dciodvfy, which knows the IODs of PS3.3 by itself."""
-    path = tmp_path / "sr.dcm"
-    path.write_bytes(data)
-    command = str(Path(sys.executable).with_name("dciodvfy"))
-    done = subprocess.run([command, "-new", str(path)], capture_output=True, timeout=60, check=False)
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    assert "Error" not in said and done.returncode == 0, said
 
 
 def read(data: bytes) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.evaluation.test_quality_commands import invoke, refused, run, write_csv
+from tests.support.evaluating import invoke, refused, run, write_csv
 
 
 @pytest.fixture

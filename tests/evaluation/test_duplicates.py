@@ -10,22 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image as PillowImage
-from scipy import ndimage
 
 from radserve.errors import ErrorCode, RadserveError
 from radserve.evaluation.duplicates import Kind, check_splits, find_pairs, overlap_error
 from radserve.evaluation.fingerprints import fingerprint
+from tests.support.evaluating import Grey, texture
 
 RADIOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "pneumoniamnist.npz"
-
-Grey = npt.NDArray[np.uint8]
-
-
-def texture(seed: int, side: int = 200) -> Grey:
-    rng = np.random.default_rng(seed)
-    layers = [ndimage.gaussian_filter(rng.standard_normal((side, side)), s) * s for s in (2, 5, 12, 30)]
-    total = np.sum(layers, axis=0)
-    return (255 * (total - total.min()) / np.ptp(total)).astype(np.uint8)
 
 
 def chests(n: int) -> list[Grey]:

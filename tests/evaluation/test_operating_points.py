@@ -21,7 +21,7 @@ from radserve.evaluation.operating_points import (
 from radserve.evaluation.roc import RocCurve, roc_curve
 from radserve.evaluation.tables import BoolArray, FloatArray
 from tests.evaluation.published import asah
-from tests.evaluation.test_roc import samples
+from tests.support.evaluating import samples
 
 Sample = tuple[FloatArray, BoolArray]
 

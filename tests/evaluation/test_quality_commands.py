@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 from PIL import Image as PillowImage
-from typer.testing import CliRunner
 
-from radserve.errors import ErrorCode, RadserveError
-from radserve.evaluation.cli import evaluate_app
 from tests.evaluation.published import published
-from tests.evaluation.test_duplicates import texture
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(evaluate_app, [str(each) for each in arguments])
-
-
-def run(*arguments: object) -> Any:
-    result = invoke(*arguments, "--json", "-")
-    if result.exception is not None:
-        raise result.exception
-    return json.loads(result.stdout)
-
-
-def refused(*arguments: object) -> str:
-    error = invoke(*arguments).exception
-    assert isinstance(error, RadserveError), error
-    assert error.code is ErrorCode.INVALID_ARGUMENT
-    return error.client_message
-
-
-def write_csv(path: Path, columns: Mapping[str, Sequence[object]]) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-    return path
+from tests.support.evaluating import invoke, refused, run, texture, write_csv
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_curve
@@ -15,18 +15,7 @@ from radserve.errors import ErrorCode, RadserveError
 from radserve.evaluation.roc import auc, average_precision, checked, roc_curve
 from radserve.evaluation.tables import BoolArray, FloatArray, read_table
 from tests.evaluation.published import asah, published
-
-Sample = tuple[FloatArray, BoolArray]
-
-
-@st.composite
-def samples(draw: st.DrawFn, values: st.SearchStrategy[float] | None = None) -> Sample:
-    """Scores with many ties (or `values`) and labels with both classes."""
-    each = values if values is not None else st.integers(-3, 3).map(float)
-    rows = draw(st.lists(st.tuples(each, st.booleans()), min_size=2, max_size=40))
-    scores, positive = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    assume(positive.any() and not positive.all())
-    return scores, positive
+from tests.support.evaluating import Sample, samples
 
 
 def auc_by_definition(scores: FloatArray, positive: BoolArray) -> float:

@@ -28,9 +28,8 @@ from radserve.models.train.ct.prepare import run_chain_on
 from radserve.models.train.ct.structures import STRUCTURES, classes_of
 from radserve.pipelines.segment import INSIDE, probabilities_on_source
 from radserve.tensors import InferenceRequest
-from tests.integration.test_documents import blocks
-from tests.integration.test_infer import SCHEMA
 from tests.support.dicoms import cr, part10
+from tests.support.documents import SCHEMA, blocks
 from tests.support.server import LiveServer, live_server, reason_of
 from tests.support.written import assert_valid
 

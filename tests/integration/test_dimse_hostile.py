@@ -72,7 +72,7 @@ def test_a_pdu_without_a_bound_is_cut_within_an_association(service: Service) ->
 
 
 def test_a_data_set_without_an_end_is_not_kept_in_memory(service: Service) -> None:
-    from tests.dicom_io.dimse.test_store_scp import UID, request
+    from tests.dicom_io.dimse.support import UID, request
 
     before = service.rss
     peer = RawPeer(service.port)

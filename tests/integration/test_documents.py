@@ -16,12 +16,12 @@ from pydicom.data import get_testdata_file
 
 from tests.dicom_io.dimse.support import free_port
 from tests.evaluation.published import published
+from tests.support.documents import ROOT, blocks
 from tests.support.operation import PROFILE_TOML
 from tests.support.other_packs import make_classifier_pack
 from tests.support.packs import make_tiny_pack
 from tests.support.server import LiveServer, live_server
 
-ROOT = Path(__file__).parents[2]
 PAGES = (
     "README.md",
     "docs/guide.md",
@@ -33,10 +33,6 @@ PAGES = (
     "docs/adaptation.md",
 )
 BINARIES = Path(sys.executable).parent
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from tests.support.dicoms import cr, part10
+from tests.support.documents import SCHEMA
 from tests.support.packs import make_tiny_pack
 from tests.support.server import LiveServer
 
 RADSERVE = Path(sys.executable).parent / "radserve"
 SECONDS = 900  # a server starts in each: seconds on a machine with nothing else to do, minutes on a full one
 pytestmark = pytest.mark.timeout(2 * SECONDS)
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "result.schema.json").read_text())
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from onnx import numpy_helper
 
 from radserve.errors import ErrorCode, PackError
@@ -21,21 +19,12 @@ from radserve.models.pack_signature import sign_folder
 from radserve.models.pack_sources import add_pack
 from tests.support.other_packs import make_classifier_pack
 from tests.support.packs import seal
+from tests.support.signing import keys
 
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
     return make_classifier_pack(tmp_path / "site" / "halves")
-
-
-def keys(folder: Path, name: str = "site") -> tuple[Path, Path]:
-    """A private and a public key as PEM files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    private, public = folder / f"{name}.key", folder / f"{name}.pub"
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return private, public
 
 
 def licensed(pack: Path, licence: str) -> Path:

@@ -21,7 +21,7 @@ from radserve.pipelines.wording import CHINESE, ENGLISH, WORDINGS, Wording
 from radserve.references import AcquisitionContext
 from radserve.reports import EvidenceKind, Report, ReportSentence
 from radserve.results import PackRef
-from tests.pipelines.test_check import CHECKER, finding
+from tests.support.checking import CHECKER, finding
 
 PACK = PackRef("cxr-bus-mini", "1.0.0", 1, "ab" * 32)
 CHEST = AcquisitionContext("CR", body_part="CHEST", view_position="PA")

@@ -15,7 +15,7 @@ from radserve.models.pack_types import InputGate
 from radserve.pipelines.draft import UNSURE
 from radserve.pipelines.study import StudyAnalyser
 from radserve.results import StudyResult, WarningCode
-from tests.pipelines.test_study import analyse, study_of
+from tests.support.analysing import analyse, study_of
 from tests.support.packs import CHANNELS
 from tests.support.pipeline import images_of, make_analyser
 

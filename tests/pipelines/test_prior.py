@@ -18,7 +18,7 @@ from radserve.pipelines.study import AnalysisRequest
 from radserve.references import StudyRef
 from radserve.reports import Evidence, EvidenceKind
 from radserve.results import StudyResult, WarningCode
-from tests.pipelines.test_study import analyse
+from tests.support.analysing import analyse
 from tests.support.pipeline import MemorySource, images_of, make_analyser
 
 

@@ -19,7 +19,7 @@ from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
 from radserve.references import StudyRef
 from radserve.results import WarningCode
 from radserve.tensors import InferenceRequest
-from tests.pipelines.test_check import finding
+from tests.support.checking import finding
 from tests.support.pipeline import RecordingRunner, images_of, make_analyser
 
 PAIRS = {

@@ -21,7 +21,7 @@ from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.remote_report import RemoteAuthor
 from radserve.pipelines.study import Analysis, AnalysisRequest, StudyAnalyser
 from radserve.results import StudyResult, WarningCode
-from tests.pipelines.test_study import NO_DEADLINE, analyse, study_of
+from tests.support.analysing import NO_DEADLINE, analyse, study_of
 from tests.support.pipeline import images_of, make_analyser
 from tests.support.text_service import Answer, event, streamed, text_service
 

@@ -13,30 +13,13 @@ from radserve.clinical_context import ClinicalContext
 from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
 from radserve.image import Image
 from radserve.models.pack import IMAGE_ENCODER, load_pack
-from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
-from radserve.pipelines.study import Analysis, AnalysisLimits, AnalysisRequest, StudyAnalyser
+from radserve.pipelines.study import Analysis, AnalysisLimits, AnalysisRequest
 from radserve.references import InstanceRef, StudyRef
-from radserve.results import StudyResult, WarningCode
+from radserve.results import WarningCode
+from tests.support.analysing import NO_DEADLINE, analyse, study_of
 from tests.support.packs import OWN_ENCODER, make_tiny_pack
 from tests.support.pipeline import MemorySource, NearestPreprocessor, analyser_of, images_of, make_analyser
-
-NO_DEADLINE = Deadline()
-
-
-async def analyse(analyser: StudyAnalyser, request: AnalysisRequest) -> tuple[StudyResult, str]:
-    text, results = [], []
-    async for event in analyser.analyse(request, NO_DEADLINE):
-        if isinstance(event, ReportText):
-            text.append(event.text)
-        else:
-            results.append(event.result)
-    (result,) = results
-    return result, "".join(text)
-
-
-def study_of(images: list) -> AnalysisRequest:
-    return AnalysisRequest(StudyRef(images[0].instance.study_instance_uid))
 
 
 async def test_a_study_gives_a_finding_a_report_and_its_provenance(tmp_path: Path) -> None:

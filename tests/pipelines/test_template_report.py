@@ -17,7 +17,7 @@ from radserve.pipelines.study import AnalysisRequest, StudyAnalyser
 from radserve.pipelines.template_report import TemplateAuthor
 from radserve.results import StudyResult, WarningCode
 from radserve.server.templates import site_templates
-from tests.pipelines.test_study import analyse, study_of
+from tests.support.analysing import analyse, study_of
 from tests.support.pipeline import images_of, make_analyser
 from tests.support.plugin_site import install
 

@@ -262,14 +262,14 @@ async def test_closing_ends_the_workers_and_fails_what_runs_or_waits(tmp_path):
 
 
 PARENT = """
-import asyncio, os, sys
+import asyncio, time
 from radserve.workers import WorkerLimits, WorkerPool
-from tests.radserve.test_workers import process_id, sleep
+from tests.support.tasks import process_id
 
 async def main():
     pool = WorkerPool(name="orphan", size=1, limits=WorkerLimits(None, None, 900))
     print(await pool.run(process_id), flush=True)
-    await pool.run(sleep, 600.0)
+    await pool.run(time.sleep, 600.0)
 
 asyncio.run(main())
 """

@@ -10,8 +10,8 @@ import pytest
 
 from radserve.work import Signal
 from tests.dicom_io.dimse.support import slice_bytes
-from tests.server.test_record_commands import call, on_site
 from tests.support.dicomweb import WebArchive, header, served
+from tests.support.records import call, on_site
 
 SLICES = [slice_bytes(number) for number in range(1, 4)]
 STUDY = str(header(SLICES[0]).StudyInstanceUID)

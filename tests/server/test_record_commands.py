@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,43 +15,24 @@ from radserve.errors import DicomError, ErrorCode, RadserveError
 from radserve.pipelines.rules import RuleSet
 from radserve.references import StudyRef
 from radserve.server.cli import app
-from radserve.server.records import Records, opened_records
+from radserve.server.records import Records
 from radserve.server.senders import Destinations, FolderSender
 from radserve.server.settings import Settings
 from radserve.server.study_work import site_rules
 from radserve.work import QuarantineEntry, QuarantineKind, StudyState
 from tests.support.dicoms import cr, save, uid
+from tests.support.records import call, on_site
 from tests.support.results import sample_image, sample_result
 from tests.support.sending import send
-from tests.support.workflow import InlineWorkers, instance
+from tests.support.workflow import instance
 
 STUDY = uid("study", "s")
-
-
-def on_site(root: Path, work: Callable[[Records, StudyStore], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        async with opened_records(Settings(data_dir=root)) as records:
-            workers: Any = InlineWorkers()
-            store = StudyStore(root / "studies", workers, None, records.index, records.options)
-            await store.open()
-            try:
-                return await work(records, store)
-            finally:
-                await store.close()
-
-    return asyncio.run(run())
 
 
 async def receive(store: StudyStore, data: bytes) -> None:
     async with store.receive() as incoming:
         incoming.write(data)
         await incoming.commit()
-
-
-def call(*arguments: str | Path, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result.output
 
 
 async def spoil(records: Records, store: StudyStore) -> None:

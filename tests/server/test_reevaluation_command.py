@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from radserve.server.cli import app
 from radserve.server.reevaluation_command import State, last_state
-from tests.server.test_reevaluation import Site, labelled
 from tests.support.operation import evaluation_record
+from tests.support.reevaluating import Site, labelled
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC).timestamp()
 WEEK = 168.0

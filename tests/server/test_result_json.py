@@ -23,8 +23,8 @@ from radserve.pipelines.segment import MILLILITRE, VOLUME
 from radserve.reports import Evidence, EvidenceKind, ReportSentence
 from radserve.results import StudyFailure, WarningCode
 from radserve.server.result_json import failure_to_json, result_to_json, to_bytes
-from tests.models.prompts.test_prompt_sets import read
 from tests.support.dicoms import cr
+from tests.support.prompt_sets import read
 from tests.support.results import sample_image, sample_result
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "result.schema.json").read_text())

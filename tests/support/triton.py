@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,18 @@ def largest_difference(answer: InferenceResponse, expected: InferenceResponse) -
     """The largest difference over all tensors, which must be the same ones."""
     assert answer.outputs.keys() == expected.outputs.keys()
     return max(float(np.abs(answer.outputs[name] - array).max()) for name, array in expected.outputs.items())
+
+
+@dataclass
+class Tensor:
+    name: str
+    array: np.ndarray
+
+    def as_numpy(self) -> np.ndarray:
+        return self.array
+
+
+@dataclass
+class Response:
+    tensors: list[Tensor]
+    error: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import itertools
 import os
 import shutil
@@ -18,11 +19,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.association import Association as PynetAssociation
 
 from radserve.dicom_io import durable
 from radserve.dicom_io.dimse.access import AccessPolicy, PeerPolicy
+from radserve.dicom_io.dimse.command import Operation, Tag, encode_command
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.dicom_io.dimse.events import Origin, ReceiveEvents, Refusal
 from radserve.dicom_io.dimse.negotiation import Proposed, request_bytes
@@ -238,3 +241,19 @@ class RawPeer:
                 return data
             data += more
         return data
+
+
+UID = str(dcmread(io.BytesIO(slice_bytes(1))).SOPInstanceUID)
+
+
+def request(uid: str = UID, sop_class: str = CT, operation: int = Operation.C_STORE, data_set: int = 1) -> bytes:
+    return encode_command(
+        {
+            Tag.AFFECTED_SOP_CLASS_UID: sop_class,
+            Tag.COMMAND_FIELD: operation,
+            Tag.MESSAGE_ID: 9,
+            Tag.PRIORITY: 0,
+            Tag.DATA_SET_TYPE: data_set,
+            Tag.AFFECTED_SOP_INSTANCE_UID: uid,
+        }
+    )

@@ -18,7 +18,7 @@ from pynetdicom.sop_class import MRImageStorage, StorageCommitmentPushModel  # t
 
 from radserve.dicom_io.dimse import negotiation, statuses
 from radserve.dicom_io.dimse.access import AccessPolicy, PeerPolicy
-from radserve.dicom_io.dimse.command import Operation, Tag, decode_command, encode_command
+from radserve.dicom_io.dimse.command import Operation, decode_command
 from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.dicom_io.dimse.events import Origin, ReceiveEvents
 from radserve.dicom_io.dimse.pdu import WireLimits
@@ -33,29 +33,16 @@ from tests.dicom_io.dimse.support import (
     CT,
     EXPLICIT,
     IMPLICIT,
+    UID,
     VERIFICATION,
     RawPeer,
     Running,
     gone,
     pynet_associate,
+    request,
     running_scp,
     slice_bytes,
 )
-
-UID = str(dcmread(io.BytesIO(slice_bytes(1))).SOPInstanceUID)
-
-
-def request(uid: str = UID, sop_class: str = CT, operation: int = Operation.C_STORE, data_set: int = 1) -> bytes:
-    return encode_command(
-        {
-            Tag.AFFECTED_SOP_CLASS_UID: sop_class,
-            Tag.COMMAND_FIELD: operation,
-            Tag.MESSAGE_ID: 9,
-            Tag.PRIORITY: 0,
-            Tag.DATA_SET_TYPE: data_set,
-            Tag.AFFECTED_SOP_INSTANCE_UID: uid,
-        }
-    )
 
 
 def data_set(part10: bytes) -> bytes:

@@ -16,9 +16,9 @@ from radserve.models.pack import load_pack
 from radserve.models.pack_signature import sign_folder
 from radserve.server.adapting import adapt
 from radserve.server.cli import app
-from tests.models.test_pack_policy import keys
 from tests.support.packs import make_tiny_pack
 from tests.support.planted import planted_images, write_manifest
+from tests.support.signing import keys
 
 TASK = '[task]\nlabel = "Pneumonia"\ninput = "chest radiograph"\ncurve = [1]\nstrength = 100.0\n'
 

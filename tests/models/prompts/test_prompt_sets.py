@@ -12,38 +12,14 @@ from radserve.models.catalogue import PackCatalogue
 from radserve.models.ontology import built_in_ontology
 from radserve.models.pack import ModelPack
 from radserve.models.prompts.lint import lint_texts, refuse_unfit
-from radserve.models.prompts.prompt_set import PromptSetFile, prompt_set_of_pack, read_prompt_set
+from radserve.models.prompts.prompt_set import prompt_set_of_pack
 from radserve.models.prompts.rendering import render
-
-SET = """\
-id = "site-set"
-version = "2.0"
-pack = "cxr-bus-mini"
-
-[labels."Pneumonia"]
-positive = ["chest radiograph consistent with {finding} .", "positive for {finding} ."]
-negative = ["no sign of {finding} ."]
-synonyms = ["lung infection"]
-
-[labels."Malignant breast lesion"]
-positive = ["suspicious for {finding} ."]
-negative = ["negative for {finding} ."]
-
-[tasks.view.options]
-frontal = ["frontal radiograph ."]
-lateral = ["lateral radiograph ."]
-"""
+from tests.support.prompt_sets import SET, read
 
 
 @pytest.fixture
 def pack() -> ModelPack:
     return PackCatalogue().get("cxr-bus-mini")
-
-
-def read(folder: Path, text: str = SET) -> PromptSetFile:
-    path = folder / "site.toml"
-    path.write_text(text, encoding="utf-8")
-    return read_prompt_set(path)
 
 
 def test_any_wording_that_changes_gives_another_hash_and_the_order_of_keys_does_not(tmp_path: Path) -> None:

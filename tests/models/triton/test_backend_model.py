@@ -17,21 +17,7 @@ import pytest
 from radserve.models.pack import ModelPack, load_pack
 from radserve.models.triton.repository import write_repository
 from tests.support.packs import CONTEXT, make_tiny_pack, random_inputs
-
-
-@dataclass
-class Tensor:
-    name: str
-    array: np.ndarray
-
-    def as_numpy(self) -> np.ndarray:
-        return self.array
-
-
-@dataclass
-class Response:
-    tensors: list[Tensor]
-    error: str | None = None
+from tests.support.triton import Response, Tensor
 
 
 @dataclass

@@ -18,8 +18,8 @@ import pytest
 from radserve.models.pack import load_pack
 from radserve.models.triton.config import ServingOptions, loop_config_text
 from radserve.models.triton.repository import loop_of, models_of, write_repository
-from tests.models.triton.test_backend_model import Response, Tensor
 from tests.support.packs import CHANNELS, REPORT, WORDS, make_tiny_pack
+from tests.support.triton import Response, Tensor
 
 WAIT_S = 60
 RULES = {"start_id": 1, "end_id": 2, "silent_ids": [0, 1, 3], "max_tokens": 20, "heads": [], "phrases": []}

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 
 from radserve.errors import ErrorCode, RequestError
 from radserve.server.context.hl7_message import read_message
-
-HEADER = r"MSH|^~\&|RIS|HOSPITAL|RADSERVE|SITE|20260102120000||ORM^O01^ORM_O01|17|P|2.5.1"
-
-
-def message(*segments: str, header: str = HEADER, end: str = "\r", encoding: str = "utf-8") -> bytes:
-    return end.join((header, *segments, "")).encode(encoding)
+from tests.support.hl7 import HEADER, message
 
 
 def refusal(data: bytes) -> str:

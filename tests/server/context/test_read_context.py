@@ -12,7 +12,7 @@ import pytest
 from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.errors import ErrorCode, RequestError
 from radserve.server.context.read import combined, read_context, read_context_file
-from tests.server.context.test_hl7_message import HEADER, message
+from tests.support.hl7 import HEADER, message
 
 ORDER = (
     "PID|1||4711||Muster^Erika||19800301|F",

@@ -15,9 +15,9 @@ from radserve.errors import ErrorCode, RadserveError
 from radserve.models.pack import ModelPack, load_pack
 from radserve.models.pack_signature import check_record_signature, sign_record
 from radserve.server.operation.promotion import Evidence, Override, judge
-from tests.models.test_pack_policy import keys
 from tests.support.operation import PROFILE, PROFILE_TOML, evaluation_record
 from tests.support.packs import make_tiny_pack
+from tests.support.signing import keys
 
 TWO = Override(("Dr A", "Dr B"), "urgent need; the gate is for adults")
 
