@@ -64,7 +64,7 @@ async def served(data: bytes) -> AsyncIterator[Call]:
                 yield await _calls(channel, data)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(300)  # on a busy machine it takes its time
 
 
 async def _calls(channel: grpc.aio.Channel, data: bytes) -> Call:
@@ -150,15 +150,16 @@ async def bare(data: bytes) -> AsyncIterator[Call]:
 async def per_request_ms(call: Call, requests: int, concurrency: int) -> tuple[float, float]:
     """(wall ms of the whole divided by its requests, median latency in ms)."""
     latencies: list[float] = []
+    left = iter(range(requests))
 
-    async def worker(count: int) -> None:
-        for _ in range(count):
+    async def worker() -> None:
+        for _ in left:
             started = time.perf_counter()
             await call()
             latencies.append((time.perf_counter() - started) * 1e3)
 
     started = time.perf_counter()
-    await asyncio.gather(*(worker(requests // concurrency) for _ in range(concurrency)))
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
     return (time.perf_counter() - started) * 1e3 / len(latencies), median(latencies)
 
 
