@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +20,13 @@ from radserve.models.pack_files import PACK_FILE
 from radserve.models.pack_policy import PackPolicy
 
 PROTOCOLS = ("http", "https", "s3")
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Bytes at a time; also the longest header of a .tar, for which tarfile would ask as many as the header itself says."""
+_DECOMPRESSED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +54,45 @@ def add_pack(
     a broken pack, its licence, a plug-in that it names, its signature or another digest raise.
     """
     bounds, rules = limits or SourceLimits(), policy or PackPolicy()
-    store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as scratch:
-        folder = _fetched(source, Path(scratch), bounds, options or {})
+    with _scratch(store) as scratch:
+        folder = _fetched(source, scratch, bounds, options or {})
         pack = load_pack(folder)
         _check_digest(pack, digest)
         rules.check_licence(pack.name, pack.licence)
         rules.check_signature(folder)
         plugins = rules.preprocessors_of(pack)
-        target = store / f"{pack.name}-{pack.version}"
-        if target.exists():
-            there = load_pack(target)
-            if there.digest != pack.digest:
-                message = f"pack {pack.name!r} {pack.version} is there already with digest {there.digest[:12]}"
-                raise PackError(ErrorCode.PACK_INVALID, f"{message}, not {pack.digest[:12]}: give it another version")
-            return there.with_plugins(plugins)
-        folder.rename(target)
-    return load_pack(target).with_plugins(plugins)
+        return _kept(folder, pack, store).with_plugins(plugins)
+
+
+@contextmanager
+def _scratch(store: Path) -> Iterator[Path]:
+    """A folder in the store that is gone afterwards."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".adding-", dir=store)
+    except OSError as error:
+        raise _not_kept(store, error) from error
+    with scratch as folder:
+        yield Path(folder)
+
+
+def _kept(folder: Path, pack: ModelPack, store: Path) -> ModelPack:
+    """The pack in its place: moved there, or what is there already, if that is the same."""
+    target = store / f"{pack.name}-{pack.version}"
+    try:
+        folder.rename(target)  # fails where there is a folder with something in it
+    except OSError as error:
+        if not target.is_dir():
+            raise _not_kept(store, error) from error
+    there = load_pack(target)
+    if there.digest != pack.digest:
+        message = f"pack {pack.name!r} {pack.version} is there already with digest {there.digest[:12]}"
+        raise PackError(ErrorCode.PACK_INVALID, f"{message}, not {pack.digest[:12]}: give it another version")
+    return there
+
+
+def _not_kept(store: Path, error: OSError) -> PackError:
+    return PackError(ErrorCode.PACK_SOURCE, f"no pack can be kept in the folder {store.name!r}: {error.strerror}")
 
 
 def _check_digest(pack: ModelPack, digest: str) -> None:
@@ -98,19 +129,28 @@ def _opened(source: str, limits: SourceLimits, options: dict[str, Any]) -> Itera
 
         if protocol != "s3":
             options = {"client_kwargs": {"timeout": _timeout(limits)}, **options}
-        with fsspec.open(source, "rb", **options) as stream:
+        with fsspec.filesystem(protocol, **options).open(source, "rb") as stream:  # fsspec.open would take a chain
             yield stream
     except PackError:
         raise
-    except Exception as error:  # each protocol of fsspec has errors of its own
-        message = f"the pack cannot be read from {_shown(source)!r}"
-        raise PackError(ErrorCode.PACK_SOURCE, message, detail=f"{message}: {type(error).__name__}: {error}") from error
+    except Exception as error:  # each protocol of fsspec has errors of its own, whose texts hold the whole address
+        raise PackError(
+            ErrorCode.PACK_SOURCE, f"the pack cannot be read from {_shown(source)!r} ({_cause(error)})"
+        ) from None
 
 
 def _timeout(limits: SourceLimits) -> Any:
     import aiohttp
 
     return aiohttp.ClientTimeout(total=None, sock_connect=limits.timeout_s, sock_read=limits.timeout_s)
+
+
+def _cause(error: BaseException) -> str:
+    """The kind of the error at the bottom, which fsspec calls a file not found whatever it was."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    status = getattr(error, "status", None)
+    return f"HTTP status {status}" if isinstance(status, int) else type(error).__name__
 
 
 def _shown(source: str) -> str:
@@ -130,23 +170,16 @@ def extract(archive: Path, folder: Path, limits: SourceLimits) -> Path:
     folder.mkdir()
     left = limits.max_bytes
     try:
-        with tarfile.open(archive) as tar:
+        with _decompressed(archive) as stream, tarfile.open(fileobj=_ShortReads(stream), mode="r:") as tar:
             for count, member in enumerate(tar, start=1):
                 if count > limits.max_files:
                     raise _unsafe(f"holds more than {limits.max_files} files")
-                place = folder / _safe(member)
-                if member.isdir():
-                    place.mkdir(parents=True, exist_ok=True)
-                    continue
-                place.parent.mkdir(parents=True, exist_ok=True)
-                stream = tar.extractfile(member)
-                if stream is None or place.exists():
-                    raise _unsafe(f"holds {member.name!r} twice or without content")
-                with place.open("xb") as out:
-                    left -= _copy(stream, out, left, f"holds files of more than {limits.max_bytes} bytes")
-    except (tarfile.TarError, EOFError, OSError) as error:
+                left -= _unpacked(tar, member, folder, left, limits.max_bytes)
+    except PackError:
+        raise
+    except Exception as error:  # tarfile and the decompressors raise many kinds, RecursionError among them
         message = f"source {archive.name!r} is not a whole .tar archive"
-        raise PackError(ErrorCode.PACK_SOURCE, message, detail=f"{message}: {error}") from error
+        raise PackError(ErrorCode.PACK_SOURCE, message, detail=f"{message}: {type(error).__name__}: {error}") from error
     if (folder / PACK_FILE).is_file():
         return folder
     inside = [path for path in folder.iterdir() if (path / PACK_FILE).is_file()]
@@ -155,10 +188,45 @@ def extract(archive: Path, folder: Path, limits: SourceLimits) -> Path:
     return inside[0]
 
 
+def _unpacked(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, left: int, most: int) -> int:
+    """Write a member below `folder` and return its bytes, of which no more than `left` are taken."""
+    place = folder / _safe(member)
+    if member.isdir():
+        place.mkdir(parents=True, exist_ok=True)
+        return 0
+    place.parent.mkdir(parents=True, exist_ok=True)
+    stream = tar.extractfile(member)
+    if stream is None or place.exists():
+        raise _unsafe(f"holds {member.name!r} twice or without content")
+    with place.open("xb") as out:
+        return _copy(stream, out, left, f"holds files of more than {most} bytes")
+
+
+def _decompressed(archive: Path) -> Any:
+    with archive.open("rb") as stream:
+        start = stream.read(max(map(len, _DECOMPRESSED)))
+    return next((opened for mark, opened in _DECOMPRESSED.items() if start.startswith(mark)), Path.open)(archive, "rb")
+
+
+class _ShortReads:
+    """A stream as tarfile needs it that gives no more than CHUNK bytes at once."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > CHUNK:
+            raise _unsafe(f"has a header of {size} bytes, more than the {CHUNK} allowed")
+        return bytes(self._stream.read(size))
+
+
 def _safe(member: tarfile.TarInfo) -> PurePosixPath:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
         raise _unsafe(f"holds {member.name!r}, which leads out of it")
+    if not member.name.isprintable():
+        raise _unsafe(f"holds {member.name!r}, which is no name")
     if not (member.isreg() or member.isdir()) or member.issparse():
         raise _unsafe(f"holds {member.name!r}, which is neither a plain file nor a folder")
     return path
@@ -181,12 +249,19 @@ def _copy(stream: Any, out: BinaryIO, most: int, problem: str) -> int:
 
 def _copied(source: Path, target: Path, limits: SourceLimits) -> Path:
     """Copy a pack folder; links stay links, which loading refuses."""
-    total = sum(path.lstat().st_size for path in source.rglob("*"))
-    if total > limits.max_bytes:
-        raise PackError(
-            ErrorCode.ARCHIVE_UNSAFE, f"the pack has {total} bytes, more than the {limits.max_bytes} allowed"
-        )
     if not (source / PACK_FILE).is_file():
         raise PackError(ErrorCode.PACK_INVALID, f"folder {source.name!r} has no {PACK_FILE}")
-    shutil.copytree(source, target, symlinks=True)
+    if target.resolve().is_relative_to(source.resolve()):
+        message = f"folder {source.name!r} holds the folder that packs are kept in; a pack holds its own files only"
+        raise PackError(ErrorCode.PACK_SOURCE, message)
+    paths = list(source.rglob("*"))
+    total = sum(path.lstat().st_size for path in paths)
+    for what, found, most in (("bytes", total, limits.max_bytes), ("files", len(paths), limits.max_files)):
+        if found > most:
+            raise PackError(ErrorCode.ARCHIVE_UNSAFE, f"the pack has {found} {what}, more than the {most} allowed")
+    try:
+        shutil.copytree(source, target, symlinks=True)
+    except (OSError, shutil.Error) as error:  # a pipe, a file that may not be read
+        message = f"folder {source.name!r} cannot be copied"
+        raise PackError(ErrorCode.PACK_SOURCE, message, detail=f"{message}: {error}") from error
     return target

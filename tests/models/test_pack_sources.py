@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import http.server
 import io
+import lzma
+import os
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -89,6 +92,11 @@ def test_a_pack_comes_from_an_s3_store(archive: Path, tmp_path: Path, monkeypatc
     assert error.code is ErrorCode.PACK_SOURCE and "s3://packs/site/other.tar" in error.client_message
 
 
+def test_an_address_may_carry_a_query(address: str, tmp_path: Path) -> None:
+    found = add_pack(f"{address}/halves.tar.gz?X-Amz-Signature=0123", tmp_path / "store")
+    assert found.name == "halves"
+
+
 def test_the_same_pack_again_changes_nothing_and_another_of_its_version_is_refused(pack: Path, tmp_path: Path) -> None:
     first = add_pack(str(pack), tmp_path / "store")
     assert add_pack(str(pack), tmp_path / "store").digest == first.digest
@@ -107,8 +115,41 @@ def test_another_digest_than_the_pinned_one_is_refused(archive: Path, tmp_path: 
 def test_an_address_that_does_not_answer_is_named_without_its_secrets(address: str, tmp_path: Path) -> None:
     error = refusal(f"{address.replace('//', '//me:secret@')}/absent.tar?token=secret", tmp_path / "store")
     assert error.code is ErrorCode.PACK_SOURCE
-    assert "absent.tar" in error.client_message and "secret" not in error.client_message
+    assert "absent.tar" in error.client_message and "(HTTP status 404)" in error.client_message
+    assert "secret" not in error.client_message + error.detail
+    options = {"endpoint_url": "http://127.0.0.1:1", "key": "AKIA", "secret": "secret"}
+    error = refusal("s3://packs/a.tar?versionId=secret", tmp_path / "store", options=options)
+    assert "s3://packs/a.tar" in error.client_message and "secret" not in error.client_message + error.detail
     assert "source 'ftp' is not one of" in refusal("ftp://host/pack.tar", tmp_path / "store").client_message
+
+
+def test_two_that_add_the_same_pack_at_once_both_get_it(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def late(self: Path, target: Path) -> Path:
+        shutil.copytree(pack, target)  # the other was a moment earlier
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    assert add_pack(str(pack), tmp_path / "store").folder == tmp_path / "store" / "halves-1.0.0"
+
+
+def test_a_folder_that_cannot_be_copied_is_refused(pack: Path, tmp_path: Path) -> None:
+    assert "holds the folder that packs are kept in" in refusal(pack, pack / "store").client_message
+    (pack / "store").rmdir()
+    limits = SourceLimits(max_files=2)
+    assert "has 3 files, more than the 2 allowed" in refusal(pack, tmp_path / "store", limits=limits).client_message
+    os.mkfifo(pack / "pipe")
+    error = refusal(pack, tmp_path / "store")
+    assert error.code is ErrorCode.PACK_SOURCE and "pipe" in error.detail
+
+
+def test_a_store_that_cannot_be_written_to_is_named(pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(PackError, match="no pack can be kept in the folder 'store': File exists"):
+        add_pack(str(pack), tmp_path / "store")
 
 
 def member(name: str, data: bytes = b"x", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
@@ -130,8 +171,10 @@ def member(name: str, data: bytes = b"x", **fields: object) -> tuple[tarfile.Tar
         (member("device", b"", type=tarfile.CHRTYPE), "'device', which is neither a plain file"),
         (member("pack.toml"), "'pack.toml' twice"),
         (member("zeros.bin", bytes(3 << 20)), "holds files of more than 2097152 bytes"),
+        (member("a", pax_headers={"path": "a\0b"}), r"'a\x00b', which is no name"),
+        (member("a", pax_headers={"comment": "x" * (1 << 20)}), "has a header of 1049088 bytes, more than"),
     ],
-    ids=["up", "absolute", "backslash", "symlink", "hard link", "device", "twice", "oversized"],
+    ids=["up", "absolute", "backslash", "symlink", "hard link", "device", "twice", "oversized", "zero", "header"],
 )
 def test_an_archive_that_is_not_safe_is_refused_naming_the_member(
     pack: Path, tmp_path: Path, bad: tuple[tarfile.TarInfo, bytes], cause: str
@@ -150,8 +193,19 @@ def test_an_archive_that_is_not_safe_is_refused_naming_the_member(
 def test_what_is_no_archive_or_holds_no_pack_is_refused(tmp_path: Path, archive: Path) -> None:
     (tmp_path / "text.tar").write_text("hello")
     assert refusal(tmp_path / "text.tar", tmp_path / "store").code is ErrorCode.PACK_SOURCE
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 11
+    (tmp_path / "headers.tar").write_bytes((header.tobuf() + b"11 path=ab\n".ljust(512, b"\0")) * 2000)
+    assert refusal(tmp_path / "headers.tar", tmp_path / "store").code is ErrorCode.PACK_SOURCE
+    (tmp_path / "altered.tar.xz").write_bytes(_altered(lzma.compress(os.urandom(1 << 16))))
+    assert refusal(tmp_path / "altered.tar.xz", tmp_path / "store").code is ErrorCode.PACK_SOURCE
     (tmp_path / "cut.tar.gz").write_bytes(archive.read_bytes()[:-200])
     assert refusal(tmp_path / "cut.tar.gz", tmp_path / "store").code is ErrorCode.PACK_SOURCE
     with tarfile.open(tmp_path / "empty.tar", "w") as tar:
         tar.addfile(member("a/b.txt")[0], io.BytesIO(b"x"))
     assert "has no pack.toml" in refusal(tmp_path / "empty.tar", tmp_path / "store").client_message
+
+
+def _altered(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes(byte ^ 0xFF for byte in data[middle:])
