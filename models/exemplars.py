@@ -72,8 +72,12 @@ def exemplars_of(
     if embeddings.dtype != np.float32 or embeddings.ndim != 2 or embeddings.shape[1] != width:
         got = f"{embeddings.dtype} {embeddings.shape}"
         raise invalid(f"{where}: {EMBEDDINGS}: got {got}, expected float32 (examples, {width}), as the image encoder")
+    if tensors[POSITIVE].ndim != 1:
+        raise invalid(f"{where}: {POSITIVE}: got {tensors[POSITIVE].shape}, expected (examples,)")
     try:
-        ids = tuple(str(each) for each in json.loads(tensors[IDS].tobytes()))
-    except ValueError as error:
-        raise invalid(f"{where}: {IDS} is not a list of names") from error
-    return ExemplarIndex(embeddings, tensors[POSITIVE].astype(np.bool_), ids, alpha, beta)
+        ids = json.loads(tensors[IDS].tobytes())
+    except (ValueError, RecursionError):
+        ids = None
+    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+        raise invalid(f"{where}: {IDS} is not a list of names")
+    return ExemplarIndex(embeddings, tensors[POSITIVE].astype(np.bool_), tuple(ids), alpha, beta)

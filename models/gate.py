@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save_file
+from safetensors.numpy import save_file
 
 from radserve._checks import read_only
-from radserve.models.pack_files import invalid
+from radserve.models.pack_files import invalid, tensors_in
 
 Float32 = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -59,10 +58,7 @@ class Gate:
 
 def read_gate(content: bytes, channels: int) -> Gate:
     """The gate in a safetensors file, for image tokens of `channels`; raises PACK_INVALID."""
-    try:
-        tensors = load(content)
-    except SafetensorError as error:
-        raise invalid(f"gate: not a safetensors file: {error}") from error
+    tensors = tensors_in(content, "gate")
     if sorted(tensors) != sorted(_NAMES):
         raise invalid(f"gate: got tensors {sorted(tensors)}, expected {sorted(_NAMES)}")
     gate = Gate(tensors["mean"], tensors["whitening"])

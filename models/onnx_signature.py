@@ -1,18 +1,20 @@
 """Inputs and outputs of an ONNX file, read without running it and without the `onnx` library.
 
 Only the fields needed are described (numbers from onnx.proto3); protobuf skips the rest, weights too. A graph whose
-weights lie in other files is refused: they would be outside the pack's hashes.
+weights lie in other files is refused: they would be outside the pack's hashes. So every place that can hold a tensor is
+described, also those of functions and of training.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from radserve.errors import ErrorCode, PackError, RadserveError
@@ -27,7 +29,13 @@ _NUMBER, _TEXT, _MESSAGE = (
 )
 # message -> field -> (number in onnx.proto3, type, message type, repeated)
 _FIELDS: dict[str, dict[str, tuple[int, int, str, bool]]] = {
-    "Model": {"graph": (7, _MESSAGE, "Graph", False)},
+    "Model": {
+        "graph": (7, _MESSAGE, "Graph", False),
+        "training_info": (20, _MESSAGE, "Training", True),
+        "functions": (25, _MESSAGE, "Function", True),
+    },
+    "Training": {"initialization": (1, _MESSAGE, "Graph", False), "algorithm": (2, _MESSAGE, "Graph", False)},
+    "Function": {"node": (7, _MESSAGE, "Node", True), "attribute_proto": (11, _MESSAGE, "Attribute", True)},
     "Graph": {
         "node": (1, _MESSAGE, "Node", True),
         "initializer": (5, _MESSAGE, "Tensor", True),
@@ -41,6 +49,8 @@ _FIELDS: dict[str, dict[str, tuple[int, int, str, bool]]] = {
         "g": (6, _MESSAGE, "Graph", False),
         "tensors": (10, _MESSAGE, "Tensor", True),
         "graphs": (11, _MESSAGE, "Graph", True),
+        "sparse_tensor": (22, _MESSAGE, "SparseTensor", False),
+        "sparse_tensors": (23, _MESSAGE, "SparseTensor", True),
     },
     "SparseTensor": {"values": (1, _MESSAGE, "Tensor", False), "indices": (2, _MESSAGE, "Tensor", False)},
     "Tensor": {"name": (8, _TEXT, "", False), "data_location": (14, _NUMBER, "", False)},
@@ -74,7 +84,7 @@ def read_signature(data: bytes, file: str) -> OnnxSignature:
     graph = model.graph
     if not graph.input or not graph.output:
         raise _invalid(file, "is not an ONNX model with inputs and outputs")
-    _refuse_external_data(graph, file)
+    _refuse_external_data(model, file)
     weights = {tensor.name for tensor in graph.initializer}
     inputs = tuple(_spec(value, file) for value in graph.input if value.name not in weights)
     return OnnxSignature(inputs, tuple(_spec(value, file) for value in graph.output))
@@ -90,18 +100,21 @@ def _spec(value: Any, file: str) -> TensorSpec:
         raise _invalid(file, error.client_message) from error
 
 
-def _refuse_external_data(graph: Any, file: str) -> None:
-    sparse = [tensor for pair in graph.sparse_initializer for tensor in (pair.values, pair.indices)]
-    tensors, subgraphs = [*graph.initializer, *sparse], []
-    for node in graph.node:
-        for attribute in node.attribute:
-            tensors += [attribute.t, *attribute.tensors]
-            subgraphs += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-    for tensor in tensors:
+def _refuse_external_data(model: Any, file: str) -> None:
+    for tensor in _tensors(model):
         if tensor.data_location == _EXTERNAL:
             raise _invalid(file, f"keeps the weights {tensor.name!r} outside the file (external data)")
-    for subgraph in subgraphs:
-        _refuse_external_data(subgraph, file)
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor below a message, wherever it stands."""
+    if message.DESCRIPTOR.name == "Tensor":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.type == _MESSAGE:
+            for each in [value] if isinstance(value, Message) else value:
+                yield from _tensors(each)
 
 
 @cache

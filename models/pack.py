@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from radserve.errors import ErrorCode, PackError
 from radserve.models.exemplars import ExemplarIndex, exemplars_of
@@ -21,7 +19,15 @@ from radserve.models.gate import Gate, read_gate
 from radserve.models.learned_prompts import LearnedPrompts, learned_prompts_of
 from radserve.models.onnx_signature import read_signature
 from radserve.models.pack_checks import check_graphs, check_labels, check_scoring
-from radserve.models.pack_files import PACK_FILE, invalid, pipeline_digest, read_verified, verify_files
+from radserve.models.pack_files import (
+    PACK_FILE,
+    invalid,
+    pipeline_digest,
+    read_table,
+    read_verified,
+    tensors_in,
+    verify_files,
+)
 from radserve.models.pack_graphs import DECODER_STEP, GRAPH_NAMES, IMAGE_ENCODER, TEXT_ENCODER, GraphSpec
 from radserve.models.pack_parity import PARITY_FILE, parity_summary
 from radserve.models.pack_types import (
@@ -78,6 +84,7 @@ class ModelPack:
     exemplars: Mapping[str, ExemplarIndex] = field(default_factory=lambda: MappingProxyType({}))
     plugins: Mapping[str, PluginRef] = field(default_factory=lambda: MappingProxyType({}))
     card_sha256: str = ""
+    tokenizer_sha256: str = ""
 
     @property
     def ref(self) -> PackRef:
@@ -138,6 +145,10 @@ class ModelPack:
         """The ONNX file of a graph; raises PACK_HASH_MISMATCH when it was altered after the pack was loaded."""
         return read_verified(self.folder, self.graphs[graph].file, self.graphs[graph].sha256)
 
+    def read_tokenizer(self) -> bytes | None:
+        """tokenizer.json, None for a pack without texts; raises PACK_HASH_MISMATCH as `read` does."""
+        return read_verified(self.folder, TOKENIZER_FILE, self.tokenizer_sha256) if self.tokenizer_sha256 else None
+
 
 def load_pack(folder: Path) -> ModelPack:
     """Read and verify the pack in `folder`.
@@ -151,10 +162,7 @@ def load_pack(folder: Path) -> ModelPack:
 
 
 def _load(folder: Path) -> ModelPack:
-    try:
-        raw = (folder / PACK_FILE).read_bytes()
-    except OSError as error:
-        raise invalid(f"{PACK_FILE} cannot be read: {error.strerror}") from error
+    raw = read_table(folder)
     table = _parse(PackTable, raw, PACK_FILE, migrated)
     verify_files(folder, table.files)
     prompts = None
@@ -183,6 +191,7 @@ def _load(folder: Path) -> ModelPack:
         learned=MappingProxyType(_learned(folder, table, prompts, graphs)),
         exemplars=MappingProxyType(_exemplars(folder, table, graphs)),
         card_sha256=table.files[CARD_FILE],
+        tokenizer_sha256=table.files.get(TOKENIZER_FILE, ""),
     )
 
 
@@ -210,7 +219,7 @@ def _parse(
         key = ".".join(str(part) for part in first["loc"])
         cause = "unknown key" if first["type"] == "unexpected_keyword_argument" else first["msg"]
         raise invalid(f"{file}: {key}: {cause}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise invalid(f"{file} is not TOML: {error}") from error
 
 
@@ -269,10 +278,7 @@ def _exemplars(folder: Path, table: PackTable, graphs: Mapping[str, GraphSpec]) 
 
 def _tensors(folder: Path, name: str, files: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
     _require(files, name)
-    try:
-        return load(read_verified(folder, name, files[name]))
-    except (SafetensorError, ValueError) as error:
-        raise invalid(f"{name!r} is not a safetensors file: {error}") from error
+    return tensors_in(read_verified(folder, name, files[name]), repr(name))
 
 
 def _named(items: Sequence[_Named], name: str, what: str) -> _Named:

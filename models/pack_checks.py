@@ -73,6 +73,11 @@ def check_graphs(table: PackTable, graphs: Mapping[str, GraphSpec]) -> None:
         raise invalid("[decoder] is missing, which graphs.decoder_step needs")
     for name in sorted(encoders & graphs.keys()):
         _check_joints(graphs, name)
+    if table.decoder:
+        cache = graphs[DECODER_STEP].tensor("cache").shape
+        if len(cache) != 4 or cache[2] < table.decoder.max_tokens:
+            expected = f"(N, layers, tokens, width) for the {table.decoder.max_tokens} tokens of decoder.max_tokens"
+            raise invalid(f"graphs.{DECODER_STEP}: cache: got {cache}, expected {expected}")
 
 
 def _encoders(table: PackTable) -> set[str]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy.typing as npt
+from safetensors.numpy import load
 
 from radserve.errors import ErrorCode, PackError
 
@@ -12,6 +16,7 @@ PACK_FILE = "pack.toml"
 SIGNATURE_FILE = "model.sig"
 MAX_FILE_BYTES = (1 << 31) - 1
 """No ONNX file can be larger: it is one protobuf message."""
+MAX_TABLE_BYTES = 1 << 24
 UNSAFE_SUFFIXES = frozenset(
     {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".py", ".so"}
 )
@@ -54,6 +59,28 @@ def read_verified(folder: Path, name: str, expected: str) -> bytes:
             f"file {name!r}: {PACK_FILE} states SHA-256 {expected[:_SHOWN]}, the file has {actual[:_SHOWN]}",
         )
     return data
+
+
+def read_table(folder: Path) -> bytes:
+    """The bytes of pack.toml; raises PACK_INVALID."""
+    try:
+        with (folder / PACK_FILE).open("rb") as file:
+            data = file.read(MAX_TABLE_BYTES + 1)
+    except OSError as error:
+        raise invalid(f"{PACK_FILE} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_TABLE_BYTES:
+        raise invalid(f"{PACK_FILE} has more than the {MAX_TABLE_BYTES} bytes allowed")
+    return data
+
+
+def tensors_in(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of a safetensors file; raises PACK_INVALID naming `what`."""
+    try:
+        return load(data)
+    except (
+        Exception
+    ) as error:  # a type that numpy lacks (bfloat16) is a KeyError, other faults are of the library's own
+        raise invalid(f"{what} is not a safetensors file for numpy: {error}") from error
 
 
 def pipeline_digest(pack_toml: bytes, listed: Mapping[str, str]) -> str:

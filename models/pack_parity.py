@@ -21,7 +21,7 @@ def parity_summary(raw: bytes) -> str:
         # The default pack's own form: a largest difference for each embedding.
         found = [float(record[name]) for name in ("image_embedding", "text_embedding")]
         return f"fp32, opset {int(record['opset'])}: largest difference {max(found):.1e}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return ""
 
 

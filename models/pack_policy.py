@@ -44,6 +44,8 @@ class PackPolicy:
         if self.site_use != "commercial":
             return
         known = COMMERCIAL | {each.lower() for each in self.licences}
+        if licence.lower() in known:  # the site's own name of one may hold an "and" or parentheses
+            return
         terms = [term for term in re.split(r"\s+(?:and|with)\s+|[()]", licence.lower()) if term.strip()]
         if not terms or not all(term.strip() in known for term in terms):
             message = f"pack {name!r} has the licence {licence!r}, which is not known to allow commercial use"

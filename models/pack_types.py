@@ -35,6 +35,8 @@ def _in_order(limits: tuple[float, float]) -> tuple[float, float]:
 
 Range = Annotated[tuple[Number, Number], AfterValidator(_in_order)]
 Ranges = tuple[Range, Range, Range]  # along slices, rows, columns
+Probabilities = Annotated[tuple[Probability, Probability], AfterValidator(_in_order)]
+Age = Annotated[Number, Field(ge=0)]
 
 
 def _concept(value: object) -> CodedConcept:
@@ -78,14 +80,8 @@ Concept = BeforeValidator(_concept)
 class IntendedUse:
     """Whom and what an input is meant for. `age_years` is (youngest, oldest), both inside; nothing means no limit."""
 
-    age_years: tuple[Number, Number] | None = None
+    age_years: Annotated[tuple[Age, Age], AfterValidator(_in_order)] | None = None
     views: tuple[Text, ...] = ()
-
-    @model_validator(mode="after")
-    def _ages_in_order(self) -> IntendedUse:
-        if self.age_years is not None and not 0 <= self.age_years[0] <= self.age_years[1]:
-            raise ValueError("age_years is not a range from the youngest to the oldest")
-        return self
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -105,7 +101,7 @@ class ValueShare:
 
     name: Text
     values: Range
-    share: Annotated[tuple[Probability, Probability], AfterValidator(_in_order)]
+    share: Probabilities
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -236,14 +232,8 @@ class PackLabel:
     temperature: Scale = 1.0
     assertions: Assertions | None = None
     offset: Number = 0.0
-    cannot_assess: tuple[Probability, Probability] | None = None
+    cannot_assess: Probabilities | None = None
     exemplars: ExemplarSpec | None = None
-
-    @model_validator(mode="after")
-    def _band_in_order(self) -> PackLabel:
-        if self.cannot_assess is not None and self.cannot_assess[0] > self.cannot_assess[1]:
-            raise ValueError("cannot_assess is not a band from the lowest to the highest probability")
-        return self
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -306,7 +296,9 @@ class GraphTable:
 
 
 SCHEMA = 2
+# Names of folders are made of these three and have at most 255 bytes.
 GRAPH_NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
+PACK_VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*$"
 PACK_NAME = r"^[a-z0-9]+([._-][a-z0-9]+)*$"  # no "--": it joins the names of pack and graph
 
 
@@ -316,13 +308,15 @@ class PackTable:
 
     schema: Annotated[int, Field(strict=True, ge=SCHEMA, le=SCHEMA)]
     name: Annotated[str, StringConstraints(pattern=PACK_NAME, max_length=64)]
-    version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+[0-9A-Za-z.+-]*$")]
+    version: Annotated[str, StringConstraints(pattern=PACK_VERSION, max_length=96)]
     model_version: Count
     licence: Text
     description: Text
     initialised_from: Text
     risk_tier: Annotated[str, StringConstraints(pattern="^(I|II|III|IV)$")]
-    graphs: Annotated[Mapping[Annotated[str, StringConstraints(pattern=GRAPH_NAME)], GraphTable], Field(min_length=1)]
+    graphs: Annotated[
+        Mapping[Annotated[str, StringConstraints(pattern=GRAPH_NAME, max_length=80)], GraphTable], Field(min_length=1)
+    ]
     inputs: Annotated[tuple[PackInput, ...], Field(min_length=1)]
     labels: Annotated[tuple[PackLabel, ...], Field(min_length=1)]
     files: Mapping[Text, Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,17 +28,17 @@ class PromptCache:
             with np.load(self._path(pack), allow_pickle=False) as kept:
                 names = [str(name) for name in kept["labels"]]
                 return dict(zip(names, np.asarray(kept["directions"], dtype=np.float64), strict=True))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:  # zipfile and numpy raise many kinds, and what is damaged is made anew
             return None
 
     def put(self, pack: ModelPack, directions: Mapping[str, FloatArray]) -> None:
         """Keep directions, whole or not at all. A folder that cannot be written to is no error: it is a cache."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
-            with os.fdopen(handle, "wb") as out:
-                np.savez(out, labels=np.array(list(directions)), directions=np.stack(list(directions.values())))
-            Path(name).replace(self._path(pack))
+            with tempfile.TemporaryDirectory(dir=self.folder) as aside:
+                part = Path(aside, "kept.npz")
+                np.savez(part, labels=np.array(list(directions)), directions=np.stack(list(directions.values())))
+                part.replace(self._path(pack))
         except OSError:
             return
 
@@ -52,7 +50,7 @@ def prompts_key(pack: ModelPack) -> str:
     """SHA-256 (hex) over all that embedded prompts depend on: prompt set, tokenizer, special tokens, text encoder."""
     digest = hashlib.sha256()
     parts = [repr(pack.prompts), repr(pack.tokenizer), pack.graphs[TEXT_ENCODER].sha256]
-    parts.append(hashlib.sha256(pack.tokenizer_path.read_bytes()).hexdigest())
+    parts.append(pack.tokenizer_sha256)
     parts += [f"{label} {each.direction.tobytes().hex()}" for label, each in sorted(pack.learned.items())]
     for part in parts:
         digest.update(part.encode() + b"\0")

@@ -18,19 +18,20 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from radserve.errors import ErrorCode, PackError
-from radserve.models.pack import ModelPack
+from radserve.models.pack import TOKENIZER_FILE, ModelPack
 from radserve.models.pack_graphs import TEXT_ENCODER
 from radserve.models.pack_types import TokenizerSpec
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL_TOKENS = (PAD, START, END, UNKNOWN)
 _SENTENCE_BREAKS = frozenset(".:")
+_HALF = "\ufffd"  # what stands for a character that is not all there yet
 _CLOSING_MARKS = frozenset(".,:;")
 _CHINESE = (("\u4e00", "\u9fff"), ("\u3000", "\u303f"), ("\uff00", "\uffef"))  # words, then punctuation marks
 
 
 class PackTokenizer:
-    """Tokenizer read from the `tokenizer.json` of a pack.
+    """Tokenizer read from the `tokenizer.json` of a pack, a path or what it holds.
 
     `context_length` is the fixed length T of encoded prompts; `sections` are the words that head a report section;
     `special` names the special tokens. Raises PackError (PACK_INVALID) when the file is not a tokenizer or lacks a
@@ -39,16 +40,17 @@ class PackTokenizer:
 
     def __init__(
         self,
-        path: Path,
+        source: Path | bytes,
         *,
         context_length: int = 64,
         sections: Sequence[str] = ("Findings", "Impression"),
         special: TokenizerSpec | None = None,
     ) -> None:
+        name = source.name if isinstance(source, Path) else TOKENIZER_FILE
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
+            self._tokenizer = Tokenizer.from_buffer(source if isinstance(source, bytes) else source.read_bytes())
         except Exception as error:  # the library raises bare Exception for every kind of bad file
-            message = f"tokenizer file {path.name!r} cannot be read"
+            message = f"tokenizer file {name!r} cannot be read"
             raise PackError(ErrorCode.PACK_INVALID, message, detail=f"{message}: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -81,14 +83,17 @@ class PackTokenizer:
 
     def encode_prompt(self, text: str) -> npt.NDArray[np.int64]:
         """Token ids, shape (context_length,), int64: start, words, end, padding; too long a text loses its tail."""
-        words = self.encode_words(text)[: self.context_length - len(self._starts) - 1]
-        whole = [*self._starts, *words, self.end_id]
+        words = self.encode_words(text)[: max(0, self.context_length - len(self._starts) - 1)]
+        whole = [*self._starts, *words, self.end_id][-self.context_length :]
         ids = np.full(self.context_length, self.pad_id, dtype=np.int64)
         ids[: len(whole)] = whole
         return ids
 
     def piece(self, token_id: int, previous: Sequence[int]) -> str:
-        """The text that `token_id` adds after the tokens `previous`; empty for special tokens."""
+        """The text that `token_id` adds after the tokens `previous`; empty for special tokens.
+
+        A token that is part of a character adds nothing, the one that ends it adds the character.
+        """
         if self._tokenizer.decoder is not None:
             before = self._decoded(previous)
             return self._decoded([*previous, token_id]).removeprefix(before)
@@ -106,7 +111,8 @@ class PackTokenizer:
 
     def _decoded(self, token_ids: Sequence[int]) -> str:
         kept = [each for each in token_ids if self._word(each) not in self._special]
-        return str(self._tokenizer.decode(kept, skip_special_tokens=False))
+        # The library's decoders are not made for a text without tokens: one of them panics.
+        return str(self._tokenizer.decode(kept, skip_special_tokens=False)).rstrip(_HALF) if kept else ""
 
     def _word(self, token_id: int) -> str:
         word = self._tokenizer.id_to_token(int(token_id)) if token_id >= 0 else None
@@ -127,12 +133,13 @@ class PackTokenizer:
 
 def pack_tokenizer(pack: ModelPack) -> PackTokenizer | None:
     """The tokenizer of a pack, its prompts as long as the text encoder takes; None for a pack without texts."""
-    if not pack.tokenizer_path.exists():
+    content = pack.read_tokenizer()
+    if content is None:
         return None
     text = pack.graphs.get(TEXT_ENCODER)
     length = text.inputs[0].shape[1] if text else pack.decoder.max_tokens if pack.decoder else 1
     sections = pack.decoder.sections if pack.decoder else ()
-    return PackTokenizer(pack.tokenizer_path, context_length=length, sections=sections, special=pack.tokenizer)
+    return PackTokenizer(content, context_length=length, sections=sections, special=pack.tokenizer)
 
 
 def is_chinese(text: str) -> bool:

@@ -67,7 +67,10 @@ def _byte_pairs(tokenizer: Any) -> tuple[str, TokenizerSpec]:
     built.pre_tokenizer = pre_tokenizers.Sequence(
         [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
-    built.decoder = decoders.BPEDecoder(suffix="</w>")
+    # The mark of a word's end becomes the blank of the byte alphabet; behind the last word it is none.
+    built.decoder = decoders.Sequence(
+        [decoders.Replace("</w>", "\u0120"), decoders.ByteLevel(), decoders.Strip(" ", 0, 1)]
+    )
     padding = tokenizer.decoder[0]
     special = TokenizerSpec(start="<start_of_text>", end="<end_of_text>", pad=padding, unknown="")
     return built.to_str(), special

@@ -15,7 +15,7 @@ from types import ModuleType
 from radserve.models import onnx_graph
 from radserve.models.decoding import batch, constraint, guesses, in_place, search
 from radserve.models.pack import DECODER_STEP, GraphSpec, ModelPack
-from radserve.models.tokenizer import PackTokenizer
+from radserve.models.tokenizer import pack_tokenizer
 from radserve.models.triton import backend_model, loop_model
 from radserve.models.triton.config import ServingOptions, config_text, loop_config_text
 from radserve.models.triton.config_check import CONFIG_FILE, MODEL_FILE, check_config
@@ -73,7 +73,8 @@ def _write_loop(folder: Path, pack: ModelPack, options: ServingOptions) -> None:
     with _replaced(folder, model) as version:
         for name, graph in _loop_files(pack.read(DECODER_STEP)).items():
             (version / name).write_bytes(graph)
-        words = PackTokenizer(pack.tokenizer_path, special=pack.tokenizer).words
+        tokenizer = pack_tokenizer(pack)
+        words = tokenizer.words if tokenizer else ()
         (version / VOCABULARY_FILE).write_text(json.dumps(words), encoding="utf-8")
         _copy_sources(version, loop_model, onnx_graph, batch, constraint, guesses, in_place, search)
         config = loop_config_text(model, pack.graphs[DECODER_STEP], options)

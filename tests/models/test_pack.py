@@ -13,6 +13,7 @@ import pytest
 from radserve.errors import ErrorCode, PackError
 from radserve.findings import CodedConcept
 from radserve.models.pack import GRAPH_NAMES, load_pack
+from radserve.models.pack_files import MAX_TABLE_BYTES
 from radserve.tensors import ModelRef, TensorSpec
 from tests.support import packs
 from tests.support.packs import OWN_ENCODER, make_tiny_pack, seal
@@ -126,7 +127,11 @@ EDITS: dict[str, tuple[str, str, str]] = {
     "a transform without a name": ('transform = "VoiWindow"', "width = 1", "inputs.0.preprocess.0"),
     "a graph that is not there": ('"image_encoder.onnx"\nmax', '"vision.onnx"\nmax', "does not list 'vision.onnx'"),
     "graphs mixed up": ('file = "image_encoder.onnx"', 'file = "text_encoder.onnx"', "inputs and outputs are"),
+    "more tokens than the cache holds": ("max_tokens = 20", "max_tokens = 25", "for the 25 tokens of decoder"),
     "not TOML": ("schema = 1", "schema == 1", "is not TOML"),
+    "a number of too many digits": ("schema = 1", f"schema = {'1' * 5000}", "is not TOML"),
+    "lists without end": ("[8, 16]", "[" * 5000, "is not TOML"),
+    "a version longer than a folder's name": ('version = "1.0.0"', f'version = "1.0.0-{"x" * 300}"', "version"),
 }
 
 
@@ -189,6 +194,40 @@ def _external_weights(folder: Path) -> None:
     seal(folder)
 
 
+def _external_in(folder: Path, node: onnx.NodeProto, *functions: onnx.FunctionProto) -> None:
+    """The text encoder with a node that nobody reads."""
+    path = folder / "text_encoder.onnx"
+    model = onnx.load(path)
+    model.graph.node.append(node)
+    model.functions.extend(functions)
+    path.write_bytes(model.SerializeToString())
+    seal(folder)
+
+
+def _elsewhere() -> onnx.TensorProto:
+    tensor = onnx.TensorProto(name="elsewhere", data_type=onnx.TensorProto.FLOAT, dims=[4])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.data")
+    return tensor
+
+
+def _external_sparse_constant(folder: Path) -> None:
+    indices = onnx.numpy_helper.from_array(np.arange(4), "indices")
+    value = onnx.SparseTensorProto(dims=[4], values=_elsewhere(), indices=indices)
+    _external_in(folder, onnx.helper.make_node("Constant", [], ["unread"], sparse_value=value))
+
+
+def _external_in_a_function(folder: Path) -> None:
+    constant = onnx.helper.make_node("Constant", [], ["y"], value=_elsewhere())
+    function = onnx.helper.make_function("site", "Stored", [], ["y"], [constant], [onnx.helper.make_opsetid("", 17)])
+    _external_in(folder, onnx.helper.make_node("Stored", [], ["unread"], domain="site"), function)
+
+
+def _endless_table(folder: Path) -> None:
+    with (folder / "pack.toml").open("ab") as file:
+        file.write(b"#" * (MAX_TABLE_BYTES + 1))
+
+
 def _not_onnx(folder: Path) -> None:
     (folder / "text_encoder.onnx").write_bytes(b"\xff" * 50)
     seal(folder)
@@ -219,6 +258,9 @@ def _other_embedding(folder: Path) -> None:
         (_no_card, "does not list 'MODEL_CARD.md'"),
         (_remove_pack_toml, "pack.toml cannot be read"),
         (_external_weights, "keeps the weights 'words' outside the file"),
+        (_external_sparse_constant, "keeps the weights 'elsewhere' outside the file"),
+        (_external_in_a_function, "keeps the weights 'elsewhere' outside the file"),
+        (_endless_table, "pack.toml has more than"),
         (_not_onnx, "'text_encoder.onnx' is not an ONNX model"),
         (_half_precision, "TensorSpec embedding dtype"),
         (_other_embedding, "embedding of image and text encoder differ"),

@@ -22,6 +22,9 @@ def test_the_default_pack_says_how_near_it_is_in_every_result() -> None:
     assert ref.parity.startswith("fp32, opset 18: largest difference ")
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"outputs": [{}]}', b"\xff"])
+ENDLESS = b'{"outputs": [{"max_abs_diff": 1, "least_cosine": 1}], "precision": "fp32", "opset": Infinity}'
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"outputs": [{}]}', b"\xff", ENDLESS, b"[" * 100_000])
 def test_what_is_no_record_gives_no_line(raw: bytes) -> None:
     assert parity_summary(raw) == ""

@@ -46,6 +46,13 @@ def test_a_commercial_site_refuses_a_licence_that_does_not_allow_it_by_name(pack
     assert PackCatalogue([pack.parent], policy=PackPolicy("research")).get("halves").licence == licence
 
 
+@pytest.mark.parametrize("licence", ["Vendor terms (2024)", "Terms and Conditions of a Vendor"])
+def test_a_licence_of_a_sites_own_may_have_any_name(licence: str) -> None:
+    PackPolicy("commercial", licences=(licence,)).check_licence("halves", licence.upper())
+    with pytest.raises(PackError, match="PACK_LICENCE"):
+        PackPolicy("commercial").check_licence("halves", licence)
+
+
 def test_a_commercial_site_may_name_licences_of_its_own(pack: Path, tmp_path: Path) -> None:
     policy = PackPolicy("commercial", licences=("Contract 2026-17",))
     add_pack(str(licensed(pack, "MIT AND contract 2026-17")), tmp_path / "store", policy=policy)

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE, WordLevel
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 
 from radserve.errors import ErrorCode, PackError
-from radserve.models.tokenizer import SPECIAL_TOKENS, PackTokenizer
+from radserve.models.pack import load_pack
+from radserve.models.pack_types import TokenizerSpec
+from radserve.models.tokenizer import SPECIAL_TOKENS, PackTokenizer, pack_tokenizer
+from tests.support.packs import make_tiny_pack
 
 _WORDS = ("findings", "impression", ":", ".", ",", "-", "the", "lung", "is", "clear", "follow", "up")
 
@@ -92,3 +95,25 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackError, match=r"'tokenizer.json' cannot be read") as caught:
         PackTokenizer(path)
     assert caught.value.code is ErrorCode.PACK_INVALID
+
+
+def test_characters_of_several_tokens_are_streamed_once_and_whole(tmp_path: Path) -> None:
+    words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<s>", "</s>", "<p>"]
+    library = Tokenizer(BPE({word: index for index, word in enumerate(words)}, []))
+    library.pre_tokenizer, library.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    library.save(str(tmp_path / "tokenizer.json"))
+    bytewise = PackTokenizer(tmp_path / "tokenizer.json", special=TokenizerSpec("<s>", "</s>", "<p>", ""))
+    ids = bytewise.encode_words("37 °C, 气胸")
+    streamed = [bytewise.piece(token, ids[:index]) for index, token in enumerate(ids)]
+    assert "".join(streamed) == bytewise.pieces(ids) == "37 °C, 气胸"
+    assert bytewise.pieces(ids[:-1]) == "37 °C, 气"
+    assert bytewise.pieces([]) == ""
+
+
+def test_a_tokenizer_altered_after_loading_is_not_read(tmp_path: Path) -> None:
+    pack = load_pack(make_tiny_pack(tmp_path / "tiny"))
+    assert pack_tokenizer(pack) is not None
+    (tmp_path / "tiny" / "tokenizer.json").write_text("{}")
+    with pytest.raises(PackError) as caught:
+        pack_tokenizer(pack)
+    assert caught.value.code is ErrorCode.PACK_HASH_MISMATCH
