@@ -18,6 +18,10 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.bool_]
 
 _WORD_END = "</w>"  # how CLIP's byte pairs mark a token that ends a word
+_BYTE_BLANK = "\u0120"  # the blank before a word where tokens are of bytes, each shown as a character
+_BLANK = "\u2581"  # the same where they are of characters (SentencePiece)
+_GOES_ON = "##"  # a token that goes on with a word (WordPiece)
+_SHOWN = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))  # bytes that are shown as themselves
 _BREAKS = frozenset(".:;!?。")  # of their wide forms NFKC makes these
 
 
@@ -48,14 +52,46 @@ def is_ideograph(character: str) -> bool:
     return "\u3400" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff"
 
 
-def _piece(token: str, pairs: bool) -> str:
-    """What a token adds to the normalised text; of byte `pairs` a token that does not end a word adds no blank."""
-    if not pairs:
-        return normalised(token)
-    text = normalised(token.removesuffix(_WORD_END))
-    if not text.strip().isalnum():
-        return text
-    return text.lstrip() if token.endswith(_WORD_END) else text.strip()
+def pieces(words: Sequence[str]) -> tuple[list[str | None], bool]:
+    """What each token of a vocabulary adds to the normalised text, and whether words are open at their end.
+
+    None for a token that holds part of a character. Vocabularies of whole words, of byte pairs (CLIP: a mark after a
+    word; GPT-2: one before it), WordPiece and SentencePiece tell by their marks what they are; with those that mark
+    the beginning a word may always go on.
+    """
+    if any(word.endswith(_WORD_END) for word in words):
+        return [
+            _spelled(_of_bytes(word.removesuffix(_WORD_END)), after=word.endswith(_WORD_END)) for word in words
+        ], False
+    if any(word.startswith(_BYTE_BLANK) for word in words):
+        return [_spelled(_of_bytes(word)) for word in words], True
+    if any(word.startswith(_BLANK) for word in words):
+        return [_spelled(word.replace(_BLANK, " ")) for word in words], True
+    if any(word.startswith(_GOES_ON) for word in words):
+        return [_spelled(word.removeprefix(_GOES_ON), before=not word.startswith(_GOES_ON)) for word in words], True
+    return [_spelled(word, before=True, after=True) for word in words], False
+
+
+def _spelled(text: str | None, *, before: bool = False, after: bool = False) -> str | None:
+    """A token's text as it joins the normalised text, with a blank before or after it where it says so."""
+    if text is None:
+        return None
+    spelled = normalised(text) or " "
+    if text[:1].isalnum() and not before:
+        spelled = spelled.removeprefix(" ")
+    return spelled.removesuffix(" ") if text[-1:].isalnum() and not after else spelled
+
+
+def _of_bytes(token: str) -> str | None:
+    """The text of a token of bytes, as GPT-2 and CLIP show them; None where it ends within a character."""
+    hidden = [byte for byte in range(0x100) if byte not in _SHOWN]
+    byte_of = {chr(byte): byte for byte in _SHOWN} | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
+    try:
+        return bytes([byte_of[letter] for letter in token]).decode()
+    except KeyError:
+        return token
+    except UnicodeDecodeError:
+        return None
 
 
 class _Place(NamedTuple):
@@ -68,12 +104,13 @@ class _Place(NamedTuple):
 class PhraseAutomaton:
     """Finds phrases in a text that is fed piece by piece (Aho and Corasick, 1975, over normalised characters)."""
 
-    def __init__(self, phrases: Iterable[str]) -> None:
+    def __init__(self, phrases: Iterable[str], *, open_words: bool = False) -> None:
+        """With `open_words` a phrase counts whatever its last word goes on to."""
         self._next: list[dict[str, int]] = [{}]
         self._ends = [False]
         self._fall = [0]
         for phrase in phrases:
-            self._add(normalised(phrase))
+            self._add(normalised(phrase).rstrip() if open_words else normalised(phrase))
         self._link()
 
     @property
@@ -135,7 +172,7 @@ class ReportConstraint:
     `words` are the vocabulary by token id. `heads` are the token sequences that open the sections, in order: the text
     begins with the first, each may come once and after the one before it, none is empty, and the text ends in the
     last. Without heads any order goes. `silent_ids` are special tokens: of them only `end_id` may be chosen. `phrases`
-    may not occur, whatever tokens would spell them.
+    may not occur, whatever tokens would spell them: so a token that is part of a character is not chosen.
     """
 
     def __init__(
@@ -146,13 +183,12 @@ class ReportConstraint:
         heads: Sequence[Sequence[int]] = (),
         phrases: Iterable[str] = (),
     ) -> None:
-        silent = set(silent_ids) | {end_id}
-        pairs = any(word.endswith(_WORD_END) for word in words)
-        self._pieces = ["" if number in silent else _piece(word, pairs) for number, word in enumerate(words)]
+        silent, (spelled, open_words) = set(silent_ids) | {end_id}, pieces(words)
+        self._pieces = ["" if number in silent else piece for number, piece in enumerate(spelled)]
         self._end_id = end_id
         self._heads = [tuple(head) for head in heads]
         self._memory = max([len(head) for head in self._heads], default=1)
-        self._automaton = PhraseAutomaton(phrases)
+        self._automaton = PhraseAutomaton(phrases, open_words=open_words)
         self._usual = np.array([number not in silent for number in range(len(words))])
         self._clean: dict[_Place, Mask] = {}
 
@@ -162,7 +198,7 @@ class ReportConstraint:
 
     def step(self, state: _State, token: int) -> _State:
         """The state after an allowed token."""
-        place = self._automaton.feed(state.place, self._pieces[token]) or state.place
+        place = self._automaton.feed(state.place, self._pieces[token] or "") or state.place
         recent = (*state.recent, token)[-self._memory :]
         following = state.section + 1
         if following < len(self._heads) and recent[-len(self._heads[following]) :] == self._heads[following]:
@@ -172,8 +208,9 @@ class ReportConstraint:
     def allowed(self, state: _State) -> Mask:
         """For each token (V,) whether it may come next; the end may where the last section says something."""
         mask = self._without_phrases(state.place)
+        may_end = state.body > 0 and self._automaton.feed(state.place, " ") is not None
         if not self._heads:
-            mask[self._end_id] = state.body > 0
+            mask[self._end_id] = may_end
             return mask
         if state.section < 0:
             opening = self._heads[0][min(state.body, len(self._heads[0]) - 1)]
@@ -184,11 +221,11 @@ class ReportConstraint:
             if state.recent[len(state.recent) - len(head) + 1 :] == head[:-1]:
                 says_something = state.body > len(head) - 1
                 mask[head[-1]] &= number == state.section + 1 and says_something
-        mask[self._end_id] = state.section == len(self._heads) - 1 and state.body > 0
+        mask[self._end_id] = state.section == len(self._heads) - 1 and may_end
         return mask
 
     def _without_phrases(self, place: _Place) -> Mask:
         if place not in self._clean:
-            fits = [self._automaton.feed(place, piece) is not None for piece in self._pieces]
+            fits = [piece is not None and self._automaton.feed(place, piece) is not None for piece in self._pieces]
             self._clean[place] = self._usual & np.array(fits)
         return self._clean[place].copy()

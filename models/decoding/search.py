@@ -116,7 +116,8 @@ class Sampler:
         order = np.argsort(-scores, kind="stable")
         if self._top_k:
             order = order[: self._top_k]
-        probabilities = np.exp(log_softmax(scores[order] / self._temperature))
+        ranked = scores[order] - scores[order[0]]  # before the division: a small temperature must not overflow
+        probabilities = np.exp(log_softmax(ranked / self._temperature))
         before = np.cumsum(probabilities) - probabilities
         kept = before < self._top_p  # the likeliest always is
         kept[0] = True

@@ -156,3 +156,38 @@ def test_a_phrase_of_byte_pairs_is_found_however_its_words_are_cut() -> None:
     assert not last_is_allowed("definite</w>", "cancer</w>")
     assert last_is_allowed("definite</w>", "can", "cerous</w>")
     assert last_is_allowed("definite</w>", ".</w>", "cancer</w>")
+
+
+VOCABULARIES = {
+    "CLIP": ["<e>", "def", "inite</w>", "can", "cer</w>", "cancer</w>", ".</w>"],
+    "GPT-2": ["<e>", "\u0120def", "inite", "\u0120can", "cer", "\u0120cancer", "\u0120."],
+    "WordPiece": ["<e>", "def", "##inite", "can", "##cer", "cancer", "."],
+    "SentencePiece": ["<e>", "\u2581def", "inite", "\u2581can", "cer", "\u2581cancer", "."],
+}
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+@pytest.mark.parametrize("cut", [[1, 2, 3, 4], [1, 2, 5]])
+def test_a_phrase_is_found_in_the_tokens_of_every_kind_of_vocabulary(name: str, cut: list[int]) -> None:
+    rules = ReportConstraint(VOCABULARIES[name], 0, (), (), ["definite cancer"])
+    state = rules.start()
+    for token in cut[:-1]:
+        assert rules.allowed(state)[token]
+        state = rules.step(state, token)
+    assert not rules.allowed(state)[cut[-1]]
+    apart = rules.step(state, 6)  # the end of a sentence between them
+    assert rules.allowed(apart)[5]
+
+
+def test_a_text_does_not_end_on_a_phrase_whose_last_word_could_have_gone_on() -> None:
+    rules = ReportConstraint(["<e>", "can", "cer", "ous</w>"], 0, (), (), ["cancer"])
+    state = rules.step(rules.step(rules.start(), 1), 2)
+    assert rules.allowed(state).tolist() == [False, True, True, True]
+
+
+def test_bytes_that_are_part_of_a_character_are_not_chosen_and_whole_ones_are_read() -> None:
+    shown = "".join(chr(byte if byte > 0xA0 and byte != 0xAD else 0x100 + 33 + byte - 0x7F) for byte in "癌".encode())
+    words = ["<e>", f"{shown}</w>", f"{shown[:2]}</w>", "x</w>"]
+    rules = ReportConstraint(words, 0, (), (), ["癌"])
+    assert rules.allowed(rules.start()).tolist() == [False, False, False, True]
+    assert ReportConstraint(words, 0, (), (), ["诊"]).allowed(rules.start()).tolist() == [False, True, False, True]
