@@ -75,8 +75,8 @@ class OutsideHost:
                     if not await self._runner.is_ready(model):
                         await self._runner.load(model)
                 await self._runner.wait_ready(tuple(pack.models), LOAD_SECONDS)
-            except ModelError:
-                await self._unload(pack)
+            except BaseException:  # also where the operator waits no longer
+                await asyncio.shield(self._unload(pack))
                 raise
             self._packs[pack.digest] = pack
             self._runner.add(pack)

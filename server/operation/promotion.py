@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,13 +74,17 @@ def judge(pack: ModelPack, evidence: Evidence, profile: Path | None = None, sign
     record = _parsed(evidence.record)
     if signing_key:
         check_record_signature(evidence.record, evidence.signature, signing_key)
-    passed = check_record(record, read_profile(profile) if profile else None)
-    _check_pack(pack, record["model"])
-    failed = tuple(_name(gate) for gate in record["gates"] if gate.get("passed") is not True)
-    override = None
-    if not passed:
-        override = _checked(evidence.override, failed)
-    named = f"{record['profile']['name']} {record['profile']['version']}"
+    site_profile = read_profile(profile) if profile else None
+    try:
+        passed = check_record(record, site_profile)
+        digest = str(record["model"].get("pipeline_digest", ""))
+        failed = tuple(_name(gate) for gate in record["gates"] if gate.get("passed") is not True)
+        named = f"{record['profile']['name']} {record['profile']['version']}"
+    except (KeyError, TypeError, AttributeError) as error:  # its hash fits: somebody made it so
+        message = "the evaluation record is none of `radserve evaluate gate`: an entry is missing or of another kind"
+        raise RequestError(ErrorCode.INVALID_ARGUMENT, message) from error
+    _check_pack(pack, digest)
+    override = None if passed else _checked(evidence.override, failed)
     signed_by = hashlib.sha256(signing_key.read_bytes()).hexdigest() if signing_key else ""
     return Verdict(str(record["digest"]), named, failed, override, signed_by)
 
@@ -89,15 +94,14 @@ def _parsed(text: bytes) -> Mapping[str, Any]:
         raise refused("a pack is promoted with an evaluation record, and none was given")
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
         raise RequestError(ErrorCode.INVALID_ARGUMENT, "the evaluation record is not a JSON object")
     return record
 
 
-def _check_pack(pack: ModelPack, model: Mapping[str, str]) -> None:
-    digest = model.get("pipeline_digest", "")
+def _check_pack(pack: ModelPack, digest: str) -> None:
     if not digest:
         raise refused("the evaluation record does not say which pack it measured (model.pipeline_digest)")
     if digest != pack.digest:
@@ -109,12 +113,17 @@ def _checked(override: Override | None, failed: tuple[str, ...]) -> Override:
     gates = ", ".join(failed) or "all of it"
     if override is None or not (override.persons or override.reason):
         raise refused(f"the evaluation record did not pass ({gates}); two persons can override it with a reason")
-    persons = tuple(dict.fromkeys(person.strip() for person in override.persons))
-    if len({person.casefold() for person in persons if person}) < 2:
+    persons = {_compared(person): " ".join(person.split()) for person in override.persons if _compared(person)}
+    if len(persons) < 2:
         raise refused(f"an override of a failed record ({gates}) needs two different persons, got {len(persons)}")
     if not override.reason.strip():
         raise refused(f"an override of a failed record ({gates}) needs a reason")
-    return Override(persons, override.reason.strip())
+    return Override(tuple(persons.values()), override.reason.strip())
+
+
+def _compared(person: str) -> str:
+    """The letters and digits of a name: another way of writing it is no other person."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", person).casefold()))
 
 
 def _name(gate: Mapping[str, Any]) -> str:

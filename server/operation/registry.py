@@ -31,14 +31,16 @@ class PackState:
     """What was decided about the versions of one pack.
 
     `promoted`: the versions that answered requests without a version, the present one last. Empty: nobody has promoted
-    any, so the first one found answers. `loaded` are kept ready besides, `shadows` see the same studies; `deprecated`
-    has the reason of each deprecated version.
+    any, so `first` answers, which is the first one found when the pack was first served: a version that comes later
+    takes nobody's place. `loaded` are kept ready besides, `shadows` see the same studies; `deprecated` has the reason
+    of each deprecated version.
     """
 
     promoted: tuple[PackVersion, ...] = ()
     loaded: tuple[PackVersion, ...] = ()
     shadows: tuple[PackVersion, ...] = ()
     deprecated: Mapping[PackVersion, str] = field(default_factory=lambda: MappingProxyType({}))
+    first: PackVersion | None = None
 
     @property
     def active(self) -> PackVersion | None:
@@ -105,17 +107,17 @@ class Registry:
     def read(self) -> States:
         """The states; none when nothing was ever decided. Raises StorageError INTERNAL for a file that is damaged."""
         try:
-            text = self._path.read_text(encoding="utf-8")
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise storage_error(error) from None
         try:
-            document = json.loads(text)
+            document = json.loads(content)
             if document["schema"] != SCHEMA:
                 raise ValueError(f"schema {document['schema']!r}")
             return {name: _state(table) for name, table in document["packs"].items()}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             message = f"{self._path.name}, which says which pack versions are active, cannot be used: {error}"
             raise StorageError(ErrorCode.INTERNAL, message) from error
 
@@ -142,16 +144,18 @@ def _table(state: PackState) -> dict[str, Any]:
         "loaded": [asdict(each) for each in state.loaded],
         "shadows": [asdict(each) for each in state.shadows],
         "deprecated": [asdict(each) | {"reason": reason} for each, reason in state.deprecated.items()],
+        "first": asdict(state.first) if state.first else None,
     }
 
 
 def _state(table: Mapping[str, Any]) -> PackState:
-    def versions(key: str) -> tuple[PackVersion, ...]:
-        return tuple(PackVersion(str(each["version"]), str(each["digest"])) for each in table[key])
+    def version(each: Mapping[str, Any]) -> PackVersion:
+        return PackVersion(str(each["version"]), str(each["digest"]))
 
-    reasons = [str(each["reason"]) for each in table["deprecated"]]
-    deprecated = MappingProxyType(dict(zip(versions("deprecated"), reasons, strict=True)))
-    return PackState(versions("promoted"), versions("loaded"), versions("shadows"), deprecated)
+    promoted, loaded, shadows = (tuple(map(version, table[key])) for key in ("promoted", "loaded", "shadows"))
+    deprecated = MappingProxyType({version(each): str(each["reason"]) for each in table["deprecated"]})
+    first = table.get("first")  # files of before have none
+    return PackState(promoted, loaded, shadows, deprecated, version(first) if first else None)
 
 
 def _with(versions: tuple[PackVersion, ...], version: PackVersion) -> tuple[PackVersion, ...]:

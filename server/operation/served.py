@@ -72,9 +72,14 @@ class ServedPacks:
         return split_reference(self._versions.default_pack)[0]
 
     def adopt(self, packs: Sequence[ModelPack]) -> None:
-        """Serve packs that the host has loaded already."""
+        """Serve packs that the host has loaded, and remember which answer by themselves. Raises StorageError."""
         for pack in packs:
             self._loaded[pack.digest] = LoadedPack(pack)
+        first = {pack.name: version_of(pack) for pack in packs if self._is_active(pack)}
+        states = {**self._states, **{name: replace(self._state(name), first=each) for name, each in first.items()}}
+        if states != self._states:
+            self._records.registry.write(states)
+            self._states = states
 
     async def close(self) -> None:
         """Wait no longer for requests to end."""
@@ -147,7 +152,7 @@ class ServedPacks:
             pack = await self._found(reference)
             verdict = await asyncio.to_thread(judge, pack, evidence, self._records.profile, self._records.record_key)
             before = self._active(pack.name)
-            if before and before.digest == pack.digest:
+            if self._state(pack.name).active == version_of(pack):
                 return self._status(pack)
             await self._load(pack)
             decided = self._state(pack.name).with_promoted(version_of(pack), version_of(before) if before else None)

@@ -50,7 +50,8 @@ class Versions:
             return self.find(name, state.active)
         default_name, chosen = split_reference(self.default_pack)
         found = [pack for pack in self.catalogue.versions(name) if default_name != name or is_chosen(pack, chosen)]
-        return found[0] if found else None
+        served = (pack for pack in found if version_of(pack) == state.first)
+        return next(served, found[0] if found else None)
 
     def waits(self, name: str, state: PackState) -> bool:
         """Whether nothing of a pack is served unless an operator loads it."""

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from radserve.errors import ErrorCode, RadserveError
+from radserve.evaluation import gates
 from radserve.models.pack import ModelPack, load_pack
 from radserve.models.pack_signature import check_record_signature, sign_record
 from radserve.server.operation.promotion import Evidence, Override, judge
@@ -46,6 +48,7 @@ def test_a_passing_record_of_the_pack_promotes(pack: ModelPack) -> None:
         (b"", ErrorCode.PROMOTION_REFUSED, "none was given"),
         (b"{", ErrorCode.INVALID_ARGUMENT, "not a JSON object"),
         (b"[]", ErrorCode.INVALID_ARGUMENT, "not a JSON object"),
+        (b"[" * 100_000, ErrorCode.INVALID_ARGUMENT, "not a JSON object"),
     ],
 )
 def test_without_a_record_nothing_is_promoted_by_nobody(
@@ -69,14 +72,31 @@ def test_an_altered_record_is_refused(pack: ModelPack) -> None:
     assert "changed after it was made" in refusal(pack, Evidence(json.dumps(record).encode())).client_message
 
 
+@pytest.mark.parametrize("changed", [{"model": []}, {"gates": ["passed"]}, {"profile": None}, {"model": None}])
+def test_a_record_with_a_fitting_hash_that_is_none_of_ours_is_refused(pack: ModelPack, changed: dict[str, Any]) -> None:
+    record = {**json.loads(evaluation_record(pack.digest)), **changed}
+    record["digest"] = gates._digest({key: value for key, value in record.items() if key != "digest"})
+    error = refusal(pack, Evidence(json.dumps(record).encode(), TWO))
+    assert error.code is ErrorCode.INVALID_ARGUMENT
+    assert "none of `radserve evaluate gate`" in error.client_message
+
+
 def test_a_failed_gate_is_named_and_needs_two_different_persons_and_a_reason(pack: ModelPack) -> None:
     failed = evaluation_record(pack.digest, auroc=0.8)
     assert "Pneumonia auroc" in refusal(pack, Evidence(failed)).client_message
-    for persons in (("Dr A",), ("Dr A", "Dr A"), ("Dr A", " dr a "), ("Dr A", "")):
+    one_person = (
+        ("Dr A", "Dr A"),
+        ("Dr A", " dr a "),
+        ("Dr A", "Dr.  A"),
+        ("Dr A", "Dr A\u200b"),
+        ("Dr A", "\uff24r \uff21"),
+    )
+    for persons in (("Dr A",), ("Dr A", ""), ("Dr A", " . "), *one_person):
         assert "two different persons" in refusal(pack, Evidence(failed, Override(persons, "why"))).client_message
     assert "needs a reason" in refusal(pack, Evidence(failed, Override(("A", "B"), "  "))).client_message
     verdict = judge(pack, Evidence(failed, TWO))
     assert verdict.failed == ("Pneumonia auroc",)
+    assert judge(pack, Evidence(failed, Override(("Dr A", "", "Dr  B"), "why"))).override.persons == ("Dr A", "Dr B")
     assert verdict.facts()["override"] == {"persons": ["Dr A", "Dr B"], "reason": TWO.reason}
 
 

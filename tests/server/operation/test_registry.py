@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,7 +17,7 @@ A, B, C = (PackVersion(f"1.{number}.0", str(number) * 64) for number in range(3)
 def test_states_are_read_as_they_were_written(tmp_path: Path) -> None:
     states = {
         "one": PackState((A, B), (C,), (C,), MappingProxyType({A: "too old"})),
-        "two": PackState(loaded=(B,)),
+        "two": PackState(loaded=(B,), first=C),
     }
     Registry(tmp_path / "data" / "models.json").write(states)
     assert Registry(tmp_path / "data" / "models.json").read() == states
@@ -27,11 +28,23 @@ def test_without_a_file_nothing_was_decided(tmp_path: Path) -> None:
     assert Registry(tmp_path / "models.json").read() == {}
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema": "other", "packs": {}}', '{"schema": "radserve-models/1"}'])
-def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
-    (tmp_path / "models.json").write_text(content)
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"{", b"[]", b'{"schema": "other", "packs": {}}', b'{"schema": "radserve-models/1"}'),
+        *(b"\xff", b"[" * 100_000, b'{"schema": "radserve-models/1", "packs": []}'),
+    ],
+)
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "models.json").write_bytes(content)
     with pytest.raises(StorageError, match=r"models\.json"):
         Registry(tmp_path / "models.json").read()
+
+
+def test_a_file_of_before_knows_no_first_version(tmp_path: Path) -> None:
+    table = {"promoted": [], "loaded": [], "shadows": [], "deprecated": []}
+    (tmp_path / "models.json").write_text(json.dumps({"schema": "radserve-models/1", "packs": {"one": table}}))
+    assert Registry(tmp_path / "models.json").read() == {"one": PackState()}
 
 
 def test_the_first_promotion_remembers_what_answered_before() -> None:

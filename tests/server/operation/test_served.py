@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,30 @@ async def test_at_first_the_first_version_answers_and_the_others_are_not_loaded(
     with pytest.raises(PackError, match=r"version 1\.1\.0 is not loaded") as caught:
         await operated.version("tiny@1.1.0")
     assert caught.value.code is ErrorCode.PACK_NOT_LOADED
+
+
+async def test_a_version_that_comes_later_answers_neither_now_nor_after_a_restart(operated: Operated) -> None:
+    make_tiny_pack(operated.folder / "packs" / "0.9.0", version="0.9.0", seed=9)  # its folder is the first of all
+    await operated.packs.load("tiny@0.9.0")
+    assert operated.states()["1.0.0"] == "active"
+    again = Operated(operated.folder)
+    assert again.states()["0.9.0"] == "loaded"
+    assert await again.version() == "1.0.0"
+
+
+async def test_without_the_version_that_answered_first_the_first_one_found_answers(operated: Operated) -> None:
+    shutil.rmtree(operated.folder / "packs" / "1.0.0")
+    assert await Operated(operated.folder).version() == "1.1.0"
+
+
+async def test_the_version_that_answers_unpromoted_can_be_promoted_by_its_record(operated: Operated) -> None:
+    await promote(operated, "1.0.0")
+    (entry,) = verify(operated.folder / "audit.jsonl")
+    assert (entry["action"], entry["version"], entry["profile"]) == ("promote", "1.0.0", "site 1.0")
+    again = Operated(operated.folder, default_pack="tiny@1.1.0")  # the settings count until somebody promotes
+    assert await again.version("") == "1.0.0"
+    await promote(again, "1.0.0")
+    assert len(verify(operated.folder / "audit.jsonl")) == 1
 
 
 async def test_the_settings_may_name_the_first_version(tmp_path: Path) -> None:
