@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -16,8 +15,9 @@ from typing import Any
 from radserve.errors import ErrorCode, RadserveError
 from radserve.models.importing.toml_text import to_toml
 from radserve.models.pack import CARD_FILE, PROMPTS_FILE, ModelPack, load_pack
-from radserve.models.pack_files import PACK_FILE
+from radserve.models.pack_files import PACK_FILE, SIGNATURE_FILE
 from radserve.models.pack_types import migrated
+from radserve.models.pack_writing import sealed
 
 # What the base's own training left: it says nothing of the derived pack.
 LEFT_OUT = ("model.safetensors", "model.json", "training.json", "evaluation.json", "seeds.json")
@@ -49,9 +49,8 @@ def derive_pack(base: ModelPack, derivation: Derivation, out: Path) -> ModelPack
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
         folder = Path(aside) / out.name
-        shutil.copytree(base.folder, folder, ignore=shutil.ignore_patterns(PACK_FILE, "model.sig", *LEFT_OUT))
+        shutil.copytree(base.folder, folder, ignore=shutil.ignore_patterns(PACK_FILE, SIGNATURE_FILE, *LEFT_OUT))
         _write(base, derivation, folder)
-        load_pack(folder)
         folder.rename(out)
     return load_pack(out)
 
@@ -92,9 +91,4 @@ def _write(base: ModelPack, derivation: Derivation, folder: Path) -> None:
     table["version"] = derivation.version
     table["description"] += f"; {derivation.words}"
     table["initialised_from"] = f"{base.name} {base.version} ({base.digest[:12]}), {derivation.words}"
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != PACK_FILE)
-    table.pop("files")  # it stands last
-    table["files"] = {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-    }
-    (folder / PACK_FILE).write_text(to_toml(table), encoding="utf-8")
+    sealed(folder, table)

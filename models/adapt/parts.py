@@ -59,11 +59,11 @@ def _head(base: ModelPack, adapter: Adapter) -> Parts:
 
 
 def _low_rank(base: ModelPack, adapter: Adapter) -> Parts:
-    name, like = f"tower_{adapter.slug}", str(adapter.details["graph"])
+    name, like = f"tower_{adapter.slug}", str(adapter.told("graph"))
     if like not in base.graphs:
         raise invalid(f"adapter: the pack has no graph {like!r}")
     changes = from_tensors(adapter.tensors, "image")
-    model = merged(onnx.load_model_from_string(base.read(like)), changes, float(adapter.details["factor"]))
+    model = merged(onnx.load_model_from_string(base.read(like)), changes, _number(adapter, "factor"))
     if "weight" in adapter.tensors:  # behind an embedding: the prompts' direction
         head = LinearHead(_vector(base, adapter, "weight"), float(_bias(adapter)))
         encoder = _encoder(base, adapter)
@@ -78,15 +78,29 @@ def _low_rank(base: ModelPack, adapter: Adapter) -> Parts:
 
 def _context(base: ModelPack, adapter: Adapter) -> Parts:
     del base  # the pack that comes of it checks the learned texts when it is read
-    prompts = {**adapter.details["prompts"], "learned": adapter.file_name}
-    return Parts(scoring=dict(adapter.details["scoring"]), prompts=prompts)
+    prompts = {**_table(adapter, "prompts"), "learned": adapter.file_name}
+    return Parts(scoring=_table(adapter, "scoring"), prompts=prompts)
 
 
 def _exemplars(base: ModelPack, adapter: Adapter) -> Parts:
     if base.label(adapter.label).exemplars:
         raise invalid(f"label {adapter.label!r} has exemplars already: start from the pack without")
-    weights = {name: adapter.details[name] for name in ("alpha", "beta", "shown")}
+    weights = {name: adapter.told(name) for name in ("alpha", "beta", "shown")}
     return Parts(exemplars={"file": adapter.file_name, **weights})
+
+
+def _table(adapter: Adapter, name: str) -> Table:
+    found = adapter.told(name)
+    if not isinstance(found, dict):
+        raise invalid(f"adapter: {name}: expected a table")
+    return dict(found)
+
+
+def _number(adapter: Adapter, name: str) -> float:
+    found = adapter.told(name)
+    if not isinstance(found, int | float) or not np.isfinite(found):
+        raise invalid(f"adapter: {name}: expected a finite number")
+    return float(found)
 
 
 def _scoring(graph: str, heat_map: str) -> Table:

@@ -20,7 +20,8 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class PackScores:
-    """Scores logits of one pack: `encoders` by the graph's name; `directions` has the vector of every label, (E,)."""
+    """Scores logits of one pack as they are served, exemplars and all: `encoders` by the graph's name; `directions` has
+    the vector of every label, (E,)."""
 
     pack: ModelPack
     encoders: Mapping[str, OnnxGraph]
@@ -38,8 +39,9 @@ class PackScores:
         scoring = self.pack.label(samples.label).scoring
         if not isinstance(scoring, PromptScoring):
             raise _unfit(self.pack)
-        cosines = self.embeddings(samples) @ self.directions[samples.label]
-        return np.asarray(scoring.logit_scale * cosines + scoring.logit_bias)
+        embeddings, index = self.embeddings(samples), self.pack.exemplars.get(samples.label)
+        logits = scoring.logit_scale * (embeddings @ self.directions[samples.label]) + scoring.logit_bias
+        return np.asarray(logits + (index.evidence(embeddings) if index else 0))
 
 
 def pack_scores(pack: ModelPack) -> PackScores:
@@ -56,7 +58,9 @@ def pack_scores(pack: ModelPack) -> PackScores:
         return np.asarray(mean / np.linalg.norm(mean))
 
     directions = {
-        name: side(prompts.positive) - (side(prompts.negative) if prompts.negative else 0)
+        name: pack.learned[name].direction
+        if name in pack.learned
+        else side(prompts.positive) - (side(prompts.negative) if prompts.negative else 0)
         for name, prompts in pack.prompts.labels.items()
     }
     names = dict.fromkeys(encoder_of(pack, label) for label in directions)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,8 +19,10 @@ from radserve.errors import ErrorCode, RadserveError
 from radserve.models.compress.gate import LabelComparison
 from radserve.models.onnx_graph import OnnxGraph
 from radserve.models.pack import ModelPack, load_pack
-from radserve.models.pack_files import PACK_FILE
+from radserve.models.pack_files import PACK_FILE, SIGNATURE_FILE
 from radserve.models.pack_parity import PARITY_FILE
+from radserve.models.pack_types import migrated
+from radserve.models.pack_writing import sealed
 
 RECORD_FILE, CARD_FILE = "compression.json", "MODEL_CARD.md"
 PARITY_IMAGES = 64  # validation images of each label on which the encoders are compared
@@ -58,15 +59,16 @@ class Outcome:
 
 def draft_variant(pack: ModelPack, change: Change, version: str, folder: Path) -> ModelPack:
     """Write the variant without its record into `folder`, to be measured."""
-    folder.mkdir(parents=True)
-    for path in pack.folder.iterdir():
-        if path.name not in (PACK_FILE, *LEFT_OUT):
-            shutil.copyfile(path, folder / path.name)
+    shutil.copytree(pack.folder, folder, ignore=shutil.ignore_patterns(PACK_FILE, SIGNATURE_FILE, *LEFT_OUT))
     for name, graph in change.graphs.items():
         (folder / pack.graphs[name].file).write_bytes(graph)
-    text = (pack.folder / PACK_FILE).read_text(encoding="utf-8")
-    (folder / PACK_FILE).write_text(_stated(text, pack, change, version), encoding="utf-8")
-    return _sealed(folder)
+    table = migrated(tomllib.loads((pack.folder / PACK_FILE).read_text(encoding="utf-8")))
+    table["version"] = version
+    table["description"] = f"{pack.description}; {change.words}"
+    table["initialised_from"] = f"{pack.name} {pack.version} ({pack.digest[:12]}), {change.words}"
+    for name, precision in change.precision.items():
+        table["graphs"][name]["precision"] = precision
+    return sealed(folder, table)
 
 
 def finish_variant(original: ModelPack, draft: ModelPack, change: Change, outcome: Outcome, out: Path) -> ModelPack:
@@ -78,7 +80,7 @@ def finish_variant(original: ModelPack, draft: ModelPack, change: Change, outcom
     (draft.folder / PARITY_FILE).write_text(json.dumps(outcome.parity, indent=2) + "\n", encoding="utf-8")
     card = (draft.folder / CARD_FILE).read_text(encoding="utf-8")
     (draft.folder / CARD_FILE).write_text(_card(original, draft, change, outcome) + card, encoding="utf-8")
-    _sealed(draft.folder)
+    sealed(draft.folder, tomllib.loads((draft.folder / PACK_FILE).read_text(encoding="utf-8")))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
         shutil.copytree(draft.folder, Path(aside) / out.name)
@@ -147,37 +149,6 @@ def compression_record(original: ModelPack, draft: ModelPack, change: Change, ou
 def graph_bytes(pack: ModelPack) -> dict[str, int]:
     """The size of every graph file."""
     return {name: (pack.folder / graph.file).stat().st_size for name, graph in pack.graphs.items()}
-
-
-def _stated(text: str, pack: ModelPack, change: Change, version: str) -> str:
-    head, _, _ = text.partition("\n[files]\n")
-    origin = f"{pack.name} {pack.version} ({pack.digest[:12]}), {change.words}"
-    for key, value in (
-        ("version", version),
-        ("description", f"{pack.description}; {change.words}"),
-        ("initialised_from", origin),
-    ):
-        line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
-        head = re.sub(rf"^{key} = .*$", line.replace("\\", r"\\"), head, count=1, flags=re.MULTILINE)
-    for name, precision in change.precision.items():
-        file = re.escape(json.dumps(pack.graphs[name].file))
-        # Where the original states a precision, this one takes its place.
-        table = re.compile(
-            rf"(^\[graphs\.{name}\]\n(?:(?!\[).*\n)*?file = {file}\n)(?:precision = .*\n)?", re.MULTILINE
-        )
-        head = table.sub(rf'\g<1>precision = "{precision}"\n', head, count=1)
-    return head + "\n"
-
-
-def _sealed(folder: Path) -> ModelPack:
-    """Write the hashes of all files into pack.toml anew and read the pack."""
-    head, _, _ = (folder / PACK_FILE).read_text(encoding="utf-8").partition("\n[files]\n")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != PACK_FILE)
-    lines = [
-        f'"{path.relative_to(folder).as_posix()}" = "{hashlib.sha256(path.read_bytes()).hexdigest()}"' for path in files
-    ]
-    (folder / PACK_FILE).write_text("\n".join([head.rstrip("\n"), "", "[files]", *lines, ""]), encoding="utf-8")
-    return load_pack(folder)
 
 
 def _card(original: ModelPack, draft: ModelPack, change: Change, outcome: Outcome) -> str:

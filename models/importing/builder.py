@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -12,15 +11,15 @@ from typing import Any
 
 from radserve.models.export.onnx_graphs import write_graph
 from radserve.models.importing.card import card_text
-from radserve.models.importing.imported import Imported, own_threshold, prepared_range, refused
+from radserve.models.importing.imported import Chain, Imported, cause_of, own_threshold, prepared_range, refused
 from radserve.models.importing.labels_file import ImportInput, ImportLabel, LabelsFile
 from radserve.models.importing.parity import check_parity
 from radserve.models.importing.precision import to_half, write_scripted
 from radserve.models.importing.toml_text import to_toml
 from radserve.models.importing.trigger_scan import scan_graph
 from radserve.models.pack import ModelPack, load_pack
-from radserve.models.pack_files import PACK_FILE
 from radserve.models.pack_types import SCHEMA
+from radserve.models.pack_writing import sealed
 
 Table = dict[str, Any]
 
@@ -29,15 +28,14 @@ def build_pack(
     found: Imported, labels: LabelsFile, source: str, digest: str, out: Path, precision: str = "fp32"
 ) -> ModelPack:
     """Write the pack into the place of `out`, which must not be there or be empty. Raises PackError PACK_INVALID."""
-    if out.exists() and any(out.iterdir()):
-        raise refused(f"folder {out.name!r} is there already and not empty")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise refused(f"{out.name!r} is there already and no empty folder")
     _check_answers(found, labels)  # before the export, which takes long
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         folder = Path(scratch) / out.name
         folder.mkdir()
-        _write(found, labels, source, digest, folder, precision)
-        load_pack(folder)  # nothing that cannot be read leaves here
+        _write(found, labels, source, digest, folder, precision)  # and read: nothing that cannot be leaves here
         shutil.rmtree(out, ignore_errors=True)
         folder.rename(out)
     return load_pack(out)
@@ -65,33 +63,45 @@ def _write(found: Imported, labels: LabelsFile, source: str, digest: str, folder
         (folder / f"{name}.onnx").write_bytes(data)
         if precision != "fp32":
             raise refused("an ONNX file is taken as it is: convert its precision before the import")
-    parity = check_parity(found.plans, folder, precision, found.scripted) if found.plans else None
+    values = _value_range(found, labels)
+    parity = check_parity(found.plans, folder, precision, found.scripted, values) if found.plans else None
     for name, data in found.files.items():
         (folder / name).write_bytes(data)
     if found.tokenizer:
         (folder / "tokenizer.json").write_text(found.tokenizer[0], encoding="utf-8")
         (folder / "prompts.toml").write_text(to_toml(_prompts(labels)), encoding="utf-8")
-    scan = _scanned(found, labels, folder)
+    scan = _scanned(found, labels, folder, values)
     if scan is not None:
         (folder / "trigger_scan.json").write_text(json.dumps(scan, indent=2) + "\n", encoding="utf-8")
     card = card_text(labels, found, f"{found.kind}: {source}", digest, parity, scan)
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    table = _pack_table(found, labels, source, digest, precision)
-    table["files"] = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.iterdir())
-        if path.name != PACK_FILE
-    }
-    (folder / PACK_FILE).write_text(to_toml(table), encoding="utf-8")
+    sealed(folder, _pack_table(found, labels, source, digest, precision))
 
 
-def _scanned(found: Imported, labels: LabelsFile, folder: Path) -> dict[str, Any] | None:
+def _scanned(
+    found: Imported, labels: LabelsFile, folder: Path, value_range: tuple[float, float]
+) -> dict[str, Any] | None:
     """The trigger scan of a classifier of images; None for other models."""
     scoring = found.scoring(labels.labels[0], 0)
     if scoring["kind"] != "output" or found.input_kind != "image":
         return None
     data = (folder / f"{scoring['graph']}.onnx").read_bytes()
-    return scan_graph(data, scoring["output"], prepared_range(found.preprocess))
+    try:
+        return scan_graph(data, scoring["output"], value_range)
+    except Exception as error:  # ONNX Runtime's errors share no other base class
+        raise refused(f"graph {scoring['graph']!r} does not run: {cause_of(error)}", error) from error
+
+
+def _chain(each: ImportInput, found: Imported) -> Chain:
+    """How an input is prepared: as the labels file says, else as the model's own configuration does."""
+    stated = each.preprocess or ()
+    return tuple((step.transform, dict(step.arguments)) for step in stated) or found.preprocess
+
+
+def _value_range(found: Imported, labels: LabelsFile) -> tuple[float, float]:
+    """Least and greatest value of prepared pixels, over all inputs."""
+    lows, highs = zip(*(prepared_range(_chain(each, found)) for each in labels.inputs), strict=True)
+    return min(lows), max(highs)
 
 
 def _pack_table(found: Imported, labels: LabelsFile, source: str, digest: str, precision: str) -> Table:
@@ -101,7 +111,7 @@ def _pack_table(found: Imported, labels: LabelsFile, source: str, digest: str, p
         **{name: getattr(labels, name) for name in ("name", "version", "model_version", "licence", "description")},
         "initialised_from": f"{found.kind}: {source} (sha256 {digest})",
         "risk_tier": labels.risk_tier,
-        "training": {"source": source, "source_sha256": digest, "data": "not stated", **labels.training},
+        "training": {"data": "not stated", **labels.training, "source": source, "source_sha256": digest},
         "graphs": {
             name: {"file": f"{name}.onnx", "max_batch_size": labels.max_batch_size, "precision": precision}
             for name in graphs
@@ -117,14 +127,13 @@ def _pack_table(found: Imported, labels: LabelsFile, source: str, digest: str, p
 
 
 def _input(each: ImportInput, found: Imported, labels: LabelsFile) -> Table:
-    steps = [(step.transform, dict(step.arguments)) for step in each.preprocess or ()] or list(found.preprocess)
     table: Table = {
         "name": each.name,
         "kind": found.input_kind,
         "modalities": list(each.modalities),
         "body_parts": list(each.body_parts),
         "labels": list(each.labels) or [label.name for label in labels.labels],
-        "preprocess": [{"transform": name, **arguments} for name, arguments in steps],
+        "preprocess": [{"transform": name, **arguments} for name, arguments in _chain(each, found)],
     }
     use: Table = {}
     if each.intended_use.age_years:

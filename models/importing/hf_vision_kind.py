@@ -45,7 +45,11 @@ def read_hf_vision(source: str, labels: LabelsFile, options: dict[str, str]) -> 
         raise refused(f"folder {folder.name!r} holds no .safetensors; convert pickled weights first")
     try:
         encoder, loading = AutoModel.from_pretrained(
-            source, use_safetensors=True, attn_implementation="eager", output_loading_info=True
+            source,
+            use_safetensors=True,
+            trust_remote_code=False,  # not said, the library asks the person at the terminal
+            attn_implementation="eager",
+            output_loading_info=True,
         )
     except Exception as error:  # a configuration or a file that it does not know ends in any of Python's own
         raise refused(f"transformers cannot make a model of {folder.name!r}: {cause_of(error)}", error) from error

@@ -70,10 +70,13 @@ def prepared_range(chain: Chain) -> tuple[float, float]:
     low, high = 0.0, 1.0
     for name, arguments in chain:
         if name == "ScaleIntensityRange":
-            low, high = float(arguments["b_min"]), float(arguments["b_max"])
+            ends = arguments.get("b_min"), arguments.get("b_max")
+            low, high = (0.0, 1.0) if None in ends else (float(arguments["b_min"]), float(arguments["b_max"]))
         elif name == "NormalizeIntensity" and "subtrahend" in arguments:
             mean, spread = float(np.mean(arguments["subtrahend"])), float(np.mean(arguments["divisor"]))
             low, high = (low - mean) / spread, (high - mean) / spread
+        elif name == "NormalizeIntensity":
+            low, high = -3.0, 3.0  # mean 0, deviation 1
     return low, high
 
 

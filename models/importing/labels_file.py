@@ -15,6 +15,7 @@ from radserve.errors import ErrorCode, PackError
 from radserve.findings import CodedConcept
 from radserve.models.pack_types import (
     PACK_NAME,
+    PACK_VERSION,
     STRICT,
     Activation,
     Assertions,
@@ -73,7 +74,7 @@ class LabelsFile:
     name: Annotated[str, StringConstraints(pattern=PACK_NAME, max_length=64)]
     inputs: Annotated[tuple[ImportInput, ...], Field(min_length=1)]
     labels: Annotated[tuple[ImportLabel, ...], Field(min_length=1)]
-    version: str = "1.0.0"
+    version: Annotated[str, StringConstraints(pattern=PACK_VERSION, max_length=96)] = "1.0.0"
     model_version: Count = 1
     licence: Text = NOT_STATED
     description: Text = NOT_STATED
@@ -90,6 +91,8 @@ def read_labels(path: Path) -> LabelsFile:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         cause = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        cause = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "cannot be read"
+    except OSError as error:
+        cause = f"cannot be read: {error.strerror}"
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
+        cause = f"is not TOML: {error}"
     raise PackError(ErrorCode.PACK_INVALID, f"{path.name}: {cause}")

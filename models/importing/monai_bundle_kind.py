@@ -13,6 +13,7 @@ from radserve.models.importing.imported import Chain, Imported, refused
 from radserve.models.importing.labels_file import LabelsFile
 from radserve.models.importing.onnx_kind import output_scoring
 from radserve.models.importing.text_towers import read_json
+from radserve.models.importing.torchscript import load_script
 from radserve.models.importing.weights import state_dict
 
 METADATA, SCRIPT, WEIGHTS = "configs/metadata.json", "models/model.ts", "models/model.pt"
@@ -57,7 +58,8 @@ def read_monai_bundle(source: str, labels: LabelsFile, options: dict[str, str]) 
     return Imported(
         kind="monai-bundle",
         input_kind="volume" if len(shape) == 4 else "image",
-        preprocess=_chain(folder, shape),
+        # What the labels file states for all inputs has not to be understood here.
+        preprocess=() if all(each.preprocess for each in labels.inputs) else _chain(folder, shape),
         scoring=lambda label, place: output_scoring(label, place, graph, output, segments=segments),
         plans=(plan,),
         answers=found.shape[1],
@@ -74,11 +76,7 @@ def read_monai_bundle(source: str, labels: LabelsFile, options: dict[str, str]) 
 
 def _network(folder: Path) -> tuple[nn.Module, bool]:
     if (folder / SCRIPT).is_file():
-        try:
-            script: Any = torch.jit.load(str(folder / SCRIPT), map_location="cpu")  # type: ignore[no-untyped-call]
-            return script.eval(), True
-        except RuntimeError as error:
-            raise refused(f"{SCRIPT} is not TorchScript", error) from error
+        return load_script(folder / SCRIPT).eval(), True
     if not (folder / WEIGHTS).is_file():
         raise refused(f"folder {folder.name!r} has neither {SCRIPT} nor {WEIGHTS}")
     network = _declared(_configured(folder))
@@ -108,13 +106,19 @@ def _declared(config: dict[str, Any]) -> nn.Module:
         raise refused(f"the network {stated['_target_']!r} is not one of monai.networks.nets")
     arguments = {key: value for key, value in stated.items() if key != "_target_"}
     for key, value in arguments.items():
-        if isinstance(value, str) and value.startswith(("$", "@", "%")):
+        if _is_expression(value):
             raise refused(f"the network's argument {key!r} is an expression ({value!r}); state its value instead")
     try:
         made: nn.Module = kind(**arguments)
     except (TypeError, ValueError) as error:
         raise refused(f"the network {name} does not take the bundle's arguments", error) from error
     return made
+
+
+def _is_expression(value: Any) -> bool:
+    """Whether a value of a bundle's configuration is code or a reference, alone or in a list."""
+    items = value if isinstance(value, list) else [value]
+    return any(isinstance(each, str) and each.startswith(("$", "@", "%")) for each in items)
 
 
 def _shape(metadata: dict[str, Any], options: dict[str, str]) -> tuple[int, ...]:
@@ -136,10 +140,7 @@ def _shape(metadata: dict[str, Any], options: dict[str, str]) -> tuple[int, ...]
 def _chain(folder: Path, shape: tuple[int, ...]) -> Chain:
     """The bundle's own transforms where all are known here; the size of the network at the end in any case."""
     chain: list[tuple[str, dict[str, Any]]] = []
-    try:
-        config = _configured(folder)
-    except Exception:
-        config = {}
+    config = _configured(folder) if any((folder / name).is_file() for name in CONFIGS) else {}
     stated = config.get("preprocessing", {})
     steps = stated.get("transforms", []) if isinstance(stated, dict) else []
     for step in steps if isinstance(steps, list) else []:
@@ -149,6 +150,10 @@ def _chain(folder: Path, shape: tuple[int, ...]) -> Chain:
         if name not in _TRANSFORMS:
             raise refused(f"the bundle's transform {name!r} is not known here; state `preprocess` in the labels file")
         arguments = {key: value for key, value in step.items() if key not in _NOT_ARGUMENTS}
+        for key, value in arguments.items():
+            if _is_expression(value):
+                cause = f"the argument {key!r} of the bundle's transform {name!r} is an expression ({value!r})"
+                raise refused(f"{cause}; state `preprocess` in the labels file")
         chain.append((_TRANSFORMS[name], arguments))
     if not chain:
         chain.append(("VoiWindow", {}))

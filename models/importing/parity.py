@@ -19,6 +19,7 @@ from radserve.models.onnx_graph import OnnxGraph
 TOLERANCE = 1e-4  # of the largest value of an output, at least of 1
 LEAST_COSINE = 0.999  # of half precision
 BATCHES = (1, 3)
+PIXELS = "pixels"  # the input that takes images, in the graphs of all kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,15 @@ class OutputParity:
         return self.least_cosine >= LEAST_COSINE
 
 
-def check_parity(plans: Sequence[GraphPlan], folder: Path, precision: str, scripted: frozenset[str]) -> dict[str, Any]:
+def check_parity(
+    plans: Sequence[GraphPlan], folder: Path, precision: str, scripted: frozenset[str], value_range: tuple[float, float]
+) -> dict[str, Any]:
     """Compare the graphs in `folder` with their modules, write parity.json and return what it says.
 
-    Raises PackError PACK_INVALID with the figures where they differ.
+    `value_range` is that of prepared pixels: half precision that overflows there has to be seen here. Raises PackError
+    PACK_INVALID with the figures where they differ.
     """
-    found = [each for plan in plans for each in compare(plan, folder / plan.file_name)]
+    found = [each for plan in plans for each in compare(plan, folder / plan.file_name, value_range)]
     record: dict[str, Any] = {
         "reference": "PyTorch, fp32",
         "opset": OPSET,
@@ -62,12 +66,12 @@ def check_parity(plans: Sequence[GraphPlan], folder: Path, precision: str, scrip
 
 
 @torch.inference_mode()
-def compare(plan: GraphPlan, path: Path, seed: int = 7) -> list[OutputParity]:
+def compare(plan: GraphPlan, path: Path, value_range: tuple[float, float], seed: int = 7) -> list[OutputParity]:
     """The outputs of a graph and of its module on seeded inputs, over all batch sizes."""
     graph = OnnxGraph(path.read_bytes())
     pairs: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {name: [] for name in plan.outputs}
     for batch in BATCHES:
-        inputs = _seeded(plan, batch, seed)
+        inputs = _seeded(plan, batch, value_range, seed)
         expected = plan.module(*inputs.values())
         expected = expected if isinstance(expected, tuple) else (expected,)
         given = graph.run({name: tensor.numpy() for name, tensor in inputs.items()})
@@ -79,8 +83,10 @@ def compare(plan: GraphPlan, path: Path, seed: int = 7) -> list[OutputParity]:
 def _parity(graph: str, output: str, both: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> OutputParity:
     one = np.concatenate([given.reshape(len(given), -1) for given, _ in both]).astype(np.float64)
     other = np.concatenate([reference.reshape(len(reference), -1) for _, reference in both]).astype(np.float64)
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosines = np.where(lengths > 0, (one * other).sum(axis=1) / np.where(lengths > 0, lengths, 1), 1.0)
+    with np.errstate(invalid="ignore"):  # what is no number stays none, and passes nothing
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        cosines = (one * other).sum(axis=1) / np.where(lengths == 0, 1, lengths)
+    cosines[(one == other).all(axis=1)] = 1.0  # also of two rows of zeros
     return OutputParity(
         graph=graph,
         output=output,
@@ -91,13 +97,15 @@ def _parity(graph: str, output: str, both: Sequence[tuple[npt.NDArray[Any], npt.
     )
 
 
-def _seeded(plan: GraphPlan, batch: int, seed: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed + batch)
+def _seeded(plan: GraphPlan, batch: int, value_range: tuple[float, float], seed: int) -> dict[str, torch.Tensor]:
+    generator, (low, high) = torch.Generator().manual_seed(seed + batch), value_range
     made = {}
     for name, example in plan.inputs.items():
         shape = (batch, *example.shape[1:])
         if example.dtype == torch.int64:
             made[name] = torch.randint(1, 8, shape, generator=generator)  # token ids and positions that all models have
+        elif name == PIXELS:
+            made[name] = low + (high - low) * torch.rand(shape, generator=generator)
         else:
             made[name] = torch.randn(shape, generator=generator)
     return made

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from radserve.models.pack_files import invalid
+
 
 def to_toml(table: Mapping[str, Any]) -> str:
     """TOML of numbers, texts, flags, lists and tables; tables and lists of tables get headers of their own."""
@@ -32,7 +34,7 @@ def _is_headed(value: Any, place: tuple[str, ...]) -> bool:
 
 def _key(name: str) -> str:
     plain = name.isascii() and bool(name) and all(letter.isalnum() or letter in "-_" for letter in name)
-    return name if plain else json.dumps(name, ensure_ascii=False)
+    return name if plain else _text(name)
 
 
 def _value(value: Any) -> str:
@@ -42,4 +44,13 @@ def _value(value: Any) -> str:
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False)  # JSON's texts, integers and flags are TOML's too
+    if not isinstance(value, str | int):
+        raise invalid(f"a value of {type(value).__name__} cannot stand in a pack's tables")
+    return _text(value) if isinstance(value, str) else json.dumps(value)  # JSON's integers and flags are TOML's too
+
+
+def _text(text: str) -> str:
+    """JSON's texts are TOML's too, but for the one control character that JSON lets stand and halves of characters."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise invalid("a text with half a character cannot stand in a pack's tables")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

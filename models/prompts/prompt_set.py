@@ -85,7 +85,7 @@ def read_prompt_set(path: Path) -> PromptSetFile:
         first = error.errors(include_url=False, include_context=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         raise invalid(f"prompt set {path.name}: {key}", first["type"], str(first["msg"])) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise invalid(f"prompt set {path.name}", str(error), "TOML") from None
 
 

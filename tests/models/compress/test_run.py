@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -17,10 +19,14 @@ from radserve.models.compress.methods import Method, MethodOptions
 from radserve.models.compress.run import compress
 from radserve.models.compress.samples import read_samples
 from radserve.models.compress.scores import pack_scores
+from radserve.models.exemplars import ExemplarIndex
 from radserve.models.onnx_graph import OnnxGraph
 from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
+from radserve.models.pack_signature import sign_folder
+from radserve.models.pack_writing import sealed
 from radserve.server.cli import app
-from tests.support.packs import EMBEDDING, OWN_ENCODER, make_tiny_pack
+from tests.models.test_pack_policy import keys
+from tests.support.packs import EMBEDDING, OWN_ENCODER, make_tiny_pack, seal
 
 
 def test_a_compressed_pack_says_what_it_is_and_what_the_gate_found(pack: ModelPack, data: Path, tmp_path: Path) -> None:
@@ -98,6 +104,45 @@ def test_a_pack_is_never_overwritten(pack: ModelPack, data: Path, tmp_path: Path
     (tmp_path / "small").mkdir()
     with pytest.raises(RadserveError, match="never overwritten"):
         compress(pack, Method.FP16, data, tmp_path / "small", keep_failed=True)
+
+
+def test_a_signed_pack_in_another_hand_with_a_folder_is_compressed_all_the_same(data: Path, tmp_path: Path) -> None:
+    folder = make_tiny_pack(tmp_path / "tiny")
+    (folder / "graphs").mkdir()
+    (folder / "text_encoder.onnx").rename(folder / "graphs" / "text.onnx")
+    text = (folder / "pack.toml").read_text().split("\n[files]\n")[0]
+    text = text.replace('version = "1.0.0"', 'version="1.0.0" # the first').replace(
+        "text_encoder.onnx", "graphs/text.onnx"
+    )
+    sealed(folder, tomllib.loads(text))
+    (folder / "pack.toml").write_text((folder / "pack.toml").read_text().replace("version = ", "version="))
+    private, _ = keys(tmp_path)
+    sign_folder(folder, private)
+    small = compress(load_pack(folder), Method.FP16, data, tmp_path / "small", keep_failed=True).pack
+    assert small.version == "1.0.0+fp16"
+    assert {graph.precision for graph in small.graphs.values()} == {"fp16"}
+    assert not (tmp_path / "small" / "model.sig").exists()
+
+
+def test_the_gate_measures_labels_as_they_are_served(data: Path, tmp_path: Path) -> None:
+    folder, rng = make_tiny_pack(tmp_path / "tiny"), np.random.default_rng(0)
+    sides = rng.standard_normal((2, EMBEDDING)).astype(np.float32)
+    sides /= np.linalg.norm(sides, axis=1, keepdims=True)
+    (folder / "learned.safetensors").write_bytes(save({"text_positive": sides[0], "text_negative": sides[1]}))
+    index = ExemplarIndex(sides, np.array([True, False]), ("a", "b"), 3.0, 2.0)
+    (folder / "examples.safetensors").write_bytes(save(index.tensors()))
+    prompts = (folder / "prompts.toml").read_text()
+    named = '[labels."Pneumonia"]\n'
+    (folder / "prompts.toml").write_text(prompts.replace(named, f'{named}learned = "learned.safetensors"\n'))
+    text = (folder / "pack.toml").read_text()
+    examples = 'exemplars = {file = "examples.safetensors", alpha = 3.0, beta = 2.0}'
+    (folder / "pack.toml").write_text(text.replace("logit_scale = 10.0", f"logit_scale = 10.0\n{examples}", 1))
+    pack = load_pack(seal(folder))
+    samples = next(each for each in read_samples(pack, data, "val") if each.label == "Pneumonia")
+    scores = pack_scores(pack)
+    embeddings = scores.embeddings(samples)
+    expected = 10 * (embeddings @ (sides[0] - sides[1]).astype(np.float64)) + index.evidence(embeddings)
+    assert np.allclose(scores.logits(samples), expected)
 
 
 def test_missing_data_and_an_unknown_method_are_named(pack: ModelPack, tmp_path: Path) -> None:

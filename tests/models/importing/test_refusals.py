@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
@@ -83,6 +84,58 @@ def test_a_bundle_cannot_name_code_to_run(tmp_path: Path) -> None:
         json.dumps({**config, "preprocessing": {"transforms": [{"_target_": "Lambdad", "func": "$print"}]}})
     )
     assert "'Lambdad' is not known here" in refusal(tmp_path / "bundle", tmp_path)
+
+
+class Writing(torch.nn.Module):
+    """What TorchScript may do when it is run."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = str(path)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        torch.save(pixels, self.path)
+        return pixels.mean(dim=[2, 3])
+
+
+def test_torchscript_that_writes_files_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
+    checkpoints.monai_bundle(tmp_path / "bundle", UNET, [16, 16], script=True)
+    script = tmp_path / "bundle" / "models" / "model.ts"
+    torch.jit.script(Writing(tmp_path / "mark")).save(str(script))
+    assert "TorchScript that reaches out of the process ('save')" in refusal(tmp_path / "bundle", tmp_path)
+    assert not (tmp_path / "mark").exists()
+    script.write_bytes(b"no archive")
+    assert "'model.ts' is not TorchScript" in refusal(tmp_path / "bundle", tmp_path)
+
+
+def test_a_bundles_preprocessing_is_understood_or_stated_and_never_guessed(tmp_path: Path) -> None:
+    checkpoints.monai_bundle(tmp_path / "bundle", UNET, [16, 16], script=True)
+    path = tmp_path / "bundle" / "configs" / "inference.json"
+    path.write_text("{")
+    assert "a configuration file is not JSON" in refusal(tmp_path / "bundle", tmp_path)
+    path.write_text(json.dumps({"preprocessing": {"transforms": [{"_target_": "Resized", "spatial_size": ["@size"]}]}}))
+    assert "'spatial_size' of the bundle's transform 'Resized' is an expression" in refusal(
+        tmp_path / "bundle", tmp_path
+    )
+    labels = labels_file(tmp_path / "labels", "Pneumonia")
+    steps = 'preprocess = [{transform = "VoiWindow"}, {transform = "Resize", spatial_size = [16, 16]}]'
+    labels.write_text(labels.read_text().replace("[[inputs]]\n", f"[[inputs]]\n{steps}\n", 1))
+    pack = import_model(str(tmp_path / "bundle"), labels, tmp_path / "pack")
+    assert [step.transform for step in pack.inputs[0].preprocess] == ["VoiWindow", "Resize"]
+
+
+def test_an_onnx_file_that_does_not_run_is_refused_with_the_cause(tmp_path: Path) -> None:
+    model = onnx.load(make_classifier_pack(tmp_path / "halves") / "classifier.onnx")
+    model.graph.node[0].op_type = "Unheard"
+    (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
+    message = refusal(tmp_path / "odd.onnx", tmp_path, "Left", "Right")
+    assert "graph 'classifier' does not run" in message and "Unheard" in message
+
+
+def test_a_file_in_the_place_of_the_pack_is_refused(tmp_path: Path) -> None:
+    source = make_classifier_pack(tmp_path / "halves") / "classifier.onnx"
+    (tmp_path / "pack").write_text("a file")
+    assert "'pack' is there already and no empty folder" in refusal(source, tmp_path, "Left", "Right")
 
 
 def test_sizes_that_a_bundle_does_not_state_are_asked_for(tmp_path: Path) -> None:
@@ -221,3 +274,7 @@ def test_tables_come_back_from_toml_as_they_were() -> None:
         "files": {"a.onnx": "00", "odd name.txt": "11"},
     }
     assert tomllib.loads(to_toml(table)) == table
+    assert tomllib.loads(to_toml({"odd": "a\x7fb\n\t"})) == {"odd": "a\x7fb\n\t"}
+    for odd in (None, "\ud800", {1}):
+        with pytest.raises(PackError, match="cannot stand in a pack's tables"):
+            to_toml({"odd": odd})
