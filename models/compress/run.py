@@ -80,7 +80,8 @@ def _reports_identical(before: ModelPack, after: ModelPack, pixels: Mapping[str,
     most = before.decoder.max_tokens
     same: list[bool] = []
     for encoder, seen in pixels.items():
-        models = [OnnxModel(pack.folder, encoder) for pack in (before, after)]
+        files = {name: graph.file for name, graph in before.graphs.items()}
+        models = [OnnxModel(pack.folder, encoder, files) for pack in (before, after)]
         first, second = (
             model.greedy_reports(tokenizer, model.encode_image(seen)[1], max_tokens=most) for model in models
         )

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from radserve.models.pack_graphs import IMAGE_ENCODER
+from radserve.models.pack_graphs import DECODER_STEP, IMAGE_ENCODER, TEXT_ENCODER
 from radserve.models.tokenizer import START, PackTokenizer
 
 FloatArray = npt.NDArray[np.float32]
 
 
 class OnnxModel:
-    """The graphs of a pack folder on the CPU; `image_encoder` is the name of the one that sees the images."""
+    """The graphs of a pack folder on the CPU; `image_encoder` is the name of the one that sees the images.
 
-    def __init__(self, folder: Path, image_encoder: str = IMAGE_ENCODER) -> None:
-        self._image = _session(folder / f"{image_encoder}.onnx")
-        self._text = _session(folder / "text_encoder.onnx")
-        self._step = _session(folder / "decoder_step.onnx")
+    `files` are those of the graphs that are not named after them.
+    """
+
+    def __init__(
+        self, folder: Path, image_encoder: str = IMAGE_ENCODER, files: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._image, self._text, self._step = (
+            _session(folder / files.get(name, f"{name}.onnx")) for name in (image_encoder, TEXT_ENCODER, DECODER_STEP)
+        )
 
     def encode_image(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Embedding (N, E), image tokens (N, P, C) and patch embeddings (N, P, E) of (N, 1, 28, 28)."""

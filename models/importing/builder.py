@@ -28,8 +28,10 @@ def build_pack(
     found: Imported, labels: LabelsFile, source: str, digest: str, out: Path, precision: str = "fp32"
 ) -> ModelPack:
     """Write the pack into the place of `out`, which must not be there or be empty. Raises PackError PACK_INVALID."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise refused(f"{out.name!r} is there already and no empty folder")
+    if out.exists() and not out.is_dir():
+        raise refused(f"{out.name!r} is there already and no folder")
+    if out.exists() and any(out.iterdir()):
+        raise refused(f"folder {out.name!r} is there already and not empty")
     _check_answers(found, labels)  # before the export, which takes long
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:

@@ -135,7 +135,7 @@ def test_an_onnx_file_that_does_not_run_is_refused_with_the_cause(tmp_path: Path
 def test_a_file_in_the_place_of_the_pack_is_refused(tmp_path: Path) -> None:
     source = make_classifier_pack(tmp_path / "halves") / "classifier.onnx"
     (tmp_path / "pack").write_text("a file")
-    assert "'pack' is there already and no empty folder" in refusal(source, tmp_path, "Left", "Right")
+    assert "'pack' is there already and no folder" in refusal(source, tmp_path, "Left", "Right")
 
 
 def test_sizes_that_a_bundle_does_not_state_are_asked_for(tmp_path: Path) -> None:
