@@ -25,8 +25,8 @@ from radserve.models.pack import IMAGE_ENCODER, ModelPack, load_pack
 from radserve.models.pack_signature import sign_folder
 from radserve.models.pack_writing import sealed
 from radserve.server.cli import app
-from tests.models.test_pack_policy import keys
 from tests.support.packs import EMBEDDING, OWN_ENCODER, make_tiny_pack, seal
+from tests.support.signing import keys
 
 
 def test_a_compressed_pack_says_what_it_is_and_what_the_gate_found(pack: ModelPack, data: Path, tmp_path: Path) -> None:
