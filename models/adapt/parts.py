@@ -114,7 +114,7 @@ def _vector(base: ModelPack, adapter: Adapter, name: str) -> npt.NDArray[np.floa
     if given is None or given.shape != (width,) or not np.isfinite(given).all():
         got = "nothing" if given is None else f"{given.dtype} {given.shape}"
         raise invalid(f"adapter: {name}: got {got}, expected finite ({width},), as the image encoder's embedding")
-    return given.astype(np.float64)
+    return np.asarray(given, dtype=np.float64)
 
 
 def _encoder(base: ModelPack, adapter: Adapter) -> GraphSpec:
