@@ -55,3 +55,11 @@ def test_the_options_of_scripts_that_the_documents_show_exist() -> None:
             script = (ROOT / name).read_text()
             for option in re.findall(r"(?<=\s)--([a-z][\w-]*)", arguments):
                 assert f"--{option}" in script or option.replace("-", "_") in script, f"{page.name}: {name} --{option}"
+
+
+def test_every_module_of_dicom_io_has_its_subject() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    section = page.partition("## Where things lie in `dicom_io/`")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .+ \| (`.+`) \|$", section, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(path.stem for path in (ROOT / "dicom_io").glob("*.py") if path.stem != "__init__")
