@@ -170,7 +170,7 @@ def extract(archive: Path, folder: Path, limits: SourceLimits) -> Path:
     folder.mkdir()
     left = limits.max_bytes
     try:
-        with _decompressed(archive) as stream, tarfile.open(fileobj=_ShortReads(stream), mode="r:") as tar:
+        with _decompressed(archive) as stream, _opened_tar(_ShortReads(stream)) as tar:
             for count, member in enumerate(tar, start=1):
                 if count > limits.max_files:
                     raise _unsafe(f"holds more than {limits.max_files} files")
@@ -205,7 +205,14 @@ def _unpacked(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, left:
 def _decompressed(archive: Path) -> Any:
     with archive.open("rb") as stream:
         start = stream.read(max(map(len, _DECOMPRESSED)))
-    return next((opened for mark, opened in _DECOMPRESSED.items() if start.startswith(mark)), Path.open)(archive, "rb")
+    for mark, opened in _DECOMPRESSED.items():
+        if start.startswith(mark):
+            return opened(archive)
+    return archive.open("rb")
+
+
+def _opened_tar(stream: Any) -> tarfile.TarFile:
+    return tarfile.open(fileobj=stream, mode="r:")
 
 
 class _ShortReads:
