@@ -35,6 +35,34 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 
+def database_name(url: str | sa.URL) -> str:
+    """Which database a URL means, for people: without user, password and parameters."""
+    url = sa.make_url(url)
+    place = {name: value for name, value in url.query.items() if name in ("host", "port")}
+    bare = sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database, query=place)
+    return bare.render_as_string()
+
+
+def database_failure(error: Exception, url: str | sa.URL) -> str:
+    """The kind of an error of a database, and of one that could not be reached the driver's cause as well.
+
+    The text of any other error may quote the values of its statement, which are patient data.
+    """
+    if not isinstance(error, sa.exc.DBAPIError) or not isinstance(error.orig, Exception):
+        return type(error).__name__
+    kind, password = type(error.orig).__name__, sa.make_url(url).password
+    if error.statement is not None:
+        return kind
+    cause = " ".join(str(error.orig).split())
+    return f"{kind}: {cause.replace(password, '***') if password else cause}"
+
+
+def unusable_url(error: Exception) -> StorageError:
+    """What to raise for a URL of which no database can be made; it may hold a password, and is not repeated."""
+    text = f"the database URL cannot be used ({type(error).__name__}), expected sqlite:///PATH or postgresql+psycopg://"
+    return StorageError(ErrorCode.INVALID_ARGUMENT, text)
+
+
 class Database:
     """`open` brings the tables up to date; `run` does a piece of work durably; `close` at the end. For one event loop.
 
@@ -119,11 +147,9 @@ class Database:
                 if applied := migrate(connection):
                     logger.info("the index was brought forward by %d migrations", applied)
         except sa.exc.SQLAlchemyError as error:
-            raised = self._as_storage_error(error)
-            if isinstance(raised, StorageError):
-                where = self._engine.url.render_as_string(hide_password=True)
-                raised = StorageError(raised.code, f"{raised.client_message} ({where})")
-            raise raised from None
+            code = ErrorCode.STORAGE_FULL if _is_full(error) else ErrorCode.INTERNAL
+            name, cause = database_name(self._engine.url), database_failure(error, self._engine.url)
+            raise StorageError(code, f"the index, {name}, cannot be opened: {cause}") from None
 
     def _truncate_log(self) -> None:
         try:
@@ -147,7 +173,7 @@ class Database:
             error = error.orig
         elif not isinstance(error, sa.exc.SQLAlchemyError | self._driver_error):
             return error
-        if any(text in str(error) for text in FULL_TEXTS):
+        if _is_full(error):
             return StorageError(ErrorCode.STORAGE_FULL, "the index is full")
         return StorageError(ErrorCode.INTERNAL, f"the index failed: {type(error).__name__}")
 
@@ -166,6 +192,10 @@ class Prepared:
         return _driver(connection).execute(self._text, given)
 
 
+def _is_full(error: Exception) -> bool:
+    return any(text in str(error) for text in FULL_TEXTS)
+
+
 def _driver(connection: sa.Connection) -> Any:
     return connection.connection.driver_connection
 
@@ -174,8 +204,7 @@ def _engine(url: str) -> sa.Engine:
     try:
         made = sa.create_engine(url, hide_parameters=True)
     except (sa.exc.ArgumentError, ImportError) as error:
-        text = f"the database URL cannot be used ({type(error).__name__}), expected sqlite:///PATH or postgresql+psycopg://"
-        raise StorageError(ErrorCode.INVALID_ARGUMENT, text) from None
+        raise unusable_url(error) from None
     if made.dialect.name == "sqlite":
         sa.event.listen(made, "connect", _prepare_sqlite)
         # Write transactions take their lock at once: one that reads first and then cannot write would fail.

@@ -1,7 +1,8 @@
 """The draft report as an Encapsulated PDF: patient and study, the report, findings, warnings, and what made it.
 
 Every page is headed as an AI draft. The pages are text in one fixed-width font that the PDF embeds (matplotlib's own:
-Latin, Greek and Cyrillic): other characters are shown as "?", with a line that says so; result.json has the whole text.
+Latin, Greek and Cyrillic): other characters are shown as "?", with a line that says so; of a text above 40 pages the
+middle is left out, with a line that says so as well. result.json has the whole text.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ POINTS_PER_INCH = 72
 MARGIN_PT, FONT_PT, LINE_PT = 54, 9, 13
 COLUMNS = 88  # characters of a line: 0.602 em each
 LINES = 50  # of a page, without heading and foot
+FIRST_LINES, LAST_LINES = 1500, 500  # of a report above 40 pages: laying out a line takes milliseconds
 MISSING = "?"
 MISSING_NOTE = f'Characters that this page cannot show are replaced by "{MISSING}".'
 
@@ -122,7 +124,7 @@ def render_pdf(lines: Sequence[str]) -> bytes:
     from matplotlib.backends.backend_pdf import PdfPages
 
     shown, missing = _showable(lines)
-    wrapped = [part for line in shown for part in _wrap(line)] + (["", MISSING_NOTE] if missing else [])
+    wrapped = _shortened([part for line in shown for part in _wrap(line)]) + (["", MISSING_NOTE] if missing else [])
     pages = [wrapped[at : at + LINES] for at in range(0, len(wrapped), LINES)]
     out = io.BytesIO()
     with matplotlib.rc_context():
@@ -141,11 +143,20 @@ def _figure(page: Sequence[str], foot: str) -> Any:
     width, height = (inches * POINTS_PER_INCH for inches in PAGE_INCHES)
     left, top = MARGIN_PT / width, 1 - MARGIN_PT / height
     figure.text(left, top, HEADING, fontsize=FONT_PT + 3, fontweight="bold", color="#963c00", va="bottom")
-    for index, line in enumerate(page, start=2):
+    for index, line in ((index, line) for index, line in enumerate(page, start=2) if line):
         weight = "bold" if line.isupper() else "normal"
         figure.text(left, top - index * LINE_PT / height, line, fontsize=FONT_PT, fontweight=weight, va="bottom")
     figure.text(left, MARGIN_PT / 2 / height, foot, fontsize=FONT_PT - 1, color="#963c00", va="bottom")
     return figure
+
+
+def _shortened(lines: Sequence[str]) -> list[str]:
+    """The lines, of very many the first and the last: the request comes first, what the model found at the end."""
+    left_out = len(lines) - FIRST_LINES - LAST_LINES
+    if left_out <= 0:
+        return list(lines)
+    note = f"[{left_out} LINES ARE LEFT OUT HERE; RESULT.JSON HAS THE WHOLE TEXT]"
+    return [*lines[:FIRST_LINES], "", note, "", *lines[-LAST_LINES:]]
 
 
 def _wrap(line: str) -> list[str]:

@@ -33,7 +33,7 @@ from radserve.evaluation.safety import Observed, SafetyItem, read_items
 
 RADSERVE = Path(sys.executable).parent / "radserve"
 ITEMS = Path(str(files("radserve.evaluation").joinpath("data/safety_items.jsonl")))
-RESULT, REFUSED = 0, 2
+RESULT, REFUSED = 0, 3
 SECONDS = 600
 OPTIONS = ("indication", "age", "sex", "prior")
 

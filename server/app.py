@@ -21,6 +21,7 @@ from radserve.models.pack import ModelPack
 from radserve.models.prompt_cache import PromptCache
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
+from radserve.owned_folder import remove_abandoned
 from radserve.pipelines.claims import site_claims
 from radserve.pipelines.intended_use import IntendedUsePolicy
 from radserve.pipelines.preprocess.adapter import PRELOAD, MonaiPreprocessor
@@ -28,7 +29,7 @@ from radserve.pipelines.preprocess.chain import TransformSpec, input_chain
 from radserve.pipelines.timing import SystemClock
 from radserve.server.analysers import AnalyserMaker
 from radserve.server.artifacts import ArtifactWriter
-from radserve.server.destinations import site_senders
+from radserve.server.before_start import check_ports
 from radserve.server.dimse import dimse_listener
 from radserve.server.operation.leases import MakeAnalyser
 from radserve.server.packs import site_catalogue
@@ -45,7 +46,7 @@ from radserve.server.serving import Serving, serving_packs
 from radserve.server.settings import MEBIBYTE, Settings
 from radserve.server.stores import Stores
 from radserve.server.study_analysis import StoredStudyAnalysis
-from radserve.server.study_work import erasing, site_rules, studies_at_work
+from radserve.server.study_work import erasing, site_plan, studies_at_work
 from radserve.server.templates import site_templates
 from radserve.server.text_service import site_text_service
 from radserve.server.ups import performing
@@ -103,7 +104,10 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
 
     Raises RadserveError when a part cannot start (MODEL_UNAVAILABLE, STORAGE_FULL, PACK_*).
     """
-    credentials = server_credentials(settings)  # first: nothing is to be started for a port that may not be opened
+    credentials = server_credentials(settings)  # first: nothing is to be started for a port that cannot be opened
+    check_ports(settings)
+    for folder in await asyncio.to_thread(remove_abandoned):
+        logger.info("removed %s, whose owner was killed", folder)
     async with AsyncExitStack() as stack:
         catalogue = site_catalogue(settings)
         decoders = await stack.enter_async_context(decoder_pool(settings))
@@ -119,6 +123,8 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         def preprocessor_of(pack: ModelPack) -> MonaiPreprocessor:
             return MonaiPreprocessor(_chains(pack), preprocessors)
 
+        commitments = CommitmentInbox()
+        plan = site_plan(settings, catalogue, commitments) if settings.workflow else None
         claims, generator = site_claims(settings.never_allowed_file), site_text_service(settings)
         templates = site_templates(settings.report_templates)
 
@@ -132,14 +138,11 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
 
         serving = await stack.enter_async_context(serving_packs(settings, catalogue, records.shadows, maker))
         await stack.enter_async_context(reevaluating(settings, serving.packs, SystemClock()))
-        commitments = CommitmentInbox()
-        if settings.workflow:
-            rules = site_rules(settings, catalogue)
+        if plan:
             analysis = StoredStudyAnalysis(
-                store, records.ledger, records.results, serving.packs, decoders, rules.keywords
+                store, records.ledger, records.results, serving.packs, decoders, plan.rules.keywords
             )
-            senders = site_senders(settings, commitments)
-            await stack.enter_async_context(studies_at_work(settings, records, rules, analysis, senders))
+            await stack.enter_async_context(studies_at_work(settings, records, plan, analysis))
         await stack.enter_async_context(performing(settings, store, records))
         server, health = grpc_server(settings), await health_before_the_watch()
         inference = InferenceService(

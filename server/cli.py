@@ -131,7 +131,7 @@ def infer_command(
     ] = None,
     pack_dir: PackDirs = None,
 ) -> None:
-    """Analyse DICOM input and write results: exit code 0 all have a result, 2 some were refused, 1 a fault of ours."""
+    """Analyse DICOM input and write results: exit code 0 all have a result, 3 some were refused, 1 a fault of ours."""
     context = ClinicalContext(indication, age, sex, tuple(_lab(text) for text in lab or ()), prior)
     if context_file:
         context = combined(context, read_context_file(context_file))

@@ -18,6 +18,8 @@ from radserve.server.settings import PREFIX, Settings, unknown_variables
 PackDirs = Annotated[list[Path] | None, typer.Option("--pack-dir", help="A folder with further packs; repeatable.")]
 
 WIDTH_OF_FILES = 1000
+REFUSED = 3
+"""Exit code of a command that ran and says no; 1 is a fault of ours, 2 a command line or setting that cannot be."""
 
 
 def settings_of(**given: object) -> Settings:

@@ -15,8 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
+from radserve.dicom_io.database import database_failure, database_name, unusable_url
 from radserve.errors import ErrorCode, RadserveError, StorageError
 from radserve.ports import Step, WorkStatus
 
@@ -39,7 +41,7 @@ class DbosWork:
     """At most `concurrency` pieces of work at once. `node` names this process among those that share a PostgreSQL
 
     database: a node that starts again goes on with what it had under way, so its name has to stay the same. One in a
-    process; all raise StorageError INTERNAL where the database fails.
+    process; all raise StorageError INTERNAL where the database fails, `open` also INVALID_ARGUMENT for no URL.
     """
 
     def __init__(self, url: str, *, node: str = "local", concurrency: int = 2, poll_s: float = 0.5) -> None:
@@ -59,7 +61,7 @@ class DbosWork:
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
-        await self._call(self._launch)
+        await self._call(self._launch_or_say_why)
 
     async def close(self) -> None:
         self._loop = None
@@ -88,6 +90,15 @@ class DbosWork:
             DBOS.rewind_workflow(work_id, start_step=len(done) + 1, queue_name=QUEUE)
 
         await self._call(again)
+
+    def _launch_or_say_why(self) -> None:
+        try:
+            self._launch()
+        except (sa.exc.ArgumentError, ImportError) as error:
+            raise unusable_url(error) from None
+        except sa.exc.DBAPIError as error:
+            name, cause = database_name(self._url), database_failure(error, self._url)
+            raise StorageError(ErrorCode.INTERNAL, f"durable work: {name} cannot be used: {cause}") from None
 
     def _launch(self) -> None:
         config = DBOSConfig(

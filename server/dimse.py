@@ -34,9 +34,7 @@ async def dimse_listener(
     if settings.dimse_port is None:
         yield None
         return
-    files = listener_certificates(settings)
-    tls = server_context(files) if files else None
-    options = ScpOptions(access_policy(settings), settings.host, settings.dimse_port, tls=tls)
+    options = scp_options(settings)
     reserve = DiskReserve(settings.data_dir, settings.disk_reserve_mib * MEBIBYTE)
     signals = AssociationSignals(ledger, settings.complete_on_release)
     scp = StoreScp(options, store, signals.events, reserve=reserve, commitments=commitments)
@@ -45,6 +43,13 @@ async def dimse_listener(
         yield scp
     finally:
         await scp.stop()
+
+
+def scp_options(settings: Settings) -> ScpOptions:
+    """How the listener is to be. Raises RadserveError INVALID_ARGUMENT, as access_policy and for a certificate."""
+    files = listener_certificates(settings)
+    tls = server_context(files) if files else None
+    return ScpOptions(access_policy(settings), settings.host, settings.dimse_port or 0, tls=tls)
 
 
 def listener_certificates(settings: Settings) -> TlsFiles | None:

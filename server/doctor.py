@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,6 +19,7 @@ from radserve.models.devices import chosen_provider, find_devices
 from radserve.models.pack import ModelPack
 from radserve.models.triton.client import TritonRunner
 from radserve.models.triton.server import EmbeddedTriton
+from radserve.owned_folder import owned_folder
 from radserve.pipelines.template_report import REPORT_TEMPLATES
 from radserve.plugins import Point, load
 from radserve.preprocessors import PREPROCESSORS
@@ -141,8 +141,8 @@ async def _triton(settings: Settings, catalogue: PackCatalogue) -> Check:
     try:
         if settings.triton_url:
             return Check(name, True, await _ask(settings.triton_url, packs))
-        with tempfile.TemporaryDirectory(prefix="radserve-doctor-") as folder:
-            async with EmbeddedTriton(packs, log_folder=Path(folder)) as triton:
+        with owned_folder("doctor") as folder:
+            async with EmbeddedTriton(packs, log_folder=folder) as triton:
                 return Check(name, True, await _ask(triton.url, packs))
     except RadserveError as error:
         return Check(name, False, f"{error.code}: {error.client_message}")

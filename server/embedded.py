@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import AsyncExitStack
-from pathlib import Path
 
+from radserve.owned_folder import owned_folder
 from radserve.server.console import stdout
 from radserve.server.infer import InferOutcome, InferRequest, infer
 from radserve.server.settings import Settings
@@ -34,8 +33,8 @@ async def infer_with(request: InferRequest, server: str, settings: Settings) -> 
         async with RadserveClient(server, channel_credentials(settings)) as client:
             return await infer(request, client, console)
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="radserve-infer-"))
-        embedded = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "data_dir": Path(folder), **ALONE})
+        folder = stack.enter_context(owned_folder("infer"))
+        embedded = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "data_dir": folder, **ALONE})
         if request.pack:
             embedded = embedded.model_copy(update={"default_pack": request.pack})  # which may be NAME@VERSION
         with console.status("Starting the embedded server"):

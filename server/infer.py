@@ -20,6 +20,7 @@ from radserve.pipelines.authoring import ReportOptions
 from radserve.references import StudyRef
 from radserve.results import Artifact, StudyFailure
 from radserve.server.client import RadserveClient, TextPiece
+from radserve.server.console import REFUSED
 from radserve.server.result_json import failure_to_json, to_bytes
 from radserve.v1 import common_pb2
 
@@ -63,10 +64,10 @@ class InferOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0 when every study has a result, 1 on a fault of ours, 2 when some input was refused."""
+        """0 when every study has a result, 1 on a fault of ours, 3 when some input was refused."""
         if any(failure.code in OURS for failure in self.failures):
             return 1
-        return 2 if self.failures else 0
+        return REFUSED if self.failures else 0
 
 
 async def infer(request: InferRequest, client: RadserveClient, console: Console) -> InferOutcome:

@@ -13,7 +13,7 @@ from radserve.models.prompts.lint import lint_texts
 from radserve.models.prompts.prompt_set import PromptSetFile, prompt_set_of_pack, read_prompt_set
 from radserve.models.prompts.rendering import render
 from radserve.models.tokenizer import pack_tokenizer
-from radserve.server.console import PackDirs, settings_of, stdout
+from radserve.server.console import REFUSED, PackDirs, settings_of, stdout
 
 prompts_app = typer.Typer(no_args_is_help=True, help="Prompt sets: the wordings that labels are asked for with.")
 Source = Annotated[str, typer.Argument(help="A prompt set file (.toml), or the name of a pack for its own prompts.")]
@@ -21,12 +21,12 @@ Source = Annotated[str, typer.Argument(help="A prompt set file (.toml), or the n
 
 @prompts_app.command("lint")
 def lint(source: Source, pack_dir: PackDirs = None) -> None:
-    """Look for names, identifiers, dates and attributes of a person; exit code 2 where there are some."""
+    """Look for names, identifiers, dates and attributes of a person; exit code 3 where there are some."""
     problems = lint_texts(_read(source, pack_dir).texts())
     for each in problems:
         stdout().out(f"{each.place}: {each.rule}: {each.message}", highlight=False)
     stdout().out(f"{len(problems)} problems", highlight=False)
-    raise typer.Exit(2 if problems else 0)
+    raise typer.Exit(REFUSED if problems else 0)
 
 
 @prompts_app.command("show")

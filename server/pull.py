@@ -26,6 +26,7 @@ from radserve.errors import RadserveError, RequestError
 from radserve.references import StudyRef
 from radserve.results import StudyFailure
 from radserve.server.client import RadserveClient
+from radserve.server.console import REFUSED
 from radserve.server.dimse import dimse_listener
 from radserve.server.infer import OURS
 from radserve.server.peers import DIMSE_SCHEMES, SitePeers
@@ -62,10 +63,10 @@ class PullOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0 when everything came, 1 where the archive or we failed, 2 when only some input was refused."""
+        """0 when everything came, 1 where the archive or we failed, 3 when only some input was refused."""
         if any(failure.code in OURS for failure in self.failures):
             return 1
-        return 2 if self.failures else 0
+        return REFUSED if self.failures else 0
 
 
 class Target(Protocol):

@@ -29,7 +29,7 @@ def pull(
     server: Annotated[str, typer.Option(help="HOST:PORT of a running server; the data folder without.")] = "",
     data_dir: Annotated[Path | None, typer.Option(help="The data folder; no server may be using it.")] = None,
 ) -> None:
-    """Pull studies from an archive: exit code 0 all came, 1 the archive or we failed, 2 some were refused."""
+    """Pull studies from an archive: exit code 0 all came, 1 the archive or we failed, 3 some were refused."""
     from radserve.dicom_io.study_query import StudyQuery
     from radserve.server.infer import failure_lines
     from radserve.server.pull import PullRequest, summary

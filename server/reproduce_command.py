@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Table
 from radserve.clinical_context import ClinicalContext, LaboratoryValue
 from radserve.decoding import DecodingOptions, DecodingStrategy
 from radserve.errors import ErrorCode, RadserveError
+from radserve.owned_folder import owned_folder
 from radserve.pipelines.authoring import ReportOptions
 from radserve.server.console import PackDirs, settings_of, stdout
 from radserve.server.embedded import infer_with
@@ -53,10 +53,10 @@ def reproduce(
     reference = f"{expected['pack']['name']}@{expected['pack']['digest']}"
     if not server:
         site_catalogue(settings).verify(reference)  # another content under the same version would prove nothing
-    with tempfile.TemporaryDirectory(prefix="radserve-reproduce-") as folder:
+    with owned_folder("reproduce") as folder:
         request = InferRequest(
             tuple(paths),
-            Path(folder) / "out",
+            folder / "out",
             reference,
             _context(expected["context"]),
             _options(expected.get("generation")),

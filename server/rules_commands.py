@@ -12,7 +12,7 @@ import typer
 from radserve.errors import RadserveError
 from radserve.pipelines.rules import Routing, RuleSet, StudyFacts, match
 from radserve.pipelines.rules_file import read_rules
-from radserve.server.console import settings_of, stdout, table_of
+from radserve.server.console import REFUSED, settings_of, stdout, table_of
 from radserve.server.settings import Settings
 
 if TYPE_CHECKING:  # pydicom, for which other commands need not wait
@@ -33,7 +33,7 @@ def test(
     rules: Annotated[Path | None, typer.Option(help="Rules file (TOML); without, that of the settings.")] = None,
     calling_ae: Annotated[str, typer.Option(help="The AE title the files are taken to come from.")] = "",
 ) -> None:
-    """Say which rule matches and why. Exit code 2 when a file cannot be read or no rule takes a study."""
+    """Say which rule matches and why. Exit code 3 when a file cannot be read or no rule takes a study."""
     from radserve.dicom_io.facts import check_keywords
     from radserve.dicom_io.write_base import OutputKind
     from radserve.server.study_facts import facts_of_files
@@ -51,7 +51,7 @@ def test(
     routings = [_show(study, rule_set) for study in studies]
     if refused:
         typer.echo(f"{len(refused)} files cannot be read: {sorted({str(each.code) for each in refused})}", err=True)
-    raise typer.Exit(2 if refused or not studies or not all(each.decisions for each in routings) else 0)
+    raise typer.Exit(REFUSED if refused or not studies or not all(each.decisions for each in routings) else 0)
 
 
 async def _read(paths: Sequence[Path], rules: RuleSet, settings: Settings) -> list[FileFacts | RadserveError]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from radserve.dicom_io.database import sqlite_url
+from radserve.dicom_io.dimse.commitment import CommitmentInbox
 from radserve.dicom_io.facts import check_keywords
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.write_base import OutputKind
@@ -21,8 +23,9 @@ from radserve.pipelines.timing import CompletionPolicy, RetryPolicy, SystemClock
 from radserve.pipelines.workflow import StudyWorkflow, WorkflowOptions
 from radserve.server.background import running
 from radserve.server.dbos_work import DbosWork
+from radserve.server.destinations import site_senders
 from radserve.server.records import Records
-from radserve.server.senders import Destinations, SchemeSender
+from radserve.server.senders import Destinations
 from radserve.server.settings import Settings
 from radserve.server.study_analysis import StoredStudyAnalysis
 
@@ -61,6 +64,22 @@ def _modalities(pack: ModelPack) -> set[str]:
     return {modality for each in pack.inputs for modality in each.modalities}
 
 
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """Which pack reads which series, and where results go."""
+
+    rules: RuleSet
+    destinations: Destinations
+
+
+def site_plan(settings: Settings, catalogue: PackCatalogue, commitments: CommitmentInbox) -> SitePlan:
+    """The plan of the settings. Raises RadserveError INVALID_ARGUMENT for rules or destinations that make no sense."""
+    rules = site_rules(settings, catalogue)
+    destinations = Destinations(settings.destinations, site_senders(settings, commitments))
+    destinations.check(tuple(name for rule in rules.rules for name in rule.destinations))
+    return SitePlan(rules, destinations)
+
+
 @asynccontextmanager
 async def erasing(store: StudyStore) -> AsyncIterator[None]:
     """Erase what another process (`radserve store erase`) asked for, while the block runs."""
@@ -80,18 +99,12 @@ async def erasing(store: StudyStore) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def studies_at_work(
-    settings: Settings,
-    records: Records,
-    rules: RuleSet,
-    analysis: StoredStudyAnalysis,
-    senders: Mapping[str, SchemeSender],
+    settings: Settings, records: Records, plan: SitePlan, analysis: StoredStudyAnalysis
 ) -> AsyncIterator[StudyWorkflow]:
     """Analyse and deliver received studies while the block runs; what is cut off goes on at the next start.
 
-    Raises RadserveError INVALID_ARGUMENT for rules or destinations that make no sense, StorageError.
+    Raises StorageError.
     """
-    destinations = Destinations(settings.destinations, senders)
-    destinations.check(tuple(name for rule in rules.rules for name in rule.destinations))
     await records.results.open()
     work = DbosWork(
         settings.work_url or sqlite_url(settings.data_dir / "work.db"),
@@ -99,14 +112,14 @@ async def studies_at_work(
         concurrency=settings.workflow_studies,
     )
     options = WorkflowOptions(
-        rules,
+        plan.rules,
         CompletionPolicy(settings.study_quiet_s, settings.study_cap_s),
         RetryPolicy(attempts=settings.attempts),
     )
     clock = SystemClock()
     workflow = StudyWorkflow(records.ledger, records.results, analysis, work, clock, options)
     retries = RetryPolicy(settings.delivery_attempts, first_s=settings.delivery_retry_s, factor=6.0)
-    shipper = Shipper(records.outbox, records.results, destinations, clock, retries, probe=destinations)
+    shipper = Shipper(records.outbox, records.results, plan.destinations, clock, retries, probe=plan.destinations)
     outbox = Outbox(records.outbox, shipper, clock, settings.delivery_connections)
     await work.open()
     try:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import shutil
 import sys
-import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -25,11 +23,11 @@ from radserve.models.triton.installation import TritonInstallation, find_install
 from radserve.models.triton.processes import end, wait_backend_death
 from radserve.models.triton.repository import models_of, write_repository
 from radserve.models.triton.server_log import ServerLog
+from radserve.owned_folder import owned_folder, shared_memory_of, shared_memory_prefix
 from radserve.tensors import ModelRef
 
 logger = logging.getLogger(__name__)
 
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lies on Linux
 _SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its final zero
 _LAST_LINES = 8
 
@@ -73,7 +71,7 @@ class EmbeddedTriton:
         self.models: tuple[ModelRef, ...] = tuple(model for pack in packs for model in models_of(pack, self._options))
         self._supervision = supervision or Supervision()
         self._log_folder = log_folder
-        self._token = secrets.token_hex(6)
+        self._kept = ExitStack()
         self._folder: Path | None = None
         self._log: ServerLog | None = None
         self._process: Process | None = None
@@ -91,8 +89,8 @@ class EmbeddedTriton:
 
     @property
     def shared_memory_prefix(self) -> str:
-        """How the names of its files in shared memory begin."""
-        return f"radserve-{self._token}"
+        """How the names of its files in shared memory begin. Valid after `start`."""
+        return shared_memory_prefix(self._socket_stem.parent)
 
     async def start(self) -> None:
         """Start the server and return when every model is ready.
@@ -101,7 +99,7 @@ class EmbeddedTriton:
         platform has no embedded Triton.
         """
         installation = find_installation()
-        self._folder = Path(tempfile.mkdtemp(prefix="radserve-triton-"))
+        self._folder = self._kept.enter_context(owned_folder("triton"))
         self._log = ServerLog(self._log_folder)
         try:
             await asyncio.to_thread(self._prepare, installation)
@@ -121,8 +119,7 @@ class EmbeddedTriton:
             await self._end(self._process)
         if self._log:
             await self._log.close()
-        if self._folder:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(self._kept.close)
         self._supervisor = self._process = self._log = self._folder = None
 
     async def load(self, pack: ModelPack) -> None:
@@ -263,13 +260,14 @@ class EmbeddedTriton:
             "--grpc-port=1",
             "--allow-http=false",
             "--allow-metrics=false",
-            f"--exit-timeout-secs={max(1, int(self._supervision.stop_timeout_s) - 1)}",
+            # After our own patience: what it would print then reads like a fault, and is models that unload slowly.
+            f"--exit-timeout-secs={int(self._supervision.stop_timeout_s) + 5}",
         ]
 
     async def _end(self, process: Process) -> None:
         limits = self._supervision
         await end(process, stop_timeout_s=limits.stop_timeout_s, orphan_timeout_s=limits.orphan_timeout_s)
-        for region in _SHARED_MEMORY.glob(f"{self.shared_memory_prefix}*"):
+        for region in shared_memory_of(self._socket_stem.parent):
             region.unlink(missing_ok=True)
 
 

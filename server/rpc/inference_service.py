@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from radserve._checks import check_uid
 from radserve.clinical_context import ClinicalContext
 from radserve.dicom_io.result_objects import check_outputs
 from radserve.dicom_io.store import StudyStore
 from radserve.errors import ErrorCode, RadserveError, RequestError
+from radserve.owned_folder import owned_folder
 from radserve.pipelines.authoring import ReportText
 from radserve.pipelines.deadline import Deadline
 from radserve.pipelines.study import Analysis, AnalysisRequest
@@ -131,8 +130,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                     check_uid("series_instance_uid", message.series.series_instance_uid)
                 yield self._store, StudyRef(message.series.study_instance_uid), message.series.series_instance_uid
             case "inline":
-                with tempfile.TemporaryDirectory(prefix="radserve-inline-") as folder:
-                    async with self._stores.opened(Path(folder)) as store:
+                with owned_folder("inline") as folder:
+                    async with self._stores.opened(folder) as store:
                         yield store, await _keep(message.inline, store), ""
             case _:
                 message_text = "the request names no study, no series and no inline instances"

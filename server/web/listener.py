@@ -63,7 +63,7 @@ async def web_listener(
     if settings.http_port is None:
         yield None
         return
-    _check_open(settings)
+    tls = server_tls(settings)
     limits = limits or replace(WebLimits(), request_bytes=settings.http_max_request_mib * MEBIBYTE)
     holdings = Holdings(store, records.index, records.result_rows, workers, records.header_cache)
     service = WebService(
@@ -75,7 +75,7 @@ async def web_listener(
         limits,
     )
     app = web_application(service, token=settings.http_token, cors_origins=settings.http_cors_origins)
-    async with _served(app, _listening(settings.host, settings.http_port), _tls(settings), limits) as port:
+    async with _served(app, _listening(settings.host, settings.http_port), tls, limits) as port:
         listener = WebListener(settings.host, port, settings.http_tls_certificate is not None)
         logger.info("HTTP: listening on %s", listener.url)
         async with running(HeaderFilling(holdings).run()):
@@ -134,7 +134,12 @@ def _check_open(settings: Settings) -> None:
         raise RequestError(ErrorCode.INVALID_ARGUMENT, text)
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
+def server_tls(settings: Settings) -> ssl.SSLContext | None:
+    """The port's certificate and whom it trusts; None where it speaks plaintext.
+
+    Raises RadserveError INVALID_ARGUMENT for files that cannot be used, and for a port that would be open to others.
+    """
+    _check_open(settings)
     if settings.http_tls_certificate is None:
         return None
     return server_context(TlsFiles(settings.http_tls_certificate, settings.http_tls_key, settings.http_tls_clients))

@@ -244,9 +244,10 @@ class _Slot:
         raise self._failed(ErrorCode.INTERNAL, f"{what} failed with {value}")
 
     def _death(self, what: str) -> WorkerError:
+        stopped = self._closed or (self._worker is not None and self._worker.doomed)  # by us, which is no fault to log
         status = self.end()
-        if self._closed:
-            return WorkerError(ErrorCode.CANCELLED, f"the worker pool {self._pool!r} was closed while {what} ran")
+        if stopped:
+            return WorkerError(ErrorCode.CANCELLED, f"{what} was stopped: its caller is gone, or the pool was closed")
         if status == -signal.SIGXCPU:
             text = f"{what} used more than {self._limits.cpu_seconds} s of CPU time and was stopped"
             return self._failed(ErrorCode.WORKER_TIMEOUT, text)
@@ -266,7 +267,7 @@ class _Worker:
     """A child process, the socket to it, and the memory that it is lent."""
 
     def __init__(self) -> None:
-        self._doomed = False
+        self.doomed = False  # we have killed it
         self._memory: SharedMemory | None = None
         self._channel, theirs = socket.socketpair()
         with theirs:
@@ -284,7 +285,7 @@ class _Worker:
 
     @property
     def lost(self) -> bool:
-        return self._doomed or self._process.poll() is not None
+        return self.doomed or self._process.poll() is not None
 
     def place_like(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """An array like `array` in memory that no other worker is ever lent: one that dies late disturbs nobody."""
@@ -304,7 +305,7 @@ class _Worker:
         return kind, value
 
     def doom(self) -> None:
-        self._doomed = True
+        self.doomed = True
         self._process.kill()
 
     def end(self) -> int | None:

@@ -69,6 +69,17 @@ def test_a_long_report_runs_over_pages_that_are_all_headed(tmp_path: Path) -> No
     assert max(map(len, text.splitlines())) <= COLUMNS
 
 
+def test_of_a_text_of_very_many_lines_the_middle_is_left_out_and_the_page_says_so(tmp_path: Path) -> None:
+    images = cr_images()
+    report = Report((ReportSection("indication", "first\n" + "\n" * 100_000 + "last"),))
+    (data,) = write_pdf(sample_result(*images, report=report), ())
+    text = text_of(pdf_of(data), tmp_path)
+    assert len(text.rstrip("\f").split("\f")) == 41
+    assert re.search(r"\[98\d{3} LINES ARE LEFT OUT HERE; RESULT.JSON HAS THE WHOLE TEXT\]", text)
+    for part in ("first", "last", "FINDINGS OF THE MODEL", f"sha256:{PACK.digest}"):
+        assert part in text, part
+
+
 def test_a_result_without_report_still_lists_its_findings() -> None:
     images = cr_images()
     lines = list(report_lines(replace(result_of(images), report=None), source_dataset(images[0].source)))

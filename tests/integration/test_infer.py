@@ -198,7 +198,7 @@ def bad_inputs(folder: Path) -> dict[str, str]:
 def test_each_bad_file_is_refused_with_its_code_and_the_rest_goes_on(server: LiveServer, tmp_path: Path) -> None:
     expected = bad_inputs(tmp_path / "in")
     run = infer(tmp_path / "out", tmp_path / "in", server=server)
-    assert run.code == 2, run.printed
+    assert run.code == 3, run.printed
     assert run.failures == expected
     assert len(run.results) == 2
     for name in expected:
@@ -225,7 +225,7 @@ def test_zips_and_single_files_are_taken_as_well(server: LiveServer, tmp_path: P
         archive.writestr("../escape.dcm", radiograph(study="escaped"))
     (tmp_path / "two.dcm").write_bytes(radiograph(study="single", instance="single"))
     run = infer(tmp_path / "out", tmp_path / "study.zip", tmp_path / "two.dcm", server=server)
-    assert run.code == 2
+    assert run.code == 3
     assert list(run.failures.values()) == ["ARCHIVE_UNSAFE"]
     assert run.results
 
@@ -233,7 +233,7 @@ def test_zips_and_single_files_are_taken_as_well(server: LiveServer, tmp_path: P
 def test_an_empty_folder_and_a_path_that_is_not_there_are_refused(server: LiveServer, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     run = infer(tmp_path / "out", tmp_path / "empty", tmp_path / "absent.dcm", server=server)
-    assert run.code == 2
+    assert run.code == 3
     assert run.failures == {"empty": "EMPTY_INPUT", "absent.dcm": "INVALID_ARGUMENT"}
     assert run.results == []
 
@@ -241,7 +241,7 @@ def test_an_empty_folder_and_a_path_that_is_not_there_are_refused(server: LiveSe
 def test_an_unknown_pack_is_named(server: LiveServer, tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(radiograph(study="unknown pack"))
     run = infer(tmp_path / "out", tmp_path / "a.dcm", "--pack", "no-such-pack", server=server)
-    assert run.code == 2
+    assert run.code == 3
     assert run.failures == {"a.dcm": "UNKNOWN_PACK"}
     assert "'no-such-pack'" in (run.out / "failures.json").read_text()
 

@@ -34,5 +34,5 @@ def test_a_study_is_pulled_into_a_running_server_and_what_it_refuses_is_named(
 
         archive.add(slice_bytes(1, SOPInstanceUID="1.2.77.1.1", PatientComments="other", **given))
         run = CliRunner().invoke(app, [*command, "--data-dir", str(tmp_path)])
-    assert run.exit_code == 2, (run.output, run.exception)
+    assert run.exit_code == 3, (run.output, run.exception)
     assert "refused UID_CONFLICT: 1.2.77.1.1" in run.output

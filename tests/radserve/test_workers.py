@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from radserve import workers
 from radserve.errors import DicomError, ErrorCode, RadserveError, WorkerError
-from radserve.workers import WorkerLimits, WorkerPool
+from radserve.workers import WorkerLimits, WorkerPool, _Worker
 from tests.support.tasks import GIB, LIMITS, double, exists, failure, process_id
 
 
@@ -203,6 +204,22 @@ async def test_cancelling_the_caller_stops_the_task_and_keeps_the_slot(pool, tmp
         await task
     async with asyncio.timeout(60):
         assert await pool.run(process_id) != worker
+
+
+async def test_a_worker_that_we_stop_ourselves_is_no_failure_in_the_log(caplog, monkeypatch):
+    """A start that is given up cancels its warming: workers in the middle of their imports, and tasks in work."""
+    pool = WorkerPool(name="given up", size=2, limits=LIMITS, preload=("time", "wave"))
+    started = []
+    monkeypatch.setattr(workers, "_Worker", lambda: started.append(make()) or started[-1])
+    make = _Worker
+    warming = asyncio.create_task(pool.warm())
+    async with asyncio.timeout(60):
+        while len(started) < 2:
+            await asyncio.sleep(0.001)
+    warming.cancel()
+    await asyncio.gather(warming, return_exceptions=True)
+    await pool.close()
+    assert caplog.messages == []
 
 
 async def test_cancelling_a_caller_that_waits_for_a_slot_costs_nothing(pool, tmp_path):

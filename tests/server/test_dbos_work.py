@@ -179,9 +179,28 @@ async def test_work_that_succeeded_long_ago_is_forgotten(tmp_path: Path, monkeyp
     assert kept() == [("new",)]
 
 
-async def test_a_database_that_fails_is_an_error_of_ours(tmp_path: Path) -> None:
-    work = DbosWork(sqlite_url(tmp_path / "none" / "work.db"))
+async def refusal(url: str) -> StorageError:
+    work = DbosWork(url)
     with pytest.raises(StorageError) as caught:
         await work.open()
-    assert caught.value.code is ErrorCode.INTERNAL
     await work.close()
+    return caught.value
+
+
+async def test_a_database_that_fails_is_an_error_of_ours(tmp_path: Path) -> None:
+    error = await refusal(sqlite_url(tmp_path / "none" / "work.db"))
+    assert error.code is ErrorCode.INTERNAL
+    assert f"{tmp_path / 'none' / 'work.db'} cannot be used: OperationalError: unable to open" in error.client_message
+
+
+async def test_a_database_that_is_away_is_named_with_the_cause_and_without_its_password() -> None:
+    error = await refusal("postgresql+psycopg://radserve:s3cret@127.0.0.1:1/work?application_name=s3cret")
+    assert (error.code, "s3cret" in str(error)) == (ErrorCode.INTERNAL, False)
+    assert "postgresql+psycopg://127.0.0.1:1/work cannot be used: OperationalError: " in error.client_message
+    assert "Connection refused" in error.client_message
+
+
+async def test_a_url_that_is_none_is_refused() -> None:
+    error = await refusal("postgres")
+    assert error.code is ErrorCode.INVALID_ARGUMENT
+    assert error.client_message.startswith("the database URL cannot be used")

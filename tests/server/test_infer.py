@@ -20,9 +20,9 @@ RUNNER = CliRunner()
     ("codes", "exit_code"),
     [
         ([], 0),
-        ([ErrorCode.NOT_DICOM], 2),
-        ([ErrorCode.UNKNOWN_PACK], 2),
-        ([ErrorCode.WORKER_DIED], 2),
+        ([ErrorCode.NOT_DICOM], 3),
+        ([ErrorCode.UNKNOWN_PACK], 3),
+        ([ErrorCode.WORKER_DIED], 3),
         ([ErrorCode.MODEL_UNAVAILABLE], 1),
         ([ErrorCode.NOT_DICOM, ErrorCode.INTERNAL], 1),
     ],

@@ -60,7 +60,7 @@ def test_what_does_not_come_is_named_and_the_exit_code_says_so(archive: WebArchi
     assert f"refused SERVER_UNREACHABLE: {withheld}" in printed
     archive.held[withheld] = slice_bytes(2, Rows=0)  # it comes now, and cannot be used
     archive.withheld.clear()
-    printed = call("pull", "--from", url, "--study", STUDY, "--data-dir", tmp_path, code=2)
+    printed = call("pull", "--from", url, "--study", STUDY, "--data-dir", tmp_path, code=3)
     assert f"refused INVALID_HEADER: {withheld}" in printed and "2 images" in printed
 
 

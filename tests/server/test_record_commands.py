@@ -190,7 +190,7 @@ def test_testing_rules_says_which_matched_and_why(tmp_path: Path) -> None:
     assert "modality is 'CR' and tag.StationName is 'XR*'" in shown
     assert "-> pack cxr-bus-mini: 1 series, by chest; to pacs (the usual)" in shown
     save(cr(image, study="b", StationName="MOBILE"), tmp_path / "b.dcm")
-    shown = call("rules", "test", tmp_path / "b.dcm", "--rules", rules, code=2)
+    shown = call("rules", "test", tmp_path / "b.dcm", "--rules", rules, code=3)
     assert "tag.StationName is not 'XR*'" in shown and "no rule takes this study" in shown
     assert "MOBILE" not in shown and "Doe" not in shown
 
