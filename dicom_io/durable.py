@@ -197,5 +197,5 @@ def _lock(path: Path) -> BinaryIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise StorageError(ErrorCode.INTERNAL, "another process uses this study store") from None
+        raise StorageError(ErrorCode.INTERNAL, f"another process uses the study store {path.parent}") from None
     return file

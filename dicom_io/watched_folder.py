@@ -68,6 +68,7 @@ class WatchedFolder:
         self._max_instance_bytes = max_instance_bytes
         self._looks: dict[Path, _Look] = {}
         self._kept: set[tuple[Path, _Look]] = set()  # taken, but could not be removed
+        self._is_full = False  # the disk, as far as was seen and said
 
     async def open(self) -> None:
         """Make the folder. Raises StorageError."""
@@ -140,6 +141,11 @@ class WatchedFolder:
         try:
             await self._stored(path)
         except RadserveError as error:
+            if error.code is ErrorCode.STORAGE_FULL:
+                if not self._is_full:  # once, not for every file at every look
+                    logger.warning("files of the watched folder wait for space: %s", error.client_message)
+                self._is_full = True
+                return False
             if self._may_pass(error, now - look.since):
                 logger.info("a file of the watched folder is left for later: %s", error.code)
                 return False
@@ -147,6 +153,9 @@ class WatchedFolder:
             return await self._gone(path, partial(self._move_away, path, f"{error.code}: {error.client_message}\n"))
         except OSError:  # taken away, or not to be read (yet)
             return False
+        if self._is_full:
+            logger.info("the watched folder goes on: there is space again")
+            self._is_full = False
         # Other bytes may have come in its place while it was read: they are looked at by themselves.
         return self._look(path, now) == look and await self._gone(path, path.unlink)
 

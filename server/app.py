@@ -96,6 +96,7 @@ class RunningServer:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         await stop.wait()
+        logger.info("asked to end: calls in work have %g s", GRACE_SECONDS)
 
 
 @asynccontextmanager

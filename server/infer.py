@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from radserve.v1 import common_pb2
 
 IMPORT_BATCH = 100
 STUDIES_AT_ONCE = 4
+
+WAITS_S = (1, 2, 4, 8, 16, 30, 30)  # an embedded Triton that crashed is there again after some ten seconds
+PASSING = frozenset({ErrorCode.MODEL_UNAVAILABLE, ErrorCode.SERVER_BUSY})
 
 OURS = frozenset(
     {
@@ -61,6 +64,7 @@ class InferOutcome:
 
     written: dict[str, list[Path]] = field(default_factory=dict)
     failures: list[StudyFailure] = field(default_factory=list)
+    has_waited_in_vain: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -84,14 +88,36 @@ async def infer(request: InferRequest, client: RadserveClient, console: Console)
         async def one(uid: str, files: list[str]) -> None:
             async with slots:
                 try:
-                    await _analyse(request, client, uid, outcome, console, stream_text=stream_text)
+                    await _patiently(
+                        outcome,
+                        lambda: _analyse(request, client, uid, outcome, console, stream_text=stream_text),
+                    )
                 except RadserveError as error:
                     outcome.failures.append(StudyFailure(error.code, error.client_message, files[0], uid))
                 progress.advance(task)
 
         await asyncio.gather(*(one(uid, files) for uid, files in studies.items()))
-    _write_failures(request.out / "failures.json", outcome.failures)
+    try:
+        _write_failures(request.out / "failures.json", outcome.failures)
+    except RadserveError as error:  # what was refused is still to be printed
+        outcome.failures.append(StudyFailure(error.code, error.client_message, "failures.json"))
     return outcome
+
+
+async def _patiently(outcome: InferOutcome, analyse: Callable[[], Awaitable[None]]) -> None:
+    """Analyse, and again where the models are away that have answered before: a batch need not fail by one crash."""
+    for wait_s in WAITS_S:
+        try:
+            return await analyse()
+        except RadserveError as error:
+            if error.code not in PASSING or not outcome.written or outcome.has_waited_in_vain:
+                raise
+        await asyncio.sleep(wait_s)
+    try:
+        await analyse()
+    except RadserveError as error:
+        outcome.has_waited_in_vain |= error.code in PASSING
+        raise
 
 
 async def _import_all(
@@ -160,11 +186,22 @@ def _write(folder: Path, artifacts: Sequence[Artifact]) -> list[Path]:
         paths = []
         for artifact in sorted(artifacts, key=lambda each: (each.name == "result.json", each.name)):
             path = folder / Path(artifact.name).name
-            path.write_bytes(artifact.data)
+            _write_whole(path, artifact.data)
             paths.append(path)
     except OSError as error:
         raise _unwritable(error) from None
     return paths
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is whole or not there, however full the disk is and whenever the run is cut off."""
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        aside.write_bytes(data)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def _make_folder(folder: Path) -> None:
@@ -181,7 +218,7 @@ def _unwritable(error: OSError) -> RadserveError:
 def _write_failures(path: Path, failures: Sequence[StudyFailure]) -> None:
     try:
         if failures:
-            path.write_bytes(to_bytes([failure_to_json(each) for each in failures]))
+            _write_whole(path, to_bytes([failure_to_json(each) for each in failures]))
         else:
             path.unlink(missing_ok=True)
     except OSError as error:

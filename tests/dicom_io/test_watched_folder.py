@@ -146,7 +146,7 @@ async def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
 
 
 async def test_while_the_disk_is_full_files_stay_and_are_taken_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     reserve = DiskReserve(tmp_path, 1)
     site = await Site(tmp_path, reserve=reserve).open()
@@ -159,7 +159,9 @@ async def test_while_the_disk_is_full_files_stay_and_are_taken_later(
 
     monkeypatch.setattr(DiskReserve, "check", check)
     assert await site.pass_() == 0
+    assert await site.pass_() == 0
     assert site.waiting() == ["1.dcm"]
+    assert caplog.messages == ["files of the watched folder wait for space: the store is full"]  # said once
     full = False
     assert await site.pass_() == 1
     assert len(site.instances()) == 1

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from radserve.errors import ErrorCode, PackError
-from radserve.results import StudyFailure
+from radserve.dicom_io.files import FoundFile
+from radserve.errors import ErrorCode, ModelError, PackError, RadserveError
+from radserve.results import Artifact, StudyFailure
+from radserve.server import infer
 from radserve.server.cli import app
+from radserve.server.client import ImportedInstance
 from radserve.server.infer import InferOutcome
+from radserve.v1 import common_pb2
+from tests.support.dicoms import cr, part10
 from tests.support.packs import make_tiny_pack
 
 RUNNER = CliRunner()
@@ -62,3 +71,59 @@ def test_verifying_all_packs_finds_the_broken_one(tmp_path: Path) -> None:
     assert isinstance(outcome.exception, PackError)
     assert outcome.exception.code is ErrorCode.PACK_HASH_MISMATCH
     assert "MODEL_CARD.md" in outcome.exception.client_message
+
+
+class ModelsThatCrash:
+    """A server's client: of the calls to analyse, those in `failing` (counted from 0) find the models away."""
+
+    def __init__(self, failing: range) -> None:
+        self.calls, self._failing = 0, failing
+
+    async def import_files(self, files: Sequence[FoundFile]) -> list[ImportedInstance]:
+        return [ImportedInstance(each.reference, f"2.25.{Path(each.reference).name}") for each in files]
+
+    async def analyse(self, *_: object) -> AsyncIterator[Artifact | common_pb2.StudyResult]:
+        call, self.calls = self.calls, self.calls + 1
+        if call in self._failing:
+            raise ModelError(ErrorCode.MODEL_UNAVAILABLE, "away")
+        yield Artifact("result.json", "application/json", b"{}")
+        yield common_pb2.StudyResult()
+
+
+async def run(client: ModelsThatCrash, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InferOutcome:
+    for number in range(6):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{number}").write_bytes(part10(cr(np.zeros((8, 8), np.uint16))))
+    monkeypatch.setattr(infer, "WAITS_S", (0, 0, 0))
+    monkeypatch.setattr(infer, "STUDIES_AT_ONCE", 1)
+    request = infer.InferRequest((tmp_path / "in",), tmp_path / "out")
+    return await infer.infer(request, client, Console(quiet=True))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("failing", "failures", "calls"),
+    [
+        (range(2, 5), 0, 9),  # one crash in the middle: its study is tried again until the models are back
+        (range(2, 99), 4, 9),  # they do not come back: waited for once, not for every study
+        (range(99), 6, 6),  # they never were there
+    ],
+)
+async def test_a_batch_waits_for_models_that_were_there_before(
+    failing: range, failures: int, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = ModelsThatCrash(failing)
+    outcome = await run(client, tmp_path, monkeypatch)
+    assert (len(outcome.failures), client.calls) == (failures, calls)
+    assert len(list((tmp_path / "out").glob("*/result.json"))) == 6 - failures
+
+
+async def test_what_cannot_be_written_whole_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(RadserveError, match="No space left"):
+        infer._write(tmp_path / "1.2", [Artifact("result.json", "application/json", b"{}")])
+    assert list((tmp_path / "1.2").iterdir()) == []
