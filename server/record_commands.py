@@ -218,7 +218,12 @@ async def _store(settings: Settings, records: Records) -> AsyncIterator[StudySto
 
 
 def _on_records(settings: Settings, work: Callable[[Records], Awaitable[T]]) -> T:
+    """Work on what a server has kept; a folder that is not there is a slip of the pen, and is not made."""
     from radserve.server.records import opened_records
+
+    if not (settings.index_url or settings.data_dir.is_dir()):
+        text = f"data_dir: got {str(settings.data_dir)!r}, which is no folder: no server has kept anything there"
+        raise StorageError(ErrorCode.INVALID_ARGUMENT, text)
 
     async def run() -> T:
         async with opened_records(settings) as records:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from radserve.dicom_io.store import StudyStore
 from radserve.dicom_io.write_sr import write_sr
-from radserve.errors import DicomError, ErrorCode, RadserveError
+from radserve.errors import DicomError, ErrorCode, RadserveError, StorageError
 from radserve.pipelines.rules import RuleSet
 from radserve.references import StudyRef
 from radserve.server.cli import app
@@ -68,6 +68,15 @@ def test_quarantine_is_listed_retried_and_dropped(tmp_path: Path) -> None:
 def test_releasing_takes_ids_or_all_of_them(tmp_path: Path, command: str) -> None:
     call("quarantine", command, "--data-dir", tmp_path, code=2)
     call("quarantine", command, "2.25.7", "--all", "--data-dir", tmp_path, code=2)
+
+
+@pytest.mark.parametrize("command", [("store", "list"), ("store", "rebuild"), ("quarantine", "list")])
+def test_a_data_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path, command: tuple[str, str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--data-dir", str(tmp_path / "typo")])
+    assert isinstance(result.exception, StorageError)
+    assert result.exception.code is ErrorCode.INVALID_ARGUMENT
+    assert repr(str(tmp_path / "typo")) in result.exception.client_message
+    assert not (tmp_path / "typo").exists()
 
 
 def test_a_study_is_erased_with_the_server_stopped(tmp_path: Path) -> None:
