@@ -25,20 +25,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from radserve.evaluation.duplicates import find_pairs
-from radserve.evaluation.fingerprints import fingerprint
 from radserve.models.train.architecture import ModelConfig
 from radserve.models.train.augment import Augmentation
 from radserve.models.train.data import TASKS, LabelledImages, load_split
+from radserve.models.train.folds import left_out, twin_groups
 from radserve.models.train.image_towers import ImageTower, ResidualTower
 from radserve.models.train.loop import MovingAverage
 from radserve.models.train.objective import prompt_loss
@@ -147,22 +143,6 @@ def read(data: Path) -> LabelledImages:
     return LabelledImages(torch.cat([each.images for each in parts]), torch.cat([each.positive for each in parts]))
 
 
-def twin_groups(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """A number (N,) for each of `images` (N, H, W): the same for twins, and twins of twins."""
-    pairs = find_pairs([fingerprint(image) for image in images])
-    ends = np.array([(each.first, each.second) for each in pairs], dtype=np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(images), len(images)))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
-
-
-def left_out(
-    positive: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64], repeat: int, folds: int = FOLDS
-) -> tuple[npt.NDArray[np.int64], ...]:
-    """The images of every fold of a repeat."""
-    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=repeat)
-    return tuple(held for _, held in cut.split(positive, positive, groups))
-
-
 def train(trial: Trial, learned: LabelledImages, seed: int) -> Classifier:
     """The averaged network of a recipe."""
     torch.manual_seed(seed)
@@ -259,10 +239,7 @@ def do(run: Run, trial: Trial, images: LabelledImages, held: npt.NDArray[np.int6
     """Train a network on all but the `held` images; returns its line of the file."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    kept = torch.ones(len(images), dtype=torch.bool)
-    kept[held] = False
-    learned = LabelledImages(images.images[kept], images.positive[kept])
-    model = train(trial, learned, seed=1000 * run.repeat + 10 * run.fold + 100_000 * run.seed)
+    model = train(trial, images.without(held), seed=1000 * run.repeat + 10 * run.fold + 100_000 * run.seed)
     cosines = score(model, images.images[held]).round(6).tolist()
     return vars(run) | {"seconds": round(time.perf_counter() - began, 1), "cosines": cosines}
 
@@ -272,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     images = read(options.data)
     # A copy: sending a tensor to another process moves it, and an array of its memory would point at nothing.
     positive, groups = images.positive.numpy().copy(), twin_groups(images.images[:, 0].numpy())
-    cuts = {repeat: left_out(positive, groups, repeat) for repeat in range(options.repeats)}
+    cuts = {repeat: left_out(positive, groups, repeat, FOLDS) for repeat in range(options.repeats)}
     done = _read_lines(options.out)
     wanted = [
         Run(trial, repeat, fold, seed)

@@ -20,7 +20,7 @@ from radserve.models.pack_types import migrated
 from radserve.models.pack_writing import sealed
 
 # What the base's own training left: it says nothing of the derived pack.
-LEFT_OUT = ("model.safetensors", "model.json", "training.json", "evaluation.json", "seeds.json")
+LEFT_OUT = ("model.safetensors", "model.json", "training.json", "evaluation.json", "seeds.json", "out_of_fold.json")
 
 Table = dict[str, Any]
 

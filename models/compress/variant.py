@@ -27,7 +27,15 @@ from radserve.models.pack_writing import sealed
 RECORD_FILE, CARD_FILE = "compression.json", "MODEL_CARD.md"
 PARITY_IMAGES = 64  # validation images of each label on which the encoders are compared
 # Weights and records of the original's training: they are not those of the variant.
-LEFT_OUT = ("model.safetensors", "model.json", "training.json", "parity.json", "evaluation.json")
+LEFT_OUT = (
+    "model.safetensors",
+    "model.json",
+    "training.json",
+    "parity.json",
+    "evaluation.json",
+    "seeds.json",
+    "out_of_fold.json",
+)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from radserve.models.train.data import TASKS, load_split
 from radserve.models.train.evaluate import EVALUATION_FILE, SEEDS_FILE
 from radserve.models.train.fit_gate import RECORD_FILE as GATES_FILE
 from radserve.models.train.fit_gate import load_gate_records
+from radserve.models.train.out_of_fold import OUT_OF_FOLD_FILE
 from radserve.models.train.prompt_file import load_prompts
 from radserve.models.train.scoring import load_model
 
@@ -67,7 +68,9 @@ def _build(checkpoint: Path, folder: Path, data: Path | None) -> ParityReport:
     for name in _COPIED:
         shutil.copyfile(checkpoint / name, folder / name)
     gates = [each.file for each in load_gate_records(checkpoint).values()]
-    optional = [name for name in (EVALUATION_FILE, SEEDS_FILE, GATES_FILE) if (checkpoint / name).exists()]
+    optional = [
+        name for name in (EVALUATION_FILE, SEEDS_FILE, GATES_FILE, OUT_OF_FOLD_FILE) if (checkpoint / name).exists()
+    ]
     for name in (*optional, *gates):
         shutil.copyfile(checkpoint / name, folder / name)
     model = load_model(folder)

@@ -8,7 +8,7 @@ from typing import Final
 from radserve.models.train.architecture import Normalisation
 
 NAME: Final = "cxr-bus-mini"
-VERSION: Final = "2.2.0"
+VERSION: Final = "2.3.0"
 MODEL_VERSION: Final = 1
 MAX_TOKENS: Final = 48
 SECTIONS: Final = ("Findings", "Impression")
@@ -19,7 +19,7 @@ TRAINING: Final = {
     "source": "PneumoniaMNIST and BreastMNIST of MedMNIST v2, 28 x 28",
     "doi": "10.1038/s41597-022-01721-8",
     "licence": "CC BY 4.0",
-    "splits": "official: train to learn, val to calibrate, test to measure",
+    "splits": "official: train to learn, val (breast: and train out of fold) to calibrate, test to measure",
     "overlap": "59 of the 156 breast test images have a near twin in the train split; figures with and without them",
     "origin_chest": "Kermany et al., Cell 2018, doi 10.1016/j.cell.2018.02.010, CC BY 4.0",
     "origin_breast": "Al-Dhabyani et al., Data in Brief 2020, doi 10.1016/j.dib.2019.104863",

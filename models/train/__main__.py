@@ -1,9 +1,9 @@
 """`python -m radserve.models.train --data DIR --out DIR --pack PACK`: the default pack, from nothing.
 
-Trains the networks and joins them, trains the towers that an input has of its own, calibrates, teaches the decoder,
-fits the gates, measures and exports. Each step is
-kept in the folder `out`; the same command goes on where it was stopped. The train split is read to learn and the
-validation split to calibrate; the test split is read when all else is done, to measure.
+Trains the networks and joins them, trains the towers that an input has of its own, and trains these again on folds of
+the train split to score it out of fold, calibrates, teaches the decoder, fits the gates, measures and exports. Each
+step is kept in the folder `out`; the same command goes on where it was stopped. The train split is read to learn, and
+with the validation split to calibrate; the test split is read when all else is done, to measure.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from radserve.models.train.members import (
     start_towers,
     tower_file,
 )
+from radserve.models.train.out_of_fold import read_out_of_fold, score_folds, start_folds
 from radserve.models.train.own_tower import OWN, OwnRecipe, TowerRecipe, load_tower
 from radserve.models.train.prompt_file import load_prompts, write_prompts
 from radserve.models.train.scoring import load_model, prepared_pixels, prompt_direction
@@ -76,7 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
     agreement = AgreementRecipe(seed=options.seed, steps=options.agreement_steps, last=tuple(options.last))
     own = {
         name: replace(
-            each, sets=options.own_sets, members=tuple(replace(m, steps=options.own_steps) for m in each.members)
+            each,
+            sets=options.own_sets,
+            folds=options.own_folds,
+            members=tuple(replace(m, steps=options.own_steps) for m in each.members),
         )
         for name, each in OWN.items()
     }
@@ -104,16 +108,20 @@ def run(plan: Plan, data: Path, out: Path, jobs: int) -> TrainingRecord:
         steps.once("networks", lambda: _wait(networks))
         joined = join([load_model(member_folders(out, plan.recipe)[seed]) for seed in first])
         directions = _directions(joined, out, plan.own)
-        towers = [
-            start_towers(pool, data, out, joined.config, plan.own_set(index), directions) for index in range(plan.sets)
+        shipped = start_towers(pool, data, out, joined.config, plan.own_set(0), directions)
+        folds = start_folds(pool, data, out, joined.config, plan.own, plan.recipe.seed, directions)
+        rest = [
+            start_towers(pool, data, out, joined.config, plan.own_set(index), directions)
+            for index in range(1, plan.sets)
         ]
         networks = start_networks(pool, data, out, config, plan.recipe, others)
-        steps.once("own towers", lambda: _wait(towers[0] if towers else []))
+        steps.once("own towers", lambda: _wait(shipped))
+        steps.once("folds", lambda: _score_folds(plan, folds, joined, data, out))
         steps.once("decoder", lambda: _teach_decoder(plan, joined, data, out))
         steps.once("gates", lambda: fit_gates(load_model(out), data, out))
         steps.once("record", lambda: _record(plan, data, out, jobs).save(out))
         steps.once("evaluation", lambda: evaluate(out, data, read_test_splits(out, data)))
-        steps.once("other networks", lambda: _wait([*networks, *(each for of_set in towers for each in of_set)]))
+        steps.once("other networks", lambda: _wait([*networks, *(each for of_set in rest for each in of_set)]))
     sets = [plan.own_set(index) for index in range(plan.sets)]
     steps.once("seeds", lambda: measure_seeds(member_folders(out, plan.recipe), plan.recipe.members, sets, data, out))
     return TrainingRecord.load(out)
@@ -137,6 +145,12 @@ def _directions(joined: RadCoCa, out: Path, own: Iterable[str]) -> dict[str, npt
     return {name: prompt_direction(joined, tokenizer, *prompts[labels[name]]).numpy() for name in own}
 
 
+def _score_folds(plan: Plan, folds: Iterable[Future[None]], joined: RadCoCa, data: Path, out: Path) -> None:
+    _wait(folds)
+    tokenizer, prompts = PackTokenizer(out / "tokenizer.json"), load_prompts(out / "prompts.toml")
+    score_folds(joined, tokenizer, prompts, data, out, plan.own, plan.recipe.seed)
+
+
 def _teach_decoder(plan: Plan, joined: RadCoCa, data: Path, out: Path) -> None:
     """Give inputs their own towers, after which all scores are final, and teach the decoder what they decide."""
     own = {
@@ -151,7 +165,8 @@ def _teach_decoder(plan: Plan, joined: RadCoCa, data: Path, out: Path) -> None:
     model = load_model(out)
     tokenizer = PackTokenizer(out / "tokenizer.json")
     texts = load_prompts(out / "prompts.toml")
-    cuts = [fit_calibration(model, tokenizer, texts, data, task).operating_logit for task in TASKS]
+    folds = read_out_of_fold(out)
+    cuts = [fit_calibration(model, tokenizer, texts, data, task, folds).operating_logit for task in TASKS]
     maker, prompts = batch_maker(data, plan.recipe, tokenizer), prompt_table(TASKS, tokenizer)
     align_decoder(model, maker, prompts, cuts, plan.agreement, progress("decoder"))
     save_model(model, out)
@@ -177,10 +192,11 @@ def _record(plan: Plan, data: Path, out: Path, jobs: int) -> TrainingRecord:
 
 def _label_record(data: Path, out: Path, task: Task) -> LabelRecord:
     prompts, tokenizer = load_prompts(out / "prompts.toml"), PackTokenizer(out / "tokenizer.json")
-    model = load_model(out)
+    model, folds = load_model(out), read_out_of_fold(out)
     readings = read_split(model, tokenizer, prompts, data, task, "val")
-    fitted = fit_calibration(model, tokenizer, prompts, data, task)
-    record = LabelRecord(len(readings.positive), fitted, readings.contradictions(fitted))
+    fitted = fit_calibration(model, tokenizer, prompts, data, task, folds)
+    scored = len(folds.get(task.wording.label, ()))
+    record = LabelRecord(len(readings.positive), scored, fitted, readings.contradictions(fitted))
     _log.info("%s: %s", task.wording.label, asdict(record))
     return record
 
@@ -201,6 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--networks", type=int, default=Recipe.networks, help="trained, of consecutive seeds")
     parser.add_argument("--members", type=int, default=Recipe.members, help="of them that are joined and shipped")
     parser.add_argument("--own-sets", type=int, default=OwnRecipe.sets, help="trained of an input's own towers")
+    parser.add_argument("--own-folds", type=int, default=OwnRecipe.folds, help="to calibrate them on, 0: on val alone")
     parser.add_argument("--own-steps", type=int, default=TowerRecipe.steps, help="of each of them")
     parser.add_argument("--agreement-steps", type=int, default=AgreementRecipe.steps, help="of the decoder alone")
     parser.add_argument(

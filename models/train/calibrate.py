@@ -1,4 +1,4 @@
-"""Calibration, operating point and the band of no answer of a label, fitted on the validation split."""
+"""Calibration, operating point and band of no answer of a label, fitted on images that no network learned from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MISCOVERAGE = 0.1  # of either class: so many of its images may lie beyond the b
 @dataclass(frozen=True)
 class Calibration:
     """`probability = sigmoid(logit / temperature + offset)`; positive at or above `threshold`; `auroc`,
-    `negative_log_likelihood` and `ece` (15 bins) of the split as it is.
+    `negative_log_likelihood` and `ece` (15 bins) of the images it was fitted on, as they are.
 
     Inside `cannot_assess` (lowest, highest probability) the answer is none; None where the classes are apart enough.
     """

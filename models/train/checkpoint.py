@@ -17,16 +17,21 @@ RECORD_FILE, WEIGHTS_FILE = "training.json", "model.safetensors"
 
 @dataclass(frozen=True)
 class LabelRecord:
-    """What the validation split said of one label; contradicting reports by language."""
+    """What the validation split of so many `images` said of one label; contradicting reports by language.
+
+    `out_of_fold` more images, of the train split, were scored by towers that had not seen them: the calibration and
+    its figures are of both.
+    """
 
     images: int
+    out_of_fold: int
     calibration: Calibration
     contradictions: dict[str, int]
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How the weights came to be; `labels` by name, all figures from the validation split.
+    """How the weights came to be; `labels` by name, their figures from validation split and folds.
 
     `members` of the trained `networks` are joined. `own_towers` has the seed and the kind of each shipped tower of an
     input's own, `own_sets` says how many times they were trained. `last_steps` are those of each `polish_decoder`.
@@ -53,7 +58,7 @@ class TrainingRecord:
     def load(cls, folder: Path) -> TrainingRecord:
         values = json.loads((folder / RECORD_FILE).read_text())
         values["labels"] = {
-            name: LabelRecord(each["images"], _calibration(each["calibration"]), each["contradictions"])
+            name: LabelRecord(**each | {"calibration": _calibration(each["calibration"])})
             for name, each in values["labels"].items()
         }
         return cls(**values)

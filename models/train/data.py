@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -48,6 +49,11 @@ class LabelledImages:
 
     def head(self, count: int) -> LabelledImages:
         return LabelledImages(self.images[:count], self.positive[:count])
+
+    def without(self, rows: npt.NDArray[np.int64]) -> LabelledImages:
+        kept = torch.ones(len(self), dtype=torch.bool)
+        kept[torch.from_numpy(rows)] = False
+        return LabelledImages(self.images[kept], self.positive[kept])
 
 
 def load_split(folder: Path, task: Task, split: Split) -> LabelledImages:

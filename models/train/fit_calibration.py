@@ -1,4 +1,4 @@
-"""Fits the calibration of a label on the validation split, on its images as they are and perturbed."""
+"""Fits the calibration of a label on the validation split and, where there is such, on the train split out of fold."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from radserve.models.train.architecture import RadCoCa
 from radserve.models.train.augment import Augmentation
 from radserve.models.train.calibrate import Calibration, calibrate
 from radserve.models.train.data import LabelledImages, Task, load_split
+from radserve.models.train.out_of_fold import Logits
 from radserve.models.train.prompt_file import Prompts
 from radserve.models.train.scoring import image_logits
 
@@ -21,19 +22,24 @@ _SEED = 0
 
 
 def fit_calibration(
-    model: RadCoCa, tokenizer: PackTokenizer, prompts: Prompts, folder: Path, task: Task
+    model: RadCoCa, tokenizer: PackTokenizer, prompts: Prompts, folder: Path, task: Task, out_of_fold: Logits
 ) -> Calibration:
-    """Slope and offset of all views, so that they hold for images a little unlike the validation split too.
+    """All of it on the validation images and, of a label in `out_of_fold`, on those logits of the train split as well.
 
-    Tomani et al., CVPR 2021 ("Post-hoc uncertainty calibration for domain drift scenarios"); the perturbations are
-    those of training. Threshold and band of no answer come from the unperturbed images.
+    Without these, slope and offset are of perturbed views too, so that they hold for images a little unlike the
+    validation split (Tomani et al., CVPR 2021, "Post-hoc uncertainty calibration for domain drift scenarios"); the
+    perturbations are those of training. Threshold and band of no answer come from the unperturbed images.
     """
     labelled, label = load_split(folder, task, "val"), task.wording.label
-    plain, *perturbed = (
-        image_logits(model, tokenizer, {label: prompts[label]}, images)[label]
-        for images in (labelled.images[:, 0].numpy(), *_views(labelled, task))
-    )
-    return calibrate(plain, labelled.positive.numpy(), perturbed)
+
+    def logits_of(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        return image_logits(model, tokenizer, {label: prompts[label]}, images)[label]
+
+    plain, positive = logits_of(labelled.images[:, 0].numpy()), labelled.positive.numpy()
+    if label in out_of_fold:
+        learned = load_split(folder, task, "train").positive.numpy()
+        return calibrate(np.concatenate([plain, out_of_fold[label]]), np.concatenate([positive, learned]))
+    return calibrate(plain, positive, [logits_of(images) for images in _views(labelled, task)])
 
 
 def _views(labelled: LabelledImages, task: Task) -> list[npt.NDArray[np.uint8]]:

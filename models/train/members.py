@@ -20,6 +20,7 @@ from radserve.models.train.architecture import ModelConfig
 from radserve.models.train.batches import BatchMaker, caption_table, prompt_table
 from radserve.models.train.checkpoint import WEIGHTS_FILE, save_model
 from radserve.models.train.data import TASKS, load_split
+from radserve.models.train.folds import IntArray
 from radserve.models.train.loop import Recipe, train
 from radserve.models.train.own_tower import TowerRecipe, save_tower, train_tower
 
@@ -73,11 +74,32 @@ def start_towers(
 ) -> list[Future[None]]:
     """Train towers by input, each against its `directions` (E,), into their files, as `start_networks`."""
     return [
-        pool.submit(_train_tower, data, tower_file(out, name, recipe), config, recipe, directions[name], name)
+        pool.submit(train_tower_file, tower_file(out, name, recipe), data, name, config, recipe, directions[name])
         for name, of_input in recipes.items()
         for recipe in of_input
         if not tower_file(out, name, recipe).exists()
     ]
+
+
+def train_tower_file(
+    path: Path,
+    data: Path,
+    input_name: str,
+    config: ModelConfig,
+    recipe: TowerRecipe,
+    direction: FloatArray,
+    left_out: IntArray | None = None,
+) -> None:
+    """Train a tower of an input's own into `path`, on its train split but the images `left_out`."""
+    torch.set_num_threads(1)
+    task = next(each for each in TASKS if each.wording.input_name == input_name)
+    learned, aim = load_split(data, task, "train"), torch.from_numpy(direction.copy())
+    if left_out is not None:
+        learned = learned.without(left_out)
+    name = f"{input_name}, {recipe.tower}, seed {recipe.seed}, {len(learned)} images"
+    model = train_tower(config, recipe, aim, learned, task.may_flip, progress(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tower(model, path)
 
 
 def batch_maker(data: Path, recipe: Recipe, tokenizer: PackTokenizer) -> BatchMaker:
@@ -117,15 +139,3 @@ def _train_member(data: Path, out: Path, folder: Path, config: ModelConfig, reci
     for each in _COPIED:
         shutil.copyfile(out / each, folder / each)
     save_model(model, folder)
-
-
-def _train_tower(
-    data: Path, path: Path, config: ModelConfig, recipe: TowerRecipe, direction: FloatArray, input_name: str
-) -> None:
-    torch.set_num_threads(1)
-    task = next(each for each in TASKS if each.wording.input_name == input_name)
-    name = f"{input_name}, {recipe.tower}, seed {recipe.seed}"
-    learned, aim = load_split(data, task, "train"), torch.from_numpy(direction.copy())
-    model = train_tower(config, recipe, aim, learned, task.may_flip, progress(name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_tower(model, path)

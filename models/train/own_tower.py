@@ -38,10 +38,14 @@ class TowerRecipe(Optimisation):
 
 @dataclass(frozen=True)
 class OwnRecipe:
-    """An input's own towers: `members` are trained `sets` times, each of another seed; the first set is shipped."""
+    """An input's own towers: `members` are trained `sets` times, each of another seed; the first set is shipped.
+
+    `folds` of the train split are scored by towers that have not seen them, to calibrate on; none where 0.
+    """
 
     members: tuple[TowerRecipe, ...]
     sets: int = 3
+    folds: int = 5
 
     def of_set(self, index: int, seed: int) -> tuple[TowerRecipe, ...]:
         """The members of a set, with consecutive seeds; those of the first set begin with `seed`."""

@@ -20,6 +20,7 @@ from radserve.models.train.assess import read_split
 from radserve.models.train.checkpoint import TrainingRecord
 from radserve.models.train.data import TASKS, Task
 from radserve.models.train.fit_calibration import fit_calibration
+from radserve.models.train.out_of_fold import read_out_of_fold
 from radserve.models.train.prompt_file import Prompts
 from radserve.models.train.scoring import greedy_reports, prepared_pixels, score_images
 from radserve.models.train.wordings import START_TOKENS
@@ -133,7 +134,7 @@ def test_the_weights_give_the_recorded_validation_figures(
 ) -> None:
     record = TrainingRecord.load(pack_folder).labels[task.wording.label]
     readings = read_split(model, tokenizer, prompts, data_folder, task, "val")
-    fitted = fit_calibration(model, tokenizer, prompts, data_folder, task)
+    fitted = fit_calibration(model, tokenizer, prompts, data_folder, task, read_out_of_fold(pack_folder))
     assert fitted.auroc == pytest.approx(record.calibration.auroc, abs=1e-4)
     assert fitted.temperature == pytest.approx(record.calibration.temperature, rel=1e-3)
     assert fitted.offset == pytest.approx(record.calibration.offset, abs=1e-2)

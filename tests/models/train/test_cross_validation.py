@@ -1,4 +1,4 @@
-"""The script that chose the recipe: folds, twins, the table, and tiny networks."""
+"""The script that chose the recipe: the table, and tiny networks."""
 
 from __future__ import annotations
 
@@ -12,23 +12,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import cross_validation as script
-
-
-def test_twins_are_on_the_same_side_and_every_image_is_left_out_once() -> None:
-    positive, groups = np.arange(60) % 4 == 0, np.repeat(np.arange(30), 2)
-    cuts = [script.left_out(positive, groups, repeat) for repeat in (0, 1)]
-    for held in cuts:
-        assert sorted(np.concatenate(held)) == list(range(60))
-        sides = [set(groups[rows]) for rows in held]
-        assert sum(map(len, sides)) == len(set.union(*sides))
-        assert {int(positive[rows].sum()) for rows in held} <= {2, 3, 4}
-    assert any(not np.array_equal(one, other) for one, other in zip(*cuts, strict=True))
-
-
-def test_an_image_and_its_brighter_copy_are_one_group_and_the_others_none() -> None:
-    images = np.random.default_rng(0).integers(0, 200, (5, 28, 28)).astype(np.uint8)
-    groups = script.twin_groups(np.concatenate([images, images[:1] + 20]))
-    assert groups[0] == groups[5] and len(set(groups)) == 5
 
 
 def test_the_table_has_the_area_of_the_mean_of_the_cosines_fold_by_fold() -> None:
@@ -97,7 +80,7 @@ def test_the_command_goes_on_where_it_stopped_and_shows_the_table_of_its_file(
     assert capsys.readouterr().out == first and (tmp_path / "runs.jsonl").read_text() == kept
     images = script.read(tmp_path)
     positive, groups = images.positive.numpy(), script.twin_groups(images.images[:, 0].numpy())
-    held = script.left_out(positive, groups, 0)
+    held = script.left_out(positive, groups, 0, script.FOLDS)
     cosines = {line["fold"]: line["cosines"] for line in map(json.loads, kept.splitlines())}
     area = np.mean([roc_auc_score(positive[rows], cosines[fold]) for fold, rows in enumerate(held)])
     assert f"| residual | 5 | {area:.4f} |" in first

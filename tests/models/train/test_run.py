@@ -38,7 +38,8 @@ def test_one_command_does_every_step_and_goes_on_where_it_was_stopped(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["--data", str(data), "--out", str(out), "--jobs", "1", "--steps", "1", "--networks", "3"]
-    arguments += ["--members", "2", "--own-sets", "2", "--own-steps", "1", "--agreement-steps", "1", "--last", "4x1"]
+    arguments += ["--members", "2", "--own-sets", "2", "--own-steps", "1"]
+    arguments += ["--own-folds", "2", "--agreement-steps", "1", "--last", "4x1"]
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -46,9 +47,14 @@ def test_one_command_does_every_step_and_goes_on_where_it_was_stopped(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(command, "align_decoder", stop)
         command.main(arguments)
-    assert list(json.loads((out / "steps.json").read_text())) == ["networks", "own towers"]
-    kept = {each: each.stat().st_mtime_ns for each in (out / "members").rglob("*.safetensors")}
-    assert {f"seed{seed}/model.safetensors" for seed in (7, 8)} < _names(kept, out)
+    assert list(json.loads((out / "steps.json").read_text())) == ["networks", "own towers", "folds"]
+    kept = {each: each.stat().st_mtime_ns for each in out.glob("*/**/*.safetensors")}
+    towers = {
+        f"breast_ultrasound/{each}.safetensors" for each in ("imagenet-seed7", "imagenet-seed8", "residual-seed9")
+    }
+    for fold in (out / "folds" / "fold0", out / "folds" / "fold1"):
+        assert _names(fold.rglob("*.safetensors"), fold) == towers
+    assert {f"seed{seed}/model.safetensors" for seed in (7, 8)} < _names((out / "members").rglob("*.safetensors"), out)
 
     command.main(arguments)
     assert {each: each.stat().st_mtime_ns for each in kept} == kept
@@ -59,6 +65,8 @@ def test_one_command_does_every_step_and_goes_on_where_it_was_stopped(
     one, other = (load_file(out / "members" / f"seed{seed}" / "model.safetensors") for seed in (7, 8))
     assert any(not np.array_equal(one[name], other[name]) for name in one)
     record = TrainingRecord.load(out)
+    scored = {name: each.out_of_fold for name, each in record.labels.items()}
+    assert scored == {"Pneumonia": 0, "Malignant breast lesion": 24}
     assert record.labels.keys() == json.loads((out / "evaluation.json").read_text()).keys()
     seeds = json.loads((out / "seeds.json").read_text())
     assert seeds["Pneumonia"]["2"]["areas"].keys() == {"7+8", "7+9", "8+9"}
