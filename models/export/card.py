@@ -178,7 +178,8 @@ before the test split was read, but knowing that 2.0.0 had been overconfident th
 _FOLDS = Template("""
 $label: on the $images validation images and on the $folded of the train split, each scored by towers that had not seen
 it: on all folds but one, twins together, the towers were trained again by the same recipe (Platt, 1999; Vovk,
-"Cross-conformal predictors", 2015). Versions before 2.3.0 were fitted on the validation images alone. **That 2.2.0 gave
+"Cross-conformal predictors", 2015). Version 2.2.0, whose towers and scores are the same, had been fitted on the
+validation images alone. **That 2.2.0 gave
 no answer to 38.5 % of the test images, which 78 images had set, was known and led to this change**; what it would gain
 had been estimated on out-of-fold scores of train and validation split alone, and the rule was written down before the
 test split was read again (docs/measurements.md). The conformal bound is exact for exchangeable scores of one network;
