@@ -42,15 +42,10 @@ def start_folds(
 ) -> list[Future[None]]:
     """Train the towers of every input's first set again for each fold, as `members.start_towers` trains them."""
     return [
-        pool.submit(
-            train_tower_file, path, data, task.wording.input_name, config, tower, directions[task.wording.input_name],
-            held,
-        )
-        for task, recipe in _with_folds(own)
-        for fold, held in enumerate(folds_of(load_split(data, task, "train"), recipe.folds))
-        for tower in recipe.of_set(0, seed)
-        if not (path := _fold_file(out, fold, task, tower)).exists()
-    ]  # fmt: skip
+        pool.submit(train_tower_file, path, data, name, config, tower, directions[name], held)
+        for path, name, tower, held in _towers(data, out, own, seed)
+        if not path.exists()
+    ]
 
 
 def score_folds(
@@ -95,6 +90,16 @@ def _with_folds(own: Mapping[str, OwnRecipe]) -> Iterator[tuple[Task, OwnRecipe]
         recipe = own.get(task.wording.input_name)
         if recipe and recipe.sets and recipe.folds:
             yield task, recipe
+
+
+def _towers(
+    data: Path, out: Path, own: Mapping[str, OwnRecipe], seed: int
+) -> Iterator[tuple[Path, str, TowerRecipe, IntArray]]:
+    """The file of every fold's towers, their input, recipe and the images that they do not see."""
+    for task, recipe in _with_folds(own):
+        for fold, held in enumerate(folds_of(load_split(data, task, "train"), recipe.folds)):
+            for tower in recipe.of_set(0, seed):
+                yield _fold_file(out, fold, task, tower), task.wording.input_name, tower, held
 
 
 def _joined(model: RadCoCa, out: Path, fold: int, task: Task, towers: Sequence[TowerRecipe]) -> RadCoCa:
