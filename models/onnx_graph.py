@@ -38,6 +38,9 @@ class OnnxGraph:
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = 3
+        # One level less than all: what the last one adds is for float16 alone, and there it crashes the process on
+        # transformers (onnxruntime 1.31.1; their issue 26717). Graphs of float32 come out the same.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_LAYOUT
         # Idle threads that spin would take the cores from the other graphs and from the service.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -41,6 +41,7 @@ from radserve.models.pack_types import (
     TokenizerSpec,
     migrated,
 )
+from radserve.models.schema_faults import first_fault
 from radserve.plugins import PluginRef
 from radserve.results import PackRef, ProvenanceRecord
 from radserve.tensors import ModelRef
@@ -215,10 +216,7 @@ def _parse(
     try:
         return TypeAdapter(table).validate_python(migrate(tomllib.loads(raw.decode())))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        cause = "unknown key" if first["type"] == "unexpected_keyword_argument" else first["msg"]
-        raise invalid(f"{file}: {key}: {cause}") from error
+        raise invalid(f"{file}: {first_fault(error)}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise invalid(f"{file} is not TOML: {error}") from error
 

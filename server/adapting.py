@@ -16,7 +16,14 @@ from radserve.models.adapt.manifest import Manifest, MethodName, read_manifest
 from radserve.models.adapt.normalise import Values, estimate, place_of_map
 from radserve.models.adapt.overlap import without_overlap
 from radserve.models.adapt.protocol import Learned, learn
-from radserve.models.adapt.recalibrate import MARGIN, Normalised, Recalibrated, recalibrate, write_recalibrated
+from radserve.models.adapt.recalibrate import (
+    MARGIN,
+    Normalised,
+    Recalibrated,
+    check_kept,
+    recalibrate,
+    write_recalibrated,
+)
 from radserve.models.onnx_runner import OnnxRunner
 from radserve.models.pack import ModelPack
 from radserve.pipelines.embedding import Embedded, embed_images, prepare_images
@@ -97,6 +104,7 @@ def refit(
 
     Raises INVALID_ARGUMENT for a manifest, data or method that are not fit, PACK_INVALID when the error does not fall.
     """
+    check_kept(method)  # before the images are embedded, which takes long
     manifest = read_manifest(manifest_path, signing_key)
     data, embedded = embed_manifest(base, manifest, cache)
     normalised = _normalised(base, manifest, data, cache) if normalise else None

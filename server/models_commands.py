@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from radserve.errors import ErrorCode, RadserveError
+from radserve.models.catalogue import PackCatalogue
 from radserve.server.console import PackDirs, settings_of, stdout
 from radserve.server.packs import site_catalogue, site_policy
 
@@ -47,9 +49,16 @@ def models_verify(
 ) -> None:
     """Check every hash of a pack, or of all; exit code 1 with the file named when one is wrong."""
     catalogue = site_catalogue(settings_of(pack_dirs=pack_dir))
-    for each in [name] if name else [*catalogue.names(), *catalogue.broken]:
+    for each in _all_versions(catalogue, name):
         pack = catalogue.verify(each)
         stdout().out(f"{pack.name} {pack.version} is intact: digest {pack.digest}")
+
+
+def _all_versions(catalogue: PackCatalogue, name: str) -> list[str]:
+    """References to every version of a pack, or of all packs, the broken ones last; NAME@VERSION is one."""
+    names = [name] if name else [*catalogue.names(), *catalogue.broken]
+    known = {each: [f"{each}@{pack.version}" for pack in catalogue.versions(each)] for each in names}
+    return [reference for each in names for reference in known[each] or [each]]
 
 
 @models_app.command("import")
@@ -64,6 +73,9 @@ def models_import(
     """Make a pack of a checkpoint: ONNX graphs that provably give what PyTorch gives, and a card to fill in."""
     from radserve.models.importing.run import import_model
 
+    for each in option or ():
+        if not all(each.partition("=")):
+            raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"--option: got {each!r}, expected KEY=VALUE")
     given = dict(each.partition("=")[::2] for each in option or ())
     pack = import_model(source, labels, out, kind=kind, precision=precision, options=given)
     stdout().out(f"{pack.name} {pack.version} is in {out}\ndigest {pack.digest}")

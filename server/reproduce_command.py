@@ -89,8 +89,11 @@ def read_result(path: Path) -> Mapping[str, Any]:
     """A result.json as it is. Raises RadserveError INVALID_ARGUMENT for another file."""
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"{path.name!r} cannot be read as JSON") from error
+    except OSError as error:
+        message = f"{path.name!r} cannot be read: {error.strerror or 'I/O error'}"
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, message) from error
+    except ValueError as error:
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"{path.name!r} is no JSON") from error
     if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION or "pack" not in document:
         raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"{path.name!r} is no result.json of version {SCHEMA_VERSION}")
     return document

@@ -49,6 +49,9 @@ def repository(
         return
     tensorrt = TensorRtOptions(cast(Precision, precision), workspace_mib, engine_cache)
     plans = backend == "tensorrt"
+    if not (accelerate or plans) and tensorrt != TensorRtOptions():
+        message = "--precision, --workspace-mib and --engine-cache are for TensorRT: --backend tensorrt or --accelerate"
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, message)
     options = ServingOptions(
         backend=cast(Backend, backend),
         device=cast(Device, "gpu" if plans else device),

@@ -96,7 +96,8 @@ def read_adapter(path: Path) -> Adapter:
             text = (file.metadata() or {}).get(_KEY, "")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except OSError as error:
-        raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"{path.name!r} cannot be read") from error
+        cause = "there is no such file" if not path.exists() else error.strerror or "I/O error"
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"{path.name!r} cannot be read: {cause}") from error
     except (SafetensorError, TypeError, KeyError) as error:  # a type that numpy lacks is one of the latter
         raise invalid(f"{path.name!r} is not a safetensors file for numpy") from error
     try:

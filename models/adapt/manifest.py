@@ -17,6 +17,7 @@ from radserve.errors import ErrorCode, RadserveError
 from radserve.findings import CodedConcept
 from radserve.models.pack_signature import check_signature
 from radserve.models.pack_types import STRICT, Assertions, Concept, Count, Number, Scale, Text
+from radserve.models.schema_faults import first_fault
 
 Shots = Annotated[int, Field(strict=True, ge=1)] | Literal["all"]
 LEAST_SEEDS = 3  # fewer do not show how much an adaptation depends on chance
@@ -164,14 +165,7 @@ def read_manifest(path: Path, signing_key: Path | None = None) -> Manifest:
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        kinds = {
-            "unexpected_keyword_argument": "unknown key",
-            "missing": "is missing",
-            "missing_argument": "is missing",
-        }
-        raise _refused(path, f"{key}: {kinds.get(first['type'], first['msg'])}") from error
+        raise _refused(path, first_fault(error)) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise _refused(path, f"is not TOML: {error}") from error
     signed_by = hashlib.sha256(signing_key.read_bytes()).hexdigest() if signing_key else ""

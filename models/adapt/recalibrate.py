@@ -70,6 +70,13 @@ class Recalibrated:
         return ranks and by_method[self.method] < by_method["before"]
 
 
+def check_kept(method: Method) -> None:
+    """Raise INVALID_ARGUMENT for a method whose fit a pack has no place for."""
+    if method not in KEPT:
+        message = f"recalibration: got {method.value!r}, expected temperature or platt: a pack cannot state other ones"
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, message)
+
+
 def recalibrate(
     label: PackLabel,
     data: LabelledImages,
@@ -82,9 +89,7 @@ def recalibrate(
 
     Raises INVALID_ARGUMENT for isotonic.
     """
-    if method not in KEPT:
-        message = f"recalibration: got {method.value!r}, expected temperature or platt: a pack cannot state other ones"
-        raise RadserveError(ErrorCode.INVALID_ARGUMENT, message)
+    check_kept(method)
     train, val = data.of("train"), data.of("val")
     before = Calibrated(label.temperature, label.offset, label.threshold)
     new = normalised.logits if normalised else logits

@@ -28,10 +28,7 @@ def build_pack(
     found: Imported, labels: LabelsFile, source: str, digest: str, out: Path, precision: str = "fp32"
 ) -> ModelPack:
     """Write the pack into the place of `out`, which must not be there or be empty. Raises PackError PACK_INVALID."""
-    if out.exists() and not out.is_dir():
-        raise refused(f"{out.name!r} is there already and no folder")
-    if out.exists() and any(out.iterdir()):
-        raise refused(f"folder {out.name!r} is there already and not empty")
+    check_place(out)
     _check_answers(found, labels)  # before the export, which takes long
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
@@ -41,6 +38,14 @@ def build_pack(
         shutil.rmtree(out, ignore_errors=True)
         folder.rename(out)
     return load_pack(out)
+
+
+def check_place(out: Path) -> None:
+    """Raise PACK_INVALID where `out` is something already: no pack is ever overwritten."""
+    if out.is_dir() and any(out.iterdir()):
+        raise refused(f"folder {out.name!r} is there already and not empty")
+    if out.exists() and not out.is_dir():
+        raise refused(f"{out.name!r} is there already and is no folder")
 
 
 def _check_answers(found: Imported, labels: LabelsFile) -> None:

@@ -30,6 +30,7 @@ from radserve.models.pack_types import (
     Text,
     Texts,
 )
+from radserve.models.schema_faults import first_fault
 
 NOT_STATED = "not stated"
 
@@ -89,10 +90,9 @@ def read_labels(path: Path) -> LabelsFile:
     try:
         return TypeAdapter(LabelsFile).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        cause = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        cause = first_fault(error)
     except OSError as error:
-        cause = f"cannot be read: {error.strerror}"
+        cause = f"cannot be read: {error.strerror or 'I/O error'}"
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         cause = f"is not TOML: {error}"
     raise PackError(ErrorCode.PACK_INVALID, f"{path.name}: {cause}")

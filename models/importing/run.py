@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from radserve.errors import RadserveError
-from radserve.models.importing.builder import build_pack
+from radserve.models.importing.builder import build_pack, check_place
 from radserve.models.importing.hub import PREFIX, fetch
 from radserve.models.importing.imported import Imported, cause_of, refused
 from radserve.models.importing.labels_file import LabelsFile, read_labels
+from radserve.models.importing.quiet import quiet_libraries
 from radserve.models.importing.weights import source_hash
 from radserve.models.pack import ModelPack
 from radserve.models.pack_files import PACK_FILE
@@ -56,17 +56,18 @@ def import_model(
     """
     if precision not in PRECISIONS:
         raise refused(f"precision {precision!r} is not one of {list(PRECISIONS)}")
+    check_place(out)
     stated = read_labels(labels)
     path, name = Path(source.removeprefix("local-dir:")), ""
     if source.startswith(PREFIX):
         path, name = fetch(source)
         source = str(path)
     read = _reader(kind or detect(source))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells every step of an export
-    found = read(source, stated, dict(options or {}))
-    digest = source_hash(path) if path.exists() else "not stated (from a list)"
-    name = name or (path.name if path.exists() else source)
-    return build_pack(found, stated, name, digest, out, precision)
+    with quiet_libraries():
+        found = read(source, stated, dict(options or {}))
+        digest = source_hash(path) if path.exists() else "not stated (from a list)"
+        name = name or (path.name if path.exists() else source)
+        return build_pack(found, stated, name, digest, out, precision)
 
 
 def readers() -> dict[str, Reader]:

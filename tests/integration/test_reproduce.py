@@ -110,6 +110,11 @@ def test_a_pack_that_is_not_here_and_a_file_that_is_no_record_are_named(
     unknown = radserve("reproduce", str(changed(made[1], tmp_path, another_digest)), str(made[0]))
     assert isinstance(unknown.exception, RadserveError)
     assert unknown.exception.code is ErrorCode.UNKNOWN_PACK
+    (tmp_path / "text.json").write_text("no")
+    for name, cause in (("gone.json", "cannot be read: No such file"), ("text.json", "is no JSON")):
+        refused = radserve("reproduce", str(tmp_path / name), str(made[0]))
+        assert isinstance(refused.exception, RadserveError)
+        assert refused.exception.client_message.startswith(f"{name!r} {cause}")
     (tmp_path / "other.json").write_text("{}")
     other = radserve("reproduce", str(tmp_path / "other.json"), str(made[0]))
     assert isinstance(other.exception, RadserveError)

@@ -155,7 +155,7 @@ def test_a_file_that_is_no_adapter_is_told_as_such(tmp_path: Path) -> None:
     for name, cause in (("plain", "is no adapter of schema"), ("text", "is not a safetensors file")):
         with pytest.raises(PackError, match=cause):
             read_adapter(tmp_path / f"{name}.safetensors")
-    with pytest.raises(RadserveError, match="cannot be read"):
+    with pytest.raises(RadserveError, match=r"'missing\.safetensors' cannot be read: there is no such file"):
         read_adapter(tmp_path / "missing.safetensors")
 
 

@@ -62,6 +62,32 @@ def test_models_can_be_listed_shown_and_verified() -> None:
     assert "is intact" in RUNNER.invoke(app, ["models", "verify", "cxr-bus-mini"]).output
 
 
+def test_every_version_of_a_pack_is_verified(tmp_path: Path) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        make_tiny_pack(tmp_path / version, version=version)
+    for named, expected in ((["tiny"], 2), ([], 4), (["tiny@1.1.0"], 1)):
+        said = RUNNER.invoke(app, ["models", "verify", *named, "--pack-dir", str(tmp_path)]).output
+        assert said.count("is intact") == expected
+        assert "tiny 1.1.0 is intact" in said
+
+
+@pytest.mark.parametrize("option", ["weights", "=densenet", "weights="])
+def test_an_option_of_an_import_is_a_key_and_a_value(option: str, tmp_path: Path) -> None:
+    command = ["models", "import", "x.pt", "--labels", "L.toml", "--out", str(tmp_path / "out"), "--option", option]
+    outcome = RUNNER.invoke(app, command)
+    assert isinstance(outcome.exception, RadserveError)
+    assert f"got {option!r}, expected KEY=VALUE" in outcome.exception.client_message
+
+
+def test_options_of_tensorrt_are_refused_where_it_is_not_used(tmp_path: Path) -> None:
+    command = ["models", "repository", "cxr-bus-mini", "--out", str(tmp_path / "models"), "--precision", "fp16"]
+    outcome = RUNNER.invoke(app, command)
+    assert isinstance(outcome.exception, RadserveError)
+    assert "--precision" in outcome.exception.client_message and "--accelerate" in outcome.exception.client_message
+    assert not (tmp_path / "models").exists()
+    assert RUNNER.invoke(app, [*command, "--device", "gpu", "--accelerate"]).exit_code == 0
+
+
 def test_verifying_all_packs_finds_the_broken_one(tmp_path: Path) -> None:
     pack = make_tiny_pack(tmp_path / "packs" / "tiny")
     command = ["models", "verify", "--pack-dir", str(tmp_path / "packs")]

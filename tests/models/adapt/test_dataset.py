@@ -41,7 +41,11 @@ def test_a_card_with_a_field_missing_or_empty_refuses_the_run(tmp_path: Path, fi
 
 
 def test_a_manifest_says_what_is_wrong_with_it(tmp_path: Path) -> None:
-    for extra, cause in (("shotz = 1", "task.shotz: unknown key"), ("seeds = [1, 2]", r"task\.seeds")):
+    for extra, cause in (
+        ("shotz = 1", "task.shotz: unknown key"),
+        ("seeds = [1, 2]", r"task\.seeds"),
+        ('method = "svm"', r"task\.method: .*'prototype'.*, got 'svm'"),
+    ):
         with pytest.raises(RadserveError, match=cause):
             read_manifest(written(tmp_path, task=TASK + extra))
 

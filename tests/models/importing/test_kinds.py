@@ -21,6 +21,7 @@ from radserve.models.pack_types import MaskScoring, OutputScoring, PromptScoring
 from radserve.models.tokenizer import pack_tokenizer
 from radserve.tensors import InferenceRequest
 from tests.support import checkpoints
+from tests.support.captions import greedy, recomputed
 from tests.support.checkpoints import labels_file, prompted
 from tests.support.other_packs import make_classifier_pack
 
@@ -130,6 +131,9 @@ def test_a_coca_writes_with_a_cache_what_it_would_write_without(tmp_path: Path) 
         return found
 
     close(np.stack(asyncio.run(steps()), axis=1), expected)
+    written = recomputed(model, torch.from_numpy(images))
+    assert len(set(written.ravel().tolist())) > 3  # a text that says something
+    np.testing.assert_array_equal(greedy(pack, images), written)
 
 
 def test_a_torchxrayvision_densenet_keeps_its_labels_and_points_and_gets_exact_maps(tmp_path: Path) -> None:
