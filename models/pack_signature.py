@@ -6,6 +6,7 @@ that of a file lies beside it as `FILE.sig`, and `model_signing verify key` read
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,12 @@ def check_record_signature(record: bytes, signature: bytes, public_key: Path) ->
 
 def _sign(path: Path, signature: Path, private_key: Path) -> None:
     hashing, signing, _ = _library()
-    signature.unlink(missing_ok=True)
     config = signing.Config().use_elliptic_key_signer(private_key=private_key)
-    # The library takes relative paths as within the folder.
-    config.set_hashing_config(hashing.Config().set_ignored_paths(paths=[signature])).sign(path.resolve(), signature)
+    with tempfile.TemporaryDirectory() as scratch:  # a signature that is there stays until there is another one
+        made = Path(scratch, "signature").resolve()
+        # The library takes relative paths as within the folder.
+        config.set_hashing_config(hashing.Config().set_ignored_paths(paths=[signature])).sign(path.resolve(), made)
+        shutil.copyfile(made, signature)
 
 
 def _check(path: Path, signature: Path, public_key: Path) -> None:

@@ -15,8 +15,10 @@ from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, Vali
 from pydantic.dataclasses import dataclass
 
 from radserve._checks import invalid
+from radserve.errors import ErrorCode, RadserveError
 from radserve.models.pack import ModelPack
 from radserve.models.pack_types import STRICT, LabelPrompts, Text, Texts
+from radserve.models.schema_faults import first_fault
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=64)]
 
@@ -82,9 +84,9 @@ def read_prompt_set(path: Path) -> PromptSetFile:
     except OSError as error:
         raise invalid(f"prompt set {path.name}", error.strerror, "a file that can be read") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise invalid(f"prompt set {path.name}: {key}", first["type"], str(first["msg"])) from None
+        # Without the value: a wording may hold what the linter would refuse.
+        cause = f"prompt set {path.name}: {first_fault(error, values=False)}"
+        raise RadserveError(ErrorCode.INVALID_ARGUMENT, cause) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise invalid(f"prompt set {path.name}", str(error), "TOML") from None
 

@@ -15,7 +15,7 @@ from radserve.models import pack_files
 from radserve.models.catalogue import PackCatalogue
 from radserve.models.pack import load_pack
 from radserve.models.pack_policy import PackPolicy
-from radserve.models.pack_signature import sign_folder
+from radserve.models.pack_signature import check_signature, sign_folder
 from radserve.models.pack_sources import add_pack
 from tests.support.other_packs import make_classifier_pack
 from tests.support.packs import seal
@@ -71,6 +71,19 @@ def test_a_site_with_a_key_takes_signed_packs_and_no_others(pack: Path, tmp_path
     sign_folder(pack, private)
     assert PackCatalogue([pack.parent], policy=policy).get("halves").digest == digest  # a signature changes no digest
     assert add_pack(str(pack), tmp_path / "store", policy=policy).digest == digest
+
+
+def test_signing_that_fails_leaves_the_signature_that_was_there(pack: Path, tmp_path: Path) -> None:
+    private, public = keys(tmp_path)
+    sign_folder(pack, private)
+    before = (pack / "model.sig").read_bytes()
+    for no_key in (public, tmp_path / "gone.key"):
+        with pytest.raises(PackError) as refusal:
+            sign_folder(pack, no_key)
+        assert refusal.value.code is ErrorCode.PACK_SIGNATURE
+    assert (pack / "model.sig").read_bytes() == before
+    sign_folder(pack, private)  # again: the old one is no part of what is signed
+    check_signature(pack, public)
 
 
 def test_relative_paths_are_as_good_as_others(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

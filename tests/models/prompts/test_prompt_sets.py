@@ -89,7 +89,15 @@ def test_a_set_that_does_not_fit_the_pack_is_refused_by_name(
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("id = ", "TOML"), (SET + "\n[colours]\n", "colours"), (SET.replace('id = "site-set"', ""), "id")],
+    [
+        ("id = ", "TOML"),
+        (SET + "\n[colours]\n", "colours: unknown key"),
+        (SET.replace('id = "site-set"', ""), "id: is missing"),
+        (
+            SET.replace('version = "2.0"', 'version = "2.0"\nmode = "pairs"'),
+            "mode: Input should be 'contrastive' or 'single'",
+        ),
+    ],
 )
 def test_a_file_that_is_no_prompt_set_is_refused_naming_it_and_the_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RadserveError, match=r"site\.toml") as caught:
