@@ -115,7 +115,7 @@ EDITS: dict[str, tuple[str, str, str]] = {
     "a key of schema 1 in schema 2": ("schema = 1", "schema = 2", "labels.0.scoring"),
     "a name that would break model names": ('name = "tiny"', 'name = "ti--ny"', "pack.toml: name"),
     "a path as a name": ('name = "tiny"', 'name = "../tiny"', "pack.toml: name"),
-    "threshold above one": ("threshold = 0.5", "threshold = 1.5", "less than 1, got 1.5"),
+    "threshold above one": ("threshold = 0.5", "threshold = 1.5", ", got 1.5"),
     "threshold not a number": ("threshold = 0.5", "threshold = nan", "labels.0.threshold"),
     "threshold as text": ("threshold = 0.5", 'threshold = "0.5"', "labels.0.threshold"),
     "no temperature": ("temperature = 1.5", "temperature = 0.0", "labels.0.temperature"),
