@@ -39,7 +39,7 @@ class OnnxGraph:
         options.use_deterministic_compute = True
         options.log_severity_level = 3
         # One level less than all: what the last one adds is for float16 alone, and there it crashes the process on
-        # transformers (onnxruntime 1.31.1; their issue 26717). Graphs of float32 come out the same.
+        # transformers (onnxruntime 1.31.1; much like their issue 26717). Graphs of float32 come out the same.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_LAYOUT
         # Idle threads that spin would take the cores from the other graphs and from the service.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
