@@ -45,7 +45,7 @@ def check_place(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise refused(f"folder {out.name!r} is there already and not empty")
     if out.exists() and not out.is_dir():
-        raise refused(f"{out.name!r} is there already and is no folder")
+        raise refused(f"{out.name!r} is there already and no folder")
 
 
 def _check_answers(found: Imported, labels: LabelsFile) -> None:
