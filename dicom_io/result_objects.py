@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pydicom import dcmread
 
 from radserve._checks import invalid
-from radserve.dicom_io.write_base import OutputKind
+from radserve.dicom_io.write_base import DRAFT, OutputKind
 from radserve.dicom_io.write_not_analysable import write_not_analysable
 from radserve.dicom_io.write_outputs import MEDIA_TYPE, applicable, write_outputs
 from radserve.image import Image
@@ -32,8 +32,18 @@ def result_objects(result: StudyResult, images: Sequence[Image], outputs: Sequen
         for kind in applicable(result, images, check_outputs(outputs))
         for artifact in write_outputs(result, images, [kind])
     ]
-    text = result.report.text if result.report else ""
-    return (*objects, ResultObject(Artifact("report.txt", "text/plain; charset=utf-8", text.encode()), "report"))
+    return (*objects, ResultObject(report_file(result), "report"))
+
+
+def report_file(result: StudyResult) -> Artifact:
+    """The draft as text, headed as what it is, and under it the warnings: many read the text alone."""
+    parts = [DRAFT.upper()]
+    if result.report:
+        parts.append(result.report.text.rstrip("\n"))
+    if result.warnings:
+        parts.append("\n".join(["WARNINGS", *(f"- {warning.message}" for warning in result.warnings)]))
+    text = "\n\n".join(parts) + "\n"
+    return Artifact("report.txt", "text/plain; charset=utf-8", text.encode())
 
 
 def failure_objects(failure: StudyFailure, sources: Sequence[SourceContext], pack: PackRef) -> tuple[ResultObject, ...]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from radserve.dicom_io.overlay import render_overlay
-from radserve.dicom_io.result_objects import check_outputs
+from radserve.dicom_io.result_objects import check_outputs, report_file
 from radserve.dicom_io.write_base import OutputKind
 from radserve.dicom_io.write_outputs import applicable, write_outputs
 from radserve.image import Image
@@ -36,11 +36,10 @@ class ArtifactWriter:
             asyncio.gather(*(self._overlays(image, result) for image in images)),
         )
         pictures = [Artifact(name, "image/png", data) for each in overlays for name, data in each]
-        text = result.report.text if result.report else ""
         return (
             *objects,
             *pictures,
-            Artifact("report.txt", "text/plain; charset=utf-8", text.encode()),
+            report_file(result),
             Artifact("result.json", "application/json", to_bytes(result_to_json(result))),
         )
 

@@ -92,7 +92,9 @@ def test_a_real_radiograph_gives_every_result_file(rg1: Run) -> None:
     assert [finding["label"] for finding in result["findings"]] == ["Pneumonia"]
     assert result["report"]["status"] == "draft"
     assert "Cough" in result["report"]["text"]
-    assert result["report"]["text"] == (folder / "report.txt").read_text()
+    written = (folder / "report.txt").read_text()
+    assert written.startswith("AI DRAFT, NOT VERIFIED\n\n" + result["report"]["text"])
+    assert result["warnings"] and all(f"- {each['message']}\n" in written for each in result["warnings"])
     named = [each for sentence in result["report"]["sentences"] for each in sentence["evidence"]]
     resolvable = {
         "finding": {each["tracking_uid"] for each in result["findings"]},
