@@ -7,8 +7,9 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -152,7 +153,16 @@ async def test_stop_leaves_no_process_no_folder_and_no_shared_memory(pack: Model
     await server.stop()
 
 
-async def test_when_the_service_is_killed_nothing_of_triton_stays(pack: ModelPack, tmp_path: Path) -> None:
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A temporary folder whose path leaves room for the name of a socket, as tmp_path does not in a process of many."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+async def test_when_the_service_is_killed_nothing_of_triton_stays(
+    pack: ModelPack, tmp_path: Path, short_folder: Path
+) -> None:
     script = textwrap.dedent(
         """
         import asyncio, sys
@@ -172,7 +182,7 @@ async def test_when_the_service_is_killed_nothing_of_triton_stays(pack: ModelPac
     service = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script, str(pack.folder), str(tmp_path / "logs")),
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
+        env=os.environ | {"TMPDIR": str(short_folder)},
     )
     assert service.stdout is not None
     pid, prefix = (await asyncio.wait_for(service.stdout.readline(), 120.0)).decode().split()
