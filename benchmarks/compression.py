@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ from radserve.evaluation.auc_tests import auc_interval
 from radserve.evaluation.cost import pareto_set
 from radserve.evaluation.delong import delong
 from radserve.models.catalogue import PackCatalogue
+from radserve.models.compress.default_samples import read_samples
 from radserve.models.compress.latency import ROUNDS, Timing, latencies
 from radserve.models.compress.methods import Method, MethodOptions
 from radserve.models.compress.run import compress
-from radserve.models.compress.samples import read_samples
 from radserve.models.compress.scores import pack_scores
 from radserve.models.compress.variant import RECORD_FILE, graph_bytes
 from radserve.models.pack import DECODER_STEP, ModelPack, load_pack
@@ -84,7 +85,7 @@ def variant(original: ModelPack, method: Method, options: MethodOptions, data: P
     out = folder / method
     if not out.exists():
         started = time.process_time()
-        compress(original, method, data, out, options=options, keep_failed=True)
+        compress(original, method, partial(read_samples, original, data), out, options=options, keep_failed=True)
         print(f"{method}: made in {time.process_time() - started:.0f} s of processor time", file=sys.stderr)
     if (of := record(found := load_pack(out))["original"]["digest"]) != original.digest:
         raise ValueError(f"{out} is of the pack with digest {of}, expected {original.digest}")

@@ -36,7 +36,7 @@ from onnx import TensorProto, helper
 
 from radserve.decoding import DecodeJob, DecodingOptions
 from radserve.models.catalogue import PackCatalogue
-from radserve.models.compress.samples import encoder_of, read_samples
+from radserve.models.compress.default_samples import read_samples
 from radserve.models.decoding.batch import GraphBatch
 from radserve.models.decoding.guesses import Guesses, leaps_as_steps
 from radserve.models.decoding.in_place import InPlaceBatch
@@ -76,7 +76,7 @@ def jobs_of(pack: ModelPack, data: Path, split: Split, number: int) -> list[Deco
     drawn = [rng.permutation(len(each.pixels))[: -(-number // len(samples))] for each in samples]
     tokens = []
     for each, places in zip(samples, drawn, strict=True):
-        encoder = OnnxGraph(pack.read(encoder_of(pack, each.label)))
+        encoder = OnnxGraph(pack.read(each.use.image_encoder))
         tokens += [encoder.run({"pixels": image[np.newaxis]})["image_tokens"][0] for image in each.pixels[places]]
     return [
         DecodeJob(tokens[place], rules[number % 2], options) for number, place in enumerate(rng.permutation(number))

@@ -16,14 +16,13 @@ from radserve.errors import ErrorCode, ModelError
 from radserve.findings import HeatMap
 from radserve.geometry import SpatialTransform
 from radserve.models.exemplars import ExemplarIndex
+from radserve.models.log_odds import LEAST_PROBABILITY, logits_of
 from radserve.models.pack import IMAGE_ENCODER
-from radserve.models.pack_types import Activation, MaskScoring, OutputScoring, PackLabel, PromptScoring
+from radserve.models.pack_types import MaskScoring, OutputScoring, PackLabel, PromptScoring
 from radserve.references import InstanceRef
 
 Outputs = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 """By graph and output name, the outputs for one image or volume, without the batch axis."""
-
-LEAST_PROBABILITY = 1e-7  # probabilities of a graph are kept this far from 0 and 1 when they become logits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,21 +105,6 @@ def mask_probabilities(scoring: MaskScoring, outputs: Outputs) -> npt.NDArray[np
         return np.asarray(np.clip(values[scoring.channel], 0.0, 1.0), dtype=np.float32)
     logits = logits_of(values, scoring.channel, scoring.activation)
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float32)  # the sigmoid, without overflow
-
-
-def logits_of(values: npt.NDArray[Any], index: int, activation: Activation) -> npt.NDArray[np.float64]:
-    """The log odds of channel `index` of `values` (K, ...), whatever the graph gives; shape (...)."""
-    wide = values.astype(np.float64)
-    if activation == "sigmoid":
-        return np.asarray(wide[index])
-    if activation == "none":
-        inside = np.clip(wide[index], LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-        return np.asarray(np.log(inside) - np.log1p(-inside))
-    if len(wide) < 2:
-        raise ModelError(ErrorCode.MODEL_OUTPUT_INVALID, "softmax over one channel says nothing: use sigmoid")
-    others = np.delete(wide, index, axis=0)
-    top = others.max(axis=0)
-    return np.asarray(wide[index] - (top + np.log(np.exp(others - top).sum(axis=0))))
 
 
 def explain_label(label: PackLabel, direction: npt.NDArray[np.float64] | None, frame: EncodedFrame) -> HeatMap | None:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from radserve.errors import ErrorCode, RadserveError
-from radserve.server.console import PackDirs, settings_of, stdout
+from radserve.server.console import PackDirs, settings_of, stderr, stdout
 from radserve.server.packs import site_catalogue
 
 METHODS = "int8-dynamic, int8-static, fp16, prune or distill"
@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 def compress(
     name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The pack to compress.")],
     method: Annotated[str, typer.Option(help=METHODS)],
-    data: Annotated[Path, typer.Option(help="Folder of the pack's data sets: train calibrates, val decides.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(help="A manifest as of radserve adapt, one for each label; or the default pack's folder of data."),
+    ],
     out: Annotated[Path, typer.Option(help="The new pack's folder; it must not exist.")],
     version: Annotated[str, typer.Option(help="Of the new pack; the old one's with the method without.")] = "",
     margin: Annotated[float, typer.Option(help="Greatest AUROC loss that counts as none.")] = 0.01,
@@ -43,19 +46,21 @@ def compress(
         from radserve.models.compress.latency import latencies
         from radserve.models.compress.methods import Method, MethodOptions
         from radserve.models.compress.run import compress as run
-        from radserve.models.compress.variant import graph_bytes
+        from radserve.models.compress.variant import graph_bytes, unmeasured
+        from radserve.server.compressing import reader_of
     except ModuleNotFoundError as error:
         message = f"compression needs the train extra: {error.name} is not installed"
         raise RadserveError(ErrorCode.INVALID_ARGUMENT, message) from None
 
     if method not in set(Method):
         raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"method: got {method!r}, expected {METHODS}")
-    pack = site_catalogue(settings_of(pack_dirs=pack_dir)).get(name)
+    settings = settings_of(pack_dirs=pack_dir)
+    pack = site_catalogue(settings).get(name)
     options = MethodOptions(keep=keep, epochs=epochs, width=width)
     made = run(
         pack,
         Method(method),
-        data,
+        reader_of(pack, data, settings.data_signing_key),
         out,
         options=options,
         version=version,
@@ -70,6 +75,8 @@ def compress(
             gate = ("passed" if each.passed else "FAILED") if split == made.outcome.split else ""
             table.add_row(each.label, split, *(f"{number:.4f}" for number in numbers), gate)
     stdout().print(table)
+    if missing := unmeasured(pack, made.outcome):
+        stderr().out(f"note: not measured, for want of a manifest: {', '.join(missing)}", highlight=False)
     before, after = (sum(graph_bytes(each).values()) for each in (pack, made.pack))
     stdout().out(f"graphs: {after:,} bytes of {before:,} ({after / before:.1%}); parity: {made.pack.parity}")
     taken = latencies({"original": pack, "variant": made.pack}, rounds=5, runs=5)

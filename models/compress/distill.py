@@ -72,8 +72,11 @@ def distill_encoder(
     channels = teacher.inputs[0].shape[1]
     student = Student(channels, width, grid, tokens, embedding)
     scores = pack_scores(pack)
-    directions = torch.tensor(np.stack([scores.directions[each.label] for each in train]), dtype=torch.float32)
-    _learn(student, scores.encoders[encoder], train, directions, steps, seed)
+    found = [scores.directions[each.label] for each in train if each.label in scores.directions]
+    if not found:
+        raise PackError(ErrorCode.PACK_INVALID, "distillation needs a label that is scored by prompts")
+    directions = torch.tensor(np.stack(found), dtype=torch.float32)
+    _learn(student, scores.graphs[encoder], train, directions, steps, seed)
     return _export(student.eval(), teacher.inputs[0].shape[1:])
 
 

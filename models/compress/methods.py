@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from radserve.models.compress.quantise import PERCENTILE, fp16, int8_dynamic, int8_static, stripped
-from radserve.models.compress.samples import Samples, by_encoder, some
+from radserve.models.compress.samples import Samples, by_graph, some
 from radserve.models.compress.variant import Change
 from radserve.models.pack import ModelPack
 
@@ -23,6 +23,11 @@ class Method(StrEnum):
     PRUNE = "prune"
     DISTILL = "distill"
 
+    @property
+    def learns(self) -> bool:
+        """Whether it looks at images of the training split."""
+        return self not in (Method.INT8_DYNAMIC, Method.FP16)
+
 
 @dataclass(frozen=True)
 class MethodOptions:
@@ -37,9 +42,12 @@ class MethodOptions:
 
 
 def apply_method(method: Method, pack: ModelPack, train: Sequence[Samples], options: MethodOptions) -> Change:
-    """Compress a pack by `method`; raises PACK_INVALID where it does not fit the pack's graphs."""
+    """Compress a pack by `method`, which may learn from `train`.
+
+    Raises PACK_INVALID where it does not fit the pack's graphs.
+    """
     graphs = {name: pack.read(name) for name in pack.graphs}
-    seen = by_encoder(pack, train)
+    seen = by_graph(pack, train)
     if method is Method.FP16:
         return _change(method, "16-bit floating point", {name: fp16(raw) for name, raw in graphs.items()}, "fp16")
     if method is Method.INT8_DYNAMIC:
@@ -48,7 +56,7 @@ def apply_method(method: Method, pack: ModelPack, train: Sequence[Samples], opti
     if method is Method.INT8_STATIC:
         others = {name: int8_dynamic(raw) for name, raw in graphs.items() if name not in seen}
         most = min(options.calibration, RANGE_IMAGES)
-        images = {name: some(of_encoder, most, options.seed) for name, of_encoder in seen.items()}
+        images = {name: some(of_graph, most, options.seed) for name, of_graph in seen.items()}
         made = {**{name: int8_static(graphs[name], each) for name, each in images.items()}, **others}
         details = {
             "calibration_images": sum(map(len, images.values())),
@@ -56,11 +64,13 @@ def apply_method(method: Method, pack: ModelPack, train: Sequence[Samples], opti
             "range_percentile": PERCENTILE,
             "dynamic": sorted(others),
         }
-        return _change(method, "int8 (static image encoder, calibrated on the training split)", made, "int8", details)
+        return _change(
+            method, "int8 (static for the graphs of images, calibrated on the training split)", made, "int8", details
+        )
     if method is Method.PRUNE:
         from radserve.models.compress.prune import prune_channels
 
-        images = {name: some(of_encoder, options.calibration, options.seed) for name, of_encoder in seen.items()}
+        images = {name: some(of_graph, options.calibration, options.seed) for name, of_graph in seen.items()}
         pruned = {name: prune_channels(graphs[name], each, options.keep) for name, each in images.items()}
         channels = {name: each.channels for name, each in pruned.items()}
         details = {"keep": options.keep, "calibration_images": sum(map(len, images.values())), "channels": channels}
@@ -70,8 +80,8 @@ def apply_method(method: Method, pack: ModelPack, train: Sequence[Samples], opti
 
     steps = options.epochs * max(1, sum(len(each.pixels) for each in train) // BATCH)
     students = {
-        name: distill_encoder(pack, name, of_encoder, steps=steps, width=options.width, seed=options.seed)
-        for name, of_encoder in seen.items()
+        name: distill_encoder(pack, name, of_graph, steps=steps, width=options.width, seed=options.seed)
+        for name, of_graph in seen.items()
     }
     details = {"epochs": options.epochs, "width": options.width, "seed": options.seed}
     return _change(method, "image encoder distilled into a smaller one", students, "fp32", details)

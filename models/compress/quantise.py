@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import logging
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,8 +48,8 @@ def int8_dynamic(graph: bytes) -> bytes:
 
     Unsigned weights: ONNX Runtime's ConvInteger on the CPU takes no signed ones.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = _prepared(graph, Path(folder))
+    with _tools() as folder:
+        source, target = _prepared(graph, folder)
         quantize_dynamic(source, target, weight_type=QuantType.QUInt8)
         return _numbered(target)
 
@@ -59,9 +61,8 @@ def int8_static(graph: bytes, pixels: FloatArray) -> bytes:
     activations of the pixels are in memory at once.
     """
     name = _single_input(graph)
-    told = contextlib.redirect_stdout(io.StringIO())  # the tool prints what it does
-    with tempfile.TemporaryDirectory() as folder, told:
-        source, target = _prepared(graph, Path(folder))
+    with _tools() as folder:
+        source, target = _prepared(graph, folder)
         quantize_static(
             source,
             target,
@@ -141,6 +142,23 @@ def _opens(graph: bytes) -> bool:
         return run.returncode == 0
 
 
+@contextlib.contextmanager
+def _tools() -> Iterator[Path]:
+    """A folder for ONNX Runtime's tools, which print and log what they do. Raises PACK_INVALID for what they refuse."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            yield Path(folder)
+    except Exception as error:  # the tools have no error of their own
+        message = "ONNX Runtime's tools cannot make 8 bits of a graph of the pack"
+        raise PackError(
+            ErrorCode.PACK_INVALID, message, detail=f"{message}: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        logging.disable(disabled)
+
+
 def _prepared(graph: bytes, folder: Path) -> tuple[Path, Path]:
     """The graph with its shapes inferred, on disk where the tools want it, and the path of the result.
 
@@ -149,7 +167,25 @@ def _prepared(graph: bytes, folder: Path) -> tuple[Path, Path]:
     raw, source = folder / "raw.onnx", folder / "source.onnx"
     raw.write_bytes(fold_batch_norms(onnx.load_model_from_string(graph)).SerializeToString())
     quant_pre_process(raw, source, skip_symbolic_shape=True)
+    onnx.save(_free_weights_of_products(onnx.load(source)), source)
     return source, folder / "target.onnx"
+
+
+def _free_weights_of_products(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with weights for each Gemm that nothing else reads and whose shape is stated once: the tools transpose
+    them where they stand, and take what is then wrong elsewhere for a fault of the graph."""
+    graph = model.graph
+    weights = {each.name: each for each in graph.initializer}
+    stated = [each for each in graph.value_info if each.name not in weights]
+    graph.ClearField("value_info")
+    graph.value_info.extend(stated)
+    readers = Counter(name for node in graph.node for name in node.input)
+    for index, node in enumerate(graph.node):
+        if node.op_type == "Gemm" and node.input[1] in weights and readers[node.input[1]] > 1:
+            own = graph.initializer.add()
+            own.CopyFrom(weights[node.input[1]])
+            own.name = node.input[1] = f"{own.name}_of_{index}"
+    return model
 
 
 def _single_input(graph: bytes) -> str:

@@ -25,7 +25,7 @@ from radserve.models.pack_types import migrated
 from radserve.models.pack_writing import sealed
 
 RECORD_FILE, CARD_FILE = "compression.json", "MODEL_CARD.md"
-PARITY_IMAGES = 64  # validation images of each label on which the encoders are compared
+PARITY_IMAGES = 64  # validation images of each label on which the graphs are compared
 # Weights and records of the original's training: they are not those of the variant.
 LEFT_OUT = (
     "model.safetensors",
@@ -99,13 +99,14 @@ def finish_variant(original: ModelPack, draft: ModelPack, change: Change, outcom
 def parity_record(
     original: ModelPack, draft: ModelPack, pixels: Mapping[str, npt.NDArray[np.float32]]
 ) -> dict[str, Any]:
-    """How near the variant's image encoders are to the original's, output by output.
+    """How near the variant's graphs of images are to the original's, output by output.
 
-    `pixels` has by the name of the encoder prepared images (N, ...).
+    `pixels` has by the name of the graph prepared images (N, ...).
     """
     outputs: list[dict[str, Any]] = []
     for graph, seen in pixels.items():
-        before, after = (OnnxGraph(pack.read(graph)).run({"pixels": seen}) for pack in (original, draft))
+        entry = original.graphs[graph].inputs[0].name
+        before, after = (OnnxGraph(pack.read(graph)).run({entry: seen}) for pack in (original, draft))
         outputs += [
             {
                 "graph": graph,
@@ -148,10 +149,17 @@ def compression_record(original: ModelPack, draft: ModelPack, change: Change, ou
             "split": outcome.split,
             "labels": [asdict(each) for each in outcome.labels],
             "passed": outcome.passed,
+            "unmeasured": unmeasured(original, outcome),
         },
         "reports_identical": outcome.reports_identical,
         "test_split": [asdict(each) for each in outcome.test],
     }
+
+
+def unmeasured(pack: ModelPack, outcome: Outcome) -> list[str]:
+    """The labels of the pack for which there were no images: nothing is known of them."""
+    measured = {each.label for each in outcome.labels}
+    return [each.name for each in pack.labels if each.name not in measured]
 
 
 def graph_bytes(pack: ModelPack) -> dict[str, int]:
@@ -179,6 +187,7 @@ def _card(original: ModelPack, draft: ModelPack, change: Change, outcome: Outcom
             "| label | images | AUROC before | after | loss | upper bound | equal decisions | |",
             "|---|---|---|---|---|---|---|---|",
             *rows,
+            *(f"| {name} | 0 | not measured | | | | | |" for name in unmeasured(original, outcome)),
             "",
             "Calibration, thresholds and the foreign-image gate are the original's. The original's card follows; its "
             "figures are the original's.",

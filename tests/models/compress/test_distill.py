@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from radserve.models.compress.default_samples import read_samples
 from radserve.models.compress.distill import BATCH, Student, _learn
-from radserve.models.compress.samples import read_samples
 from radserve.models.compress.scores import pack_scores
 from radserve.models.pack import IMAGE_ENCODER, ModelPack
 from tests.support.packs import CHANNELS, EMBEDDING
@@ -30,6 +30,6 @@ def test_training_brings_a_student_near_its_teacher_on_new_images(pack: ModelPac
 
     before = cosine()
     steps = 100 * max(1, sum(len(each.pixels) for each in train) // BATCH)
-    _learn(student, scores.encoders[IMAGE_ENCODER], train, directions, steps, seed=0)
+    _learn(student, scores.graphs[IMAGE_ENCODER], train, directions, steps, seed=0)
     assert before < 0.5
     assert cosine() > 0.9

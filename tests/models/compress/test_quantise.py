@@ -7,6 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from radserve.errors import ErrorCode, PackError
+from radserve.models.compress import quantise
 from radserve.models.compress.quantise import fp16, int8_dynamic, int8_static, stripped
 from radserve.models.onnx_graph import OnnxGraph
 from radserve.models.onnx_signature import read_signature
@@ -82,3 +84,43 @@ def test_what_the_exporter_noted_is_left_out_and_nothing_else_changes(graph: byt
     outputs = [OnnxGraph(raw).run({"pixels": images})["embedding"] for raw in (graph, plain)]
     assert outputs[0].tobytes() == outputs[1].tobytes()
     onnx.checker.check_model(onnx.load_model_from_string(plain))
+
+
+def test_a_last_layer_whose_weights_make_the_maps_as_well_is_quantised_too(images: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.standard_normal((16, 1, 3, 3)) / 3, "last": rng.standard_normal((18, 16)), "bias": np.zeros(18)}
+    nodes = [
+        helper.make_node("Conv", ["pixels", "a"], ["x"], strides=[4, 4]),
+        helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "last", "bias"], ["logits"], transB=1),
+        helper.make_node("Unsqueeze", ["last", "axes"], ["kernels"]),
+        helper.make_node("Conv", ["x", "kernels"], ["maps"]),
+    ]
+    tensors = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
+    tensors.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 1, 28, 28])
+    outputs = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 18]),
+        helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["batch", 18, 7, 7]),
+    ]
+    stated = helper.make_tensor_value_info("last", TensorProto.FLOAT, [18, 16])  # as PyTorch's exporter does
+    plain = helper.make_model(
+        helper.make_graph(nodes, "g", [pixels], outputs, tensors, value_info=[stated]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    ).SerializeToString()
+    expected = OnnxGraph(plain).run({"pixels": images})
+    for made in (int8_dynamic(plain), int8_static(plain, images)):
+        found = OnnxGraph(made).run({"pixels": images})
+        assert all(cosine(found[name], expected[name]) > 0.99 for name in ("logits", "maps"))
+
+
+def test_what_the_tools_cannot_make_is_refused_by_a_code(monkeypatch: pytest.MonkeyPatch, graph: bytes) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("no such operator")
+
+    monkeypatch.setattr(quantise, "quantize_dynamic", refuse)
+    with pytest.raises(PackError, match="cannot make 8 bits") as caught:
+        int8_dynamic(graph)
+    assert caught.value.code is ErrorCode.PACK_INVALID and "no such operator" in caught.value.detail

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from radserve.errors import ErrorCode, PackError, RadserveError
+from radserve.models.compress.default_samples import read_samples
 from radserve.models.compress.latency import timings_of
 from radserve.models.compress.methods import Method, MethodOptions
 from radserve.models.compress.run import compress
-from radserve.models.compress.samples import read_samples
+from radserve.models.compress.samples import Reader
 from radserve.models.compress.scores import pack_scores
 from radserve.models.exemplars import ExemplarIndex
 from radserve.models.onnx_graph import OnnxGraph
@@ -29,8 +31,12 @@ from tests.support.packs import EMBEDDING, OWN_ENCODER, make_tiny_pack, seal
 from tests.support.signing import keys
 
 
+def reader(pack: ModelPack, data: Path) -> Reader:
+    return partial(read_samples, pack, data)
+
+
 def test_a_compressed_pack_says_what_it_is_and_what_the_gate_found(pack: ModelPack, data: Path, tmp_path: Path) -> None:
-    made = compress(pack, Method.INT8_DYNAMIC, data, tmp_path / "small", keep_failed=True, test=True)
+    made = compress(pack, Method.INT8_DYNAMIC, reader(pack, data), tmp_path / "small", keep_failed=True, test=True)
     small = load_pack(tmp_path / "small")
     assert small == made.pack
     assert (small.name, small.version) == ("tiny", "1.0.0+int8-dynamic")
@@ -56,7 +62,7 @@ def test_a_compressed_pack_says_what_it_is_and_what_the_gate_found(pack: ModelPa
 def test_the_recorded_areas_are_those_of_the_packs_on_the_named_splits(
     pack: ModelPack, data: Path, tmp_path: Path
 ) -> None:
-    compress(pack, Method.INT8_DYNAMIC, data, tmp_path / "small", keep_failed=True, test=True)
+    compress(pack, Method.INT8_DYNAMIC, reader(pack, data), tmp_path / "small", keep_failed=True, test=True)
     record = json.loads((tmp_path / "small" / "compression.json").read_text())
     for split, rows in (("val", record["gate"]["labels"]), ("test", record["test_split"])):
         for samples, row in zip(read_samples(pack, data, split), rows, strict=True):
@@ -69,14 +75,14 @@ def test_a_variant_that_is_not_shown_to_be_as_good_is_refused_and_nothing_is_wri
     pack: ModelPack, data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(PackError, match="not shown to be within") as caught:
-        compress(pack, Method.INT8_DYNAMIC, data, tmp_path / "small", margin=-1.0)
+        compress(pack, Method.INT8_DYNAMIC, reader(pack, data), tmp_path / "small", margin=-1.0)
     assert caught.value.code is ErrorCode.PACK_INVALID
     assert "Pneumonia" in caught.value.client_message
     assert not (tmp_path / "small").exists()
 
 
 def test_a_failed_variant_that_is_kept_says_so_in_record_and_card(pack: ModelPack, data: Path, tmp_path: Path) -> None:
-    made = compress(pack, Method.FP16, data, tmp_path / "small", margin=-1.0, keep_failed=True)
+    made = compress(pack, Method.FP16, reader(pack, data), tmp_path / "small", margin=-1.0, keep_failed=True)
     assert not made.outcome.passed
     assert json.loads((tmp_path / "small" / "compression.json").read_text())["gate"]["passed"] is False
     assert "NOT passed" in (tmp_path / "small" / "MODEL_CARD.md").read_text()
@@ -95,7 +101,8 @@ def test_the_command_reports_size_parity_and_speed_whatever_they_are(
 
 def test_the_same_compression_gives_the_same_pack(pack: ModelPack, data: Path, tmp_path: Path) -> None:
     first, second = (
-        compress(pack, Method.INT8_STATIC, data, tmp_path / name, keep_failed=True) for name in ("one", "two")
+        compress(pack, Method.INT8_STATIC, reader(pack, data), tmp_path / name, keep_failed=True)
+        for name in ("one", "two")
     )
     assert first.pack.digest == second.pack.digest
 
@@ -103,7 +110,7 @@ def test_the_same_compression_gives_the_same_pack(pack: ModelPack, data: Path, t
 def test_a_pack_is_never_overwritten(pack: ModelPack, data: Path, tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     with pytest.raises(RadserveError, match="never overwritten"):
-        compress(pack, Method.FP16, data, tmp_path / "small", keep_failed=True)
+        compress(pack, Method.FP16, reader(pack, data), tmp_path / "small", keep_failed=True)
 
 
 def test_a_signed_pack_in_another_hand_with_a_folder_is_compressed_all_the_same(data: Path, tmp_path: Path) -> None:
@@ -118,7 +125,8 @@ def test_a_signed_pack_in_another_hand_with_a_folder_is_compressed_all_the_same(
     (folder / "pack.toml").write_text((folder / "pack.toml").read_text().replace("version = ", "version="))
     private, _ = keys(tmp_path)
     sign_folder(folder, private)
-    small = compress(load_pack(folder), Method.FP16, data, tmp_path / "small", keep_failed=True).pack
+    signed = load_pack(folder)
+    small = compress(signed, Method.FP16, reader(signed, data), tmp_path / "small", keep_failed=True).pack
     assert small.version == "1.0.0+fp16"
     assert {graph.precision for graph in small.graphs.values()} == {"fp16"}
     assert not (tmp_path / "small" / "model.sig").exists()
@@ -147,7 +155,7 @@ def test_the_gate_measures_labels_as_they_are_served(data: Path, tmp_path: Path)
 
 def test_missing_data_and_an_unknown_method_are_named(pack: ModelPack, tmp_path: Path) -> None:
     with pytest.raises(RadserveError, match="no data for the label 'Pneumonia'"):
-        compress(pack, Method.FP16, tmp_path, tmp_path / "small")
+        compress(pack, Method.FP16, reader(pack, tmp_path), tmp_path / "small")
     options = ["--data", str(tmp_path), "--out", str(tmp_path / "x"), "--pack-dir", str(pack.folder)]
     run = CliRunner().invoke(app, ["models", "compress", "tiny", "--method", "magic", *options])
     assert isinstance(run.exception, RadserveError)
@@ -157,7 +165,7 @@ def test_missing_data_and_an_unknown_method_are_named(pack: ModelPack, tmp_path:
 @pytest.mark.slow
 def test_a_distilled_encoder_keeps_the_contract_of_the_original(pack: ModelPack, data: Path, tmp_path: Path) -> None:
     options = MethodOptions(epochs=5, width=8)
-    made = compress(pack, Method.DISTILL, data, tmp_path / "small", options=options, keep_failed=True)
+    made = compress(pack, Method.DISTILL, reader(pack, data), tmp_path / "small", options=options, keep_failed=True)
     graph = OnnxGraph(made.pack.read(IMAGE_ENCODER))
     pixels = read_samples(pack, data, "val")[0].pixels
     answer = graph.run({"pixels": pixels})
@@ -176,9 +184,11 @@ def test_a_distilled_encoder_keeps_the_contract_of_the_original(pack: ModelPack,
 def test_every_image_encoder_is_compressed_on_the_images_it_sees(data: Path, tmp_path: Path, method: Method) -> None:
     pack = load_pack(make_tiny_pack(tmp_path / "tiny", own_encoder=True))
     before, (chest, breast) = pack_scores(pack), read_samples(pack, data, "val")
-    swapped = before.encoders["image_encoder"].run({"pixels": breast.pixels})["embedding"]
+    swapped = before.graphs["image_encoder"].run({"pixels": breast.pixels})["embedding"]
     assert not np.allclose(before.embeddings(breast), swapped) and before.embeddings(chest).shape == (40, EMBEDDING)
-    made = compress(pack, method, data, tmp_path / "small", keep_failed=True, options=MethodOptions(epochs=1, width=8))
+    made = compress(
+        pack, method, reader(pack, data), tmp_path / "small", keep_failed=True, options=MethodOptions(epochs=1, width=8)
+    )
     parity = json.loads((tmp_path / "small" / "parity.json").read_text())
     assert {each["graph"] for each in parity["outputs"]} == {"image_encoder", OWN_ENCODER}
     for name in ("image_encoder", OWN_ENCODER):

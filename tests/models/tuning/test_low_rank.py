@@ -14,6 +14,7 @@ from torch.nn import functional
 from radserve.errors import PackError
 from radserve.models.adapt.low_rank import as_tensors, from_tensors, merged, targets
 from radserve.models.adapt.manifest import LowRankTable
+from radserve.models.log_odds import logits_of
 from radserve.models.onnx_graph import OnnxGraph
 from radserve.models.pack import IMAGE_ENCODER, TEXT_ENCODER, ModelPack
 from radserve.models.pack_types import OutputScoring, PromptScoring
@@ -21,7 +22,6 @@ from radserve.models.train.architecture import RadCoCa
 from radserve.models.tuning import low_rank
 from radserve.models.tuning.low_rank import LowRankChange, LowRankLearner, Sides, Tower, output_logits
 from radserve.models.tuning.torch_graph import TorchGraph, largest_difference, read_torch_graph
-from radserve.pipelines.scoring import logits_of
 
 TABLE = LowRankTable(rank=2, scale=4.0, steps=40, batch=16, rate=0.02)
 SCORING = PromptScoring(kind="prompts", logit_scale=10.0)
