@@ -32,6 +32,14 @@ def test_the_tensor_is_what_the_pack_declares_and_says_what_was_done() -> None:
     assert prepared.provenance.steps == ("rescale", *map(str, PACK_CHAIN))
 
 
+def test_a_hundred_runs_give_one_tensor_to_the_bit() -> None:
+    image = image_of(radiograph(190, 170))
+
+    found = {prepare_now(PACK_CHAIN, image, [0])[0].tensor.tobytes() for _ in range(100)}
+
+    assert len(found) == 1
+
+
 def test_frames_are_prepared_each_by_itself_in_the_order_asked() -> None:
     frames = np.stack([radiograph(50, 40), radiograph(50, 40)[::-1], radiograph(50, 40) // 2])
 
