@@ -14,7 +14,14 @@ from radserve.models.compress.gate import MARGIN, compare
 from radserve.models.compress.methods import Method, MethodOptions, apply_method
 from radserve.models.compress.samples import FloatArray, Reader, Samples, by_graph, some
 from radserve.models.compress.scores import pack_scores
-from radserve.models.compress.variant import PARITY_IMAGES, Outcome, draft_variant, finish_variant, parity_record
+from radserve.models.compress.variant import (
+    PARITY_IMAGES,
+    Outcome,
+    check_free,
+    draft_variant,
+    finish_variant,
+    parity_record,
+)
 from radserve.models.export.onnx_model import OnnxModel
 from radserve.models.onnx_graph import OnnxGraph
 from radserve.models.pack import ModelPack
@@ -48,6 +55,7 @@ def compress(
     `read` gives the samples of a split, of one or more of the pack's labels. With `test` the test split is measured for
     the record; it decides nothing. Raises PACK_INVALID naming the labels that did not pass, and what the method raises.
     """
+    check_free(out)  # also at the end: what comes in the meantime is not overwritten either
     train, validation = read("train") if method.learns else (), read("val")
     change = apply_method(method, pack, train, options or MethodOptions())
     with tempfile.TemporaryDirectory(prefix="radserve-compress-") as folder:

@@ -79,10 +79,15 @@ def draft_variant(pack: ModelPack, change: Change, version: str, folder: Path) -
     return sealed(folder, table)
 
 
-def finish_variant(original: ModelPack, draft: ModelPack, change: Change, outcome: Outcome, out: Path) -> ModelPack:
-    """Add the record and the card to the draft and put it in the place of `out`, which must not exist."""
+def check_free(out: Path) -> None:
+    """Raise INVALID_ARGUMENT where something stands in the place of a pack."""
     if out.exists():
         raise RadserveError(ErrorCode.INVALID_ARGUMENT, f"{out.name!r} exists already: a pack is never overwritten")
+
+
+def finish_variant(original: ModelPack, draft: ModelPack, change: Change, outcome: Outcome, out: Path) -> ModelPack:
+    """Add the record and the card to the draft and put it in the place of `out`, which must be free (check_free)."""
+    check_free(out)
     record = compression_record(original, draft, change, outcome)
     (draft.folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (draft.folder / PARITY_FILE).write_text(json.dumps(outcome.parity, indent=2) + "\n", encoding="utf-8")

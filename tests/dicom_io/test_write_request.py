@@ -20,7 +20,7 @@ from radserve.server.context.read import read_context
 from tests.support.dicoms import cr
 from tests.support.results import sample_image, sample_result
 from tests.support.said import content, heading, said
-from tests.support.valid import assert_valid
+from tests.support.written import assert_valid
 
 SMALL = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 CONTEXT = ClinicalContext(

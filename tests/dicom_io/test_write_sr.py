@@ -24,7 +24,7 @@ from radserve.references import SourceContext
 from radserve.results import ResultWarning, WarningCode
 from tests.support.dicoms import cr, ct, us
 from tests.support.results import PACK, sample_finding, sample_image, sample_result
-from tests.support.valid import assert_valid
+from tests.support.written import assert_valid
 
 SMALL = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 FRAMES = np.zeros((5, 60, 80), dtype=np.uint8)

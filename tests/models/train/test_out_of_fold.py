@@ -14,7 +14,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from radserve.models.tokenizer import PackTokenizer
-from radserve.models.train.architecture import ModelConfig, Normalisation, RadCoCa
+from radserve.models.train.architecture import RadCoCa
 from radserve.models.train.calibrate import conformal_band, youden_threshold
 from radserve.models.train.data import TASKS, load_split
 from radserve.models.train.ensemble import with_own_towers
@@ -27,16 +27,6 @@ from radserve.models.train.scoring import image_logits, prompt_direction
 TASK = TASKS[1]
 NAME, LABEL = TASK.wording.input_name, TASK.wording.label
 OWN = {NAME: OwnRecipe((replace(RESIDUAL, steps=3, images=6, warm_up_steps=1),) * 2, folds=2)}
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer: PackTokenizer) -> RadCoCa:
-    torch.manual_seed(0)
-    config = ModelConfig(
-        tokenizer.vocabulary_size, embedding_size=16, text_layers=1, multimodal_layers=1, image_size=56, members=2,
-        normalisation=Normalisation(per_image=True),
-    )  # fmt: skip
-    return RadCoCa(config).eval()
 
 
 @pytest.fixture(scope="module")

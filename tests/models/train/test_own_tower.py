@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from radserve.models.tokenizer import PackTokenizer
 from radserve.models.train.agreement import AgreementRecipe, BankPart, align_decoder
-from radserve.models.train.architecture import ModelConfig, Normalisation, RadCoCa
+from radserve.models.train.architecture import ModelConfig, RadCoCa
 from radserve.models.train.augment import Augmentation, mixed
 from radserve.models.train.batches import BatchMaker, caption_table, prompt_table
 from radserve.models.train.data import TASKS, LabelledImages
@@ -22,16 +22,6 @@ from radserve.models.train.residual import Halved
 
 OWN = "breast_ultrasound"
 FEW = {"steps": 3, "images": 6, "warm_up_steps": 1, "pretrained": False}
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer: PackTokenizer) -> RadCoCa:
-    torch.manual_seed(0)
-    config = ModelConfig(
-        tokenizer.vocabulary_size, embedding_size=16, text_layers=1, multimodal_layers=1, image_size=56, members=2,
-        normalisation=Normalisation(per_image=True),
-    )  # fmt: skip
-    return RadCoCa(config).eval()
 
 
 @pytest.fixture(scope="module")
