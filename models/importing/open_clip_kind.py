@@ -25,18 +25,19 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
 
 
 class ImageTower(nn.Module):
-    """`pixels` (N, C, H, W) -> `embedding` (N, E), a unit vector, and of a CoCa `image_tokens` (N, P, W)."""
+    """`pixels` (N, C, H, W) -> `embedding` (N, E), a unit vector; with `tokens`, of a CoCa, `image_tokens` (N, P, W) too."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, tokens: bool) -> None:
         super().__init__()
         self.visual = model.visual
+        self.tokens = tokens
 
     def forward(self, pixels: Tensor) -> Any:
         visual: Any = self.visual
         found = visual(pixels)
-        if isinstance(found, tuple):
-            return functional.normalize(found[0], dim=-1), found[1]
-        return functional.normalize(found, dim=-1)
+        embedding, *rest = found if isinstance(found, tuple) else (found,)
+        unit = functional.normalize(embedding, dim=-1)
+        return (unit, rest[0]) if self.tokens else unit
 
 
 class TextTower(nn.Module):
@@ -61,12 +62,13 @@ def read_open_clip(source: str, labels: LabelsFile, options: dict[str, str]) -> 
     length = int(getattr(tokenizer, "context_length", None) or model.context_length)
     pixels, tokens = torch.zeros(2, channels, *size), torch.ones(2, length, dtype=torch.int64)
     captions = hasattr(model, "text_decoder")
+    writes = captions and labels.decoder is not None  # a CoCa may be imported for its scores alone
     plans = [
         GraphPlan(
             "image_encoder",
-            ImageTower(model),
+            ImageTower(model, tokens=writes),
             {"pixels": pixels},
-            ("embedding", "image_tokens") if captions and labels.decoder else ("embedding",),
+            ("embedding", "image_tokens") if writes else ("embedding",),
         ),
         GraphPlan("text_encoder", TextTower(model), {"tokens": tokens}, ("embedding",)),
     ]

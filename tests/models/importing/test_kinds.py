@@ -102,6 +102,14 @@ def test_a_siglip_shaped_model_is_scored_against_one_side_with_its_bias(tmp_path
     assert (scoring.contrast, scoring.logit_bias) == ("single", -3.0)
 
 
+def test_a_coca_without_a_decoder_in_the_labels_file_scores_and_writes_nothing(tmp_path: Path) -> None:
+    model = checkpoints.open_clip_folder(tmp_path / "coca", checkpoints.COCA)
+    labels = labels_file(tmp_path, prompted("Pneumonia"))
+    pack = import_model(str(tmp_path / "coca"), labels, tmp_path / "pack", kind="open_clip")
+    assert pack.decoder is None and set(pack.graphs) == {"image_encoder", "text_encoder"}
+    same_embeddings(pack, model, tmp_path / "coca")
+
+
 def test_a_coca_writes_with_a_cache_what_it_would_write_without(tmp_path: Path) -> None:
     model = checkpoints.open_clip_folder(tmp_path / "coca", checkpoints.COCA)
     head = 'decoder = { max_tokens = 8, sections = ["Findings"] }'
