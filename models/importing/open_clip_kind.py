@@ -25,7 +25,7 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
 
 
 class ImageTower(nn.Module):
-    """`pixels` (N, C, H, W) -> `embedding` (N, E), a unit vector; with `tokens`, of a CoCa, `image_tokens` (N, P, W) too."""
+    """`pixels` (N, C, H, W) -> `embedding` (N, E), a unit vector; with `tokens` also `image_tokens` (N, P, W)."""
 
     def __init__(self, model: Any, *, tokens: bool) -> None:
         super().__init__()
